@@ -1,0 +1,94 @@
+"""What the first page says of runs, models and data."""
+
+import numpy as np
+import streamlit as st
+
+from app import cached, charts, contents
+from app.live import badge
+from app.notices import plain
+from reid_core.errors import BadInput
+from reid_core.evaluate import Evaluation
+from reid_core.models import MODELS
+from reid_core.runs import Run
+
+MOST = 12
+PAPERS = "**From the papers**\n" + "".join(
+    f"\n- **{model.title}.** {model.idea} :gray[{model.paper}]" for model in MODELS.values()
+) + (
+    "\n- **Recipe `paper`**: the settings that the authors publish.\n"
+    "- **mAP, CMC** and what the protocol ignores: Market-1501 (Zheng et al., ICCV 2015). "
+    "**mINP**: Ye et al., TPAMI 2021."
+)
+OURS = (
+    "**Ours**\n"
+    "\n- **The pedestrians are drawn**, not photographed. Their truth is known, which makes attention "
+    "measurable; scores on them say nothing about a public benchmark.\n"
+    "- **Recipe `demo`**: small models from scratch, for a laptop.\n"
+    "- **An unknown camera** takes the mean camera embedding.\n"
+    "- Bring your own data in Market-1501's layout on the page Train."
+)
+
+
+def first_with_pictures(runs: list[Run]) -> Run | None:
+    """The run to show: a shipped one before others; its arrays and its data set must be there."""
+    for run in sorted(runs, key=lambda run: not run.shipped):
+        try:
+            if run.has_embeddings:
+                cached.evaluation(run.name, run.stamp())
+                cached.dataset(*cached.folder(run.experiment))
+                return run
+        except BadInput:
+            continue  # its card says what is wrong
+    return None
+
+
+def typical(scored: Evaluation) -> int:
+    """The query whose average precision is nearest to the mean."""
+    return int(np.nanargmin(np.abs(scored.average_precision - scored.mAP)))
+
+
+def grid(runs: list[Run]) -> None:
+    """A card for each run, the best first."""
+    scores = {run.name: _metrics(run) for run in runs}
+    best = sorted(runs, key=lambda run: -scores[run.name].get("mAP", -1))
+    with st.grid("auto", min_column_width=330, gap="medium"):
+        for run in best[:MOST]:
+            with st.container(border=True):
+                _card(run, scores[run.name])
+    if len(runs) > MOST:
+        st.caption(f"And {len(runs) - MOST} more: choose them on the left.")
+
+
+def _card(run: Run, scores: dict) -> None:
+    asked = run.experiment
+    dot = f"<span style='color:{charts.colour(asked.model)}'>●</span>"
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(f"{dot} **{plain(run.name)}**", unsafe_allow_html=True, width="content")
+        badge(run.status().state)
+        if run.shipped:
+            st.badge("shipped", color="gray", help="Came with the product.")
+    changed = f", {len(asked.changed)} changed" if asked.changed else ""
+    st.caption(f"{MODELS[asked.model].title}, recipe {asked.recipe}{changed}, {asked.dataset}")
+    names = {"mAP": "mAP", "mINP": "mINP", "rank-1": "rank1"}
+    values = scores | {"rank1": scores.get("cmc", {}).get("1")}
+    for column, (name, key) in zip(st.columns(3), names.items(), strict=True):
+        value = values.get(key)
+        column.metric(name, "–" if value is None else f"{value:.3f}")
+    with st.container(horizontal=True):
+        link = {"query_params": {"run": run.name}}
+        retrieval, train = contents.page("retrieval"), contents.page("train")
+        st.page_link(
+            retrieval,
+            label="Ranked galleries",
+            icon=":material/image_search:",
+            disabled=not run.has_embeddings,
+            **link,
+        )
+        st.page_link(train, label="Training", icon=":material/show_chart:", **link)
+
+
+def _metrics(run: Run) -> dict:
+    try:
+        return run.metrics()
+    except BadInput:
+        return {}

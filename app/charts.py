@@ -1,0 +1,99 @@
+"""Arrays in, figures out. Text and background follow Streamlit's light or dark theme."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+# One colour per model, after Okabe and Ito (2008), lifted a little so that they hold on dark too.
+COLOURS = {
+    "transreid": "#2A86C8",
+    "pha": "#E09A1A",
+    "nformer": "#12A378",
+    "rga": "#C77BA6",
+    "ohformer": "#D9652B",
+}
+QUIET = "#8A97A5"
+MORE = ("#E09A1A", "#12A378", "#C77BA6", "#D9652B")  # further lines in one chart
+
+
+def colour(model: str) -> str:
+    """A model's colour on every page."""
+    return COLOURS.get(model, QUIET)
+
+
+def cmc(shares: np.ndarray, line: str) -> go.Figure:
+    """Cumulative match characteristic: shares (R,) of queries with a hit at rank r or before."""
+    ranks = np.arange(1, len(shares) + 1)
+    marks = [1, 5, 10]
+    figure = _figure("rank", "queries with a hit")
+    figure.add_scatter(
+        x=ranks, y=shares, mode="lines", line=dict(color=line, width=2.5, shape="hv"), name="CMC"
+    )
+    figure.add_scatter(
+        x=marks,
+        y=shares[np.array(marks) - 1],
+        mode="markers+text",
+        marker=dict(color=line, size=8),
+        text=[f"{shares[rank - 1]:.0%}" for rank in marks],
+        textposition="bottom right",
+        hoverinfo="skip",
+    )
+    low = max(0.0, float(np.floor(shares[0] * 10 - 1.5) / 10))
+    figure.update_yaxes(range=[low, 1.03], tickformat=".0%")
+    figure.update_xaxes(range=[0, min(len(shares), 30) + 0.5])
+    return figure
+
+
+def curves(
+    epochs: Sequence[int], lines: dict[str, Sequence[float | None]], title: str, first: str, **layout
+) -> go.Figure:
+    """One value per epoch and line; None where there is none. The first line is the model's colour."""
+    figure = _figure("epoch", title)
+    for (name, values), shade in zip(lines.items(), (first, *MORE), strict=False):
+        kept = [(x, y) for x, y in zip(epochs, values, strict=True) if y is not None]
+        figure.add_scatter(
+            x=[x for x, _ in kept],
+            y=[y for _, y in kept],
+            mode="lines+markers" if len(kept) < 40 else "lines",
+            line=dict(color=shade, width=2.2),
+            marker=dict(size=5),
+            name=name,
+        )
+    figure.update_layout(showlegend=len(lines) > 1, hovermode="x unified", **layout)
+    return figure
+
+
+def history(entries: list[dict[str, Any]], model: str) -> dict[str, go.Figure]:
+    """The live page's charts from a run's finished epochs, by what they show."""
+    epochs, first = [entry["epoch"] for entry in entries], colour(model)
+    column = lambda name: [entry.get(name) for entry in entries]  # noqa: E731
+    terms = sorted({name for entry in entries for name in entry if name.startswith("loss_")})
+    losses = {"total": column("loss")} | {name[5:]: column(name) for name in terms}
+    scores = {"mAP": column("mAP"), "rank-1": column("rank1"), "mINP": column("mINP")}
+    return {
+        "Loss": curves(epochs, losses, "loss", first),
+        "Retrieval on the test split": curves(
+            epochs, scores, "score", first, yaxis=dict(range=[0, 1.02])
+        ),
+        "Learning rate": curves(epochs, {"rate": column("learning_rate")}, "learning rate", first),
+        "Speed": curves(
+            epochs, {"images/s": column("images_per_second")}, "images per second", first,
+            yaxis=dict(rangemode="tozero"),
+        ),
+    }
+
+
+def _figure(across: str, up: str) -> go.Figure:
+    figure = go.Figure()
+    figure.update_layout(
+        height=250,
+        margin=dict(l=8, r=12, t=8, b=8),
+        showlegend=False,
+        legend=dict(orientation="h", y=1.02, yanchor="bottom", x=0),
+        hovermode="x",
+    )
+    figure.update_xaxes(title=across, title_standoff=6, rangemode="tozero")
+    figure.update_yaxes(title=up, title_standoff=6)
+    return figure

@@ -1,0 +1,30 @@
+"""The table of pages: a page is one file in pages/ and one row here."""
+
+from pathlib import Path
+
+import streamlit as st
+
+PAGES = Path(__file__).resolve().parents[1] / "pages"
+
+# Section -> file stem -> title, icon, what the reader finds there.
+CONTENTS: dict[str, dict[str, tuple[str, str, str]]] = {
+    "": {
+        "home": ("Home", ":material/home:", "What this is, and the runs there are."),
+    },
+    "Experiments": {
+        "train": ("Train", ":material/model_training:", "Start a training and watch it learn."),
+        "retrieval": ("Retrieval", ":material/image_search:", "Ranked galleries, query by query."),
+    },
+}
+
+
+def page(stem: str) -> st.Page:
+    """The page of a file, for navigation and for links."""
+    title, icon, about = next(rows[stem] for rows in CONTENTS.values() if stem in rows)
+    file, first = PAGES / f"{stem}.py", stem == "home"
+    return st.Page(file, title=title, icon=icon, help=about, url_path=stem, default=first)
+
+
+def navigation() -> st.Page:
+    """The menu; returns the page that was asked for."""
+    return st.navigation({name: [page(stem) for stem in rows] for name, rows in CONTENTS.items()})

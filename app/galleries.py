@@ -1,0 +1,108 @@
+"""Ranked lists and queries as the components draw them: arrays in, lists of tiles out."""
+
+from typing import Any
+
+import numpy as np
+
+from app import cached
+from reid_core.evaluate import Embeddings, Evaluation
+from reid_core.retrieve import RankedList
+
+TILE, LARGE = 192, 320  # pixels high; tiles stand about 96 by 192 on screen
+AROUND = 15  # thumbnails on either side of the query
+
+
+def shown(ranking: RankedList, count: int, ghosts: bool) -> np.ndarray:
+    """Places in a ranking down to a rank, with or without what the protocol ignores."""
+    until = int(np.searchsorted(np.maximum.accumulate(ranking.ranks), count, side="right"))
+    places = np.arange(until)
+    return places if ghosts else places[~ranking.ignored[:until]]
+
+
+def tiles(
+    source: tuple[str, str],
+    found: Embeddings,
+    ranking: RankedList,
+    places: np.ndarray,
+    judged: bool = True,
+) -> list[dict[str, Any]]:
+    """The tiles at those places; judged is False where nobody knows who is right."""
+    longest = float(ranking.distances[places].max(initial=1e-9))
+    return [_tile(source, found, ranking, place, longest, judged) for place in places]
+
+
+def _tile(source, found, ranking, place, longest, judged) -> dict[str, Any]:
+    row, distance = ranking.rows[place], float(ranking.distances[place])
+    ignored, match = ranking.ignored[place], ranking.match[place]
+    state = "ignored" if ignored else "unknown" if not judged else "right" if match else "wrong"
+    tile = dict(
+        src=cached.picture(*source, str(found.names[row]), TILE),
+        title=title(found, row),
+        rank=int(ranking.ranks[place]),
+        distance=f"{distance:.3f}",
+        share=distance / longest,
+        camera=max(int(found.cameras[row]), 0),
+        state=state,
+    )
+    if state == "right":
+        tile["running"] = f"{ranking.running_average_precision[place]:.2f}"
+    return tile
+
+
+def title(found: Embeddings, row: int) -> str:
+    """Who an image shows, in words."""
+    identity = int(found.identities[row])
+    who = "distractor" if identity == 0 else f"identity {identity}" if identity > 0 else "junk"
+    return f"{who}, {str(found.names[row]).rsplit('/', 1)[-1]}"
+
+
+def query(
+    source: tuple[str, str], found: Embeddings, ranking: RankedList, label: str, row: int
+) -> dict[str, Any]:
+    """The query as the large picture on the left, with its scores."""
+    camera, identity = int(found.cameras[row]), int(found.identities[row])
+    facts = [["Identity", str(identity)], ["Camera", str(camera) if camera > 0 else "unknown"]]
+    src = cached.picture(*source, str(found.names[row]), LARGE)
+    return dict(src=src, title=label, facts=facts + scores(ranking))
+
+
+def scores(ranking: RankedList) -> list[list[str]]:
+    """A ranked list's own scores, as name and text."""
+    if not len(ranking.hits):
+        return [["True matches", "none"]]
+    return [
+        ["True matches", str(len(ranking.hits))],
+        ["AP", f"{ranking.average_precision:.3f}"],
+        ["First hit", f"rank {ranking.first_hit}"],
+        ["INP", f"{ranking.inverse_negative_penalty:.3f}"],
+    ]
+
+
+def strip(
+    source: tuple[str, str],
+    found: Embeddings,
+    scored: Evaluation,
+    labels: list[str],
+    order: np.ndarray,
+    query: int,
+) -> list[dict[str, Any]]:
+    """The queries around one, in an order, as items of a filmstrip."""
+    here = int(np.flatnonzero(order == query)[0])
+    start = max(0, min(here - AROUND, len(order) - 2 * AROUND - 1))
+    items = []
+    for position in order[start : start + 2 * AROUND + 1]:
+        row, precision = found.query_rows[position], scored.average_precision[position]
+        known = bool(np.isfinite(precision))
+        items.append(
+            dict(
+                label=labels[position],
+                src=cached.picture(*source, str(found.names[row]), TILE),
+                title=f"{title(found, row)}, average precision {precision:.2f}"
+                if known
+                else f"{title(found, row)}, no true match",
+                note=f"{precision:.2f}" if known else "none",
+                share=float(precision) if known else 0,
+                chosen=bool(position == query),
+            )
+        )
+    return items

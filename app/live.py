@@ -1,0 +1,149 @@
+"""A run as it goes. Everything is read from its folder, so a reload, a second browser and a restart
+of the app all show the same."""
+
+from typing import Any
+
+import streamlit as st
+
+from app import charts
+from app.access import training_allowed
+from app.notices import explained, say
+from reid_core import jobs
+from reid_core.errors import BadInput
+from reid_core.runs import Run, Status
+
+STATES = {  # state -> colour, icon
+    "starting": ("blue", "hourglass_top"),
+    "running": ("blue", "play_arrow"),
+    "stopping": ("orange", "hourglass_bottom"),
+    "stopped": ("orange", "pause"),
+    "finished": ("green", "check"),
+    "failed": ("red", "error"),
+    "interrupted": ("red", "power_off"),
+}
+
+
+def watch(run: Run) -> None:
+    """The run's live view; asks the folder every two seconds for as long as there is news."""
+    active = run.status().active
+    st.fragment(_show, run_every=2 if active else None)(run, active)
+
+
+def badge(state: str) -> None:
+    """A run's state in a word, a colour and a sign."""
+    colour, icon = STATES[state]
+    st.badge(state, color=colour, icon=f":material/{icon}:")
+
+
+def act(action: str, *arguments: Any, **keywords: Any) -> None:
+    """A callback that starts, stops or resumes; what goes wrong is told on the next page."""
+    if not training_allowed():  # the button is grey, but a message can be forged
+        return
+    try:
+        name = getattr(jobs, action)(*arguments, **keywords)
+    except BadInput as problem:
+        st.session_state["problem"] = str(problem)
+        return
+    if action == "start":
+        st.session_state["run"] = name
+        st.session_state["view"] = "Watch"
+
+
+def problem() -> None:
+    """Say what the last button press could not do."""
+    if message := st.session_state.pop("problem", ""):
+        say("error", message)
+
+
+def _show(run: Run, active: bool) -> None:
+    with explained():
+        status, history = run.status(), run.history()
+    if active and not status.active:
+        st.rerun()  # the training has just ended: the whole page should know, and stop asking
+    _head(run, status)
+    if status.active:
+        _progress(status)
+    elif status.message:
+        say("warning" if status.state == "interrupted" else "error", status.message)
+    if history:
+        _curves(run, history)
+    elif status.active:
+        st.caption("Curves appear after the first epoch.")
+    else:
+        st.caption("No epoch was finished, so there are no curves.")
+    with st.expander("Log", icon=":material/notes:", expanded=status.state == "failed"):
+        st.code(run.log_tail(40) or "The log is empty.", language=None, wrap_lines=True, height=260)
+
+
+def _head(run: Run, status: Status) -> None:
+    allowed = training_allowed()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader(run.name, anchor=False, width="content")
+        badge(status.state)
+        if run.shipped:
+            st.badge("shipped", color="gray", help="Came with the product; regenerate it to change it.")
+        st.space("stretch")
+        if status.active:
+            st.button(
+                "Stop",
+                icon=":material/stop:",
+                key="stop",
+                on_click=act,
+                args=("stop", run.name),
+                disabled=not allowed or status.state == "stopping",
+                help="Stops at the next step and keeps its state.",
+            )
+        if run.resumable:
+            st.button(
+                "Resume",
+                icon=":material/play_arrow:",
+                type="primary",
+                key="resume",
+                on_click=act,
+                args=("resume", run.name),
+                disabled=not allowed,
+            )
+
+
+def _progress(status: Status) -> None:
+    total, steps = max(status.epochs, 1), max(status.steps, 1)
+    done = min(1.0, (status.epoch + status.step / steps) / total)
+    words = f"Epoch {min(status.epoch + 1, total)} of {total}, step {status.step} of {status.steps}"
+    if status.state == "starting":
+        words = "Starting: loading the libraries, the images and the model"
+    left = "unknown" if status.seconds_left is None else _clock(status.seconds_left)
+    st.progress(done, words)
+    speed, time_left = st.columns(2)
+    speed.metric("Images per second", f"{status.images_per_second:.0f}")
+    time_left.metric("Time left", left)
+
+
+def _curves(run: Run, history: list[dict[str, Any]]) -> None:
+    last, scored = history[-1], [entry for entry in history if "mAP" in entry]
+    best = scored[-1] if scored else {}
+    facts = {
+        "Epochs done": str(last["epoch"]),
+        "Loss": f"{last['loss']:.3f}",
+        "mAP": f"{best['mAP']:.3f}" if best else "not yet",
+        "Rank-1": f"{best['rank1']:.1%}" if best else "not yet",
+        "mINP": f"{best['mINP']:.3f}" if best else "not yet",
+    }
+    for column, (name, value) in zip(st.columns(len(facts)), facts.items(), strict=True):
+        column.metric(name, value)
+    figures = charts.history(history, run.experiment.model)
+    with st.grid(2, gap="medium"):
+        for name, figure in figures.items():
+            with st.container(border=True):
+                st.markdown(f"**{name}**")
+                st.plotly_chart(
+                    figure,
+                    key=f"curve-{name}",
+                    config=dict(displayModeBar=False),
+                    alt=f"{name} per epoch of run {run.name}",
+                )
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes}:{seconds:02} min"

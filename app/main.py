@@ -1,0 +1,22 @@
+"""ReID Attention Lab: `streamlit run app/main.py`."""
+
+import sys
+from pathlib import Path
+
+# Streamlit puts app/ on the path, not the root above it, where app and reid_core are packages.
+if (ROOT := str(Path(__file__).resolve().parents[1])) not in sys.path:
+    sys.path.insert(0, ROOT)
+
+import streamlit as st
+
+from app import contents, pickers
+from app.first_start import ensure_data
+
+HERE = Path(__file__).parent
+
+st.set_page_config("ReID Attention Lab", str(HERE / "icon.svg"), layout="wide")
+st.logo(str(HERE / "logo.svg"), size="large", icon_image=str(HERE / "icon.svg"))
+page = contents.navigation()
+ensure_data()
+pickers.sidebar_run()
+page.run()

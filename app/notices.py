@@ -1,0 +1,35 @@
+"""What goes wrong, said on the page in one line instead of a traceback."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import streamlit as st
+
+from reid_core.errors import BadInput
+
+
+@contextmanager
+def explained(level: str = "error") -> Iterator[None]:
+    """Show bad input as a message (st.error, st.warning or st.info) and end the page there."""
+    try:
+        yield
+    except BadInput as problem:
+        say(level, str(problem))
+        st.stop()
+
+
+def say(level: str, message: str) -> None:
+    """A message whose text is shown as it is: a file name may hold Markdown."""
+    icons = {"error": ":material/error:", "warning": ":material/warning:", "info": ":material/info:"}
+    getattr(st, level)(plain(message[:1].upper() + message[1:]), icon=icons[level])
+
+
+def plain(text: str) -> str:
+    """Text with Markdown's signs escaped."""
+    return "".join("\\" + sign if sign in "\\`*_{}[]()#+!|~$<>:" else sign for sign in text)
+
+
+def heading(title: str, docstring: str) -> None:
+    """A page's title and, as its subtitle, the docstring of its file."""
+    st.title(title, anchor=False)
+    st.markdown(f":gray[{' '.join(docstring.split())}]")

@@ -1,0 +1,45 @@
+"""A visitor's picture: looked at before it is decoded."""
+
+import hashlib
+import io
+import warnings
+
+from PIL import Image, ImageOps
+
+from reid_core.errors import BadInput
+
+TYPES = ["jpg", "jpeg", "png", "webp"]
+FORMATS = ("JPEG", "PNG", "WEBP")
+MEGABYTES = 10
+MEGAPIXELS = 40  # a small file can unfold into gigabytes
+
+
+def picture(content: bytes) -> tuple[str, Image.Image]:
+    """(digest, upright RGB image). Raises BadInput, by size and header before anything is decoded."""
+    if len(content) > MEGABYTES * 2**20:
+        raise BadInput(
+            f"expected a picture of at most {MEGABYTES} MB, got {len(content) / 2**20:.0f} MB: "
+            "give a smaller one"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is lower
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
+    except Exception:  # whatever a decoder makes of bytes that are no picture
+        raise BadInput(
+            "expected a JPEG, PNG or WebP picture, got something else: save it anew as one of these"
+        ) from None
+    width, height = image.size
+    if width * height > MEGAPIXELS * 10**6:
+        raise BadInput(
+            f"expected at most {MEGAPIXELS} megapixels, got {width} x {height}: scale it down"
+        )
+    if min(width, height) < 8:
+        raise BadInput(f"expected at least 8 x 8 pixels, got {width} x {height}: give a larger one")
+    try:
+        upright = ImageOps.exif_transpose(image).convert("RGB")
+    except Exception:
+        raise BadInput(
+            f"this {image.format} file is damaged or cut off: open and save it anew, or give another"
+        ) from None
+    return hashlib.sha256(content).hexdigest(), upright

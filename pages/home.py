@@ -1,0 +1,47 @@
+"""Person re-identification asks: which of these pictures show the same person, seen by another
+camera? Train models that answer it, look at whom they take for whom, and study what their attention
+does. Everything runs on this machine; nothing is sent anywhere."""
+
+import streamlit as st
+
+from app import cached, cards, contents, galleries
+from app.components import ranked_gallery
+from app.notices import heading
+from reid_core.runs import list_runs
+
+heading("ReID Attention Lab", __doc__)
+runs = list_runs()
+shown = cards.first_with_pictures(runs)
+
+if shown:
+    stamp, source = shown.stamp(), cached.folder(shown.experiment)
+    found, scored = cached.embeddings(shown.name, stamp), cached.evaluation(shown.name, stamp)
+    position = cards.typical(scored)
+    ranking = cached.ranked(shown.name, stamp, position)
+    label = cached.labels(shown.name, stamp)[position]
+    query = galleries.query(source, found, ranking, label, found.query_rows[position])
+    tiles = galleries.tiles(source, found, ranking, galleries.shown(ranking, 9, ghosts=False))
+    with st.container(border=True):
+        st.markdown(
+            f"**A query and what `{shown.name}` ranks first.** Right and wrong are told by sign, "
+            "border and colour; of all queries this one is nearest to the average."
+        )
+        ranked_gallery(query, tiles, key="hero")
+        st.page_link(
+            contents.page("retrieval"),
+            label="See every query",
+            icon=":material/arrow_forward:",
+            query_params={"run": shown.name, "query": label},
+        )
+
+st.header("Runs", anchor=False)
+if runs:
+    cards.grid(runs)
+else:
+    st.info("No run yet. A first training takes a few minutes on a laptop.", icon=":material/info:")
+st.page_link(contents.page("train"), label="Start a training", icon=":material/add:")
+
+st.header("Whose is what", anchor=False)
+papers, ours = st.columns(2, gap="large")
+papers.markdown(cards.PAPERS)
+ours.markdown(cards.OURS)

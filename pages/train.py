@@ -1,0 +1,66 @@
+"""Choose a model, a data set and a recipe, change what you like, and watch it learn. A training is a
+process of its own: it goes on when you close this page, and any browser can watch it."""
+
+import streamlit as st
+
+from app import forms, live, pickers
+from app.access import WHY_NOT, training_allowed
+from app.notices import explained, heading
+from reid_core.data import DATASETS
+from reid_core.experiment import Experiment
+from reid_core.models import MODELS
+
+OURS = {
+    "paper": "The recipe of the paper. It expects a GPU and the paper's own data.",
+    "demo": "Ours, not the paper's: small, from scratch, for a laptop and the synthetic pedestrians.",
+}
+
+heading("Train", __doc__)
+live.problem()
+allowed = training_allowed()
+if not allowed:
+    st.info(WHY_NOT, icon=":material/lock:")
+
+view = st.segmented_control(
+    "View",
+    ["Watch", "New training"],
+    default="Watch" if st.session_state.get("run") else "New training",
+    required=True,
+    key="view",
+    bind="query-params",
+    label_visibility="collapsed",
+)
+if view == "Watch":
+    live.watch(pickers.run())
+    st.stop()
+
+what, where, how = st.columns(3)
+model = what.selectbox("Model", list(MODELS), format_func=lambda name: MODELS[name].title)
+dataset = where.selectbox("Data set", list(DATASETS), format_func=lambda name: DATASETS[name].title)
+recipe = how.selectbox("Recipe", sorted(MODELS[model].recipes), help="Every setting's first value.")
+what.caption(f"{MODELS[model].idea} {MODELS[model].paper}")
+where.caption(DATASETS[dataset].about)
+how.caption(OURS.get(recipe, ""))
+
+folder, title = st.columns([2, 1])
+data = folder.text_input(
+    "Folder of the images",
+    placeholder="the data set's own place",
+    disabled=not allowed,
+    help="A folder on the machine that runs this app. It is only ever read.",
+)
+name = title.text_input("Name of the run", placeholder="chosen for you", max_chars=64)
+settings = forms.settings(model, recipe)
+asked = dict(model=model, recipe=recipe, dataset=dataset, data=data or None if allowed else None)
+with explained():
+    Experiment.create(**asked, settings=settings)
+st.button(
+    "Start the training",
+    type="primary",
+    icon=":material/play_arrow:",
+    key="start",
+    disabled=not allowed,
+    on_click=live.act,
+    args=("start",),
+    kwargs=asked | dict(settings=settings, run=name or None),
+)

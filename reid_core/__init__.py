@@ -1,0 +1,19 @@
+"""reid_core turns images of people into embeddings, and can be watched while it does.
+
+In reading order:
+
+    models       one paper, one file; what computes
+    probe        named windows on a model's interior
+    data         images, identities, cameras; the synthetic pedestrians
+    experiment   every knob, once
+    losses       the objective of a training step
+    train        one training run
+    embed        images in, embeddings out
+    evaluate     embeddings in, mAP, CMC and mINP out
+    retrieve     the same ranking for one query
+    runs         what was kept: the folder checkpoints/<name>/
+    jobs         trainings as processes of their own
+"""
+
+# No imports: the renderer's worker processes come through here and need no torch.
+__version__ = "0.1.0"

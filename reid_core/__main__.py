@@ -1,0 +1,251 @@
+"""The command line: data on stdout, progress on stderr, exit code 2 and one line for bad input."""
+
+import argparse
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+
+from reid_core.errors import BadInput
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with a single line for a mistake."""
+
+    def error(self, message: str) -> None:
+        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    asked = parser().parse_args(arguments)
+    try:
+        return asked.act(asked) or 0
+    except BadInput as error:
+        print(f"reid_core: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        what = "no space left" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "not permitted"
+        print(f"reid_core: {what}: {error}; free some or choose another folder", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("reid_core: interrupted", file=sys.stderr)
+        return 130
+
+
+def parser() -> Parser:
+    top = Parser(prog="reid_core", description="Attention in person re-identification.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+
+    synth = commands.add_parser("synth", help="render a data set of synthetic pedestrians")
+    synth.add_argument("dir", type=Path, metavar="DIR")
+    synth.add_argument("--identities", type=int, default=None, metavar="N")
+    synth.add_argument("--cameras", type=int, default=6, metavar="C")
+    synth.add_argument("--seed", type=int, default=0, metavar="S")
+    synth.add_argument("--size", default="256x128", metavar="HxW")
+    synth.add_argument("--progress", choices=("bar", "lines"), default="bar", help=argparse.SUPPRESS)
+    synth.set_defaults(act=act_synth)
+
+    train = commands.add_parser("train", help="train a model, or resume a run")
+    train.add_argument("--model", default=None)
+    train.add_argument("--recipe", default=None, help="paper or demo")
+    train.add_argument("--dataset", default=None)
+    train.add_argument("--data", default=None, metavar="DIR", help="only ever read")
+    train.add_argument("--run", default=None, metavar="NAME")
+    train.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
+    train.add_argument("--resume", default=None, metavar="RUN")
+    train.add_argument("--quiet", action="store_true", help=argparse.SUPPRESS)
+    train.set_defaults(act=act_train)
+
+    evaluate = commands.add_parser("evaluate", help="score a run on a test split, as JSON")
+    evaluate.add_argument("run", metavar="RUN")
+    evaluate.add_argument("--data", default=None, metavar="DIR")
+    evaluate.set_defaults(act=act_evaluate)
+
+    embed = commands.add_parser("embed", help="write a run's embeddings of images")
+    embed.add_argument("run", metavar="RUN")
+    embed.add_argument("--images", required=True, type=Path, metavar="FILE_OR_DIR")
+    embed.add_argument("--out", required=True, type=Path, metavar="F.npz")
+    embed.add_argument("--camera", type=int, default=None, metavar="N", help="3 means _c3")
+    embed.set_defaults(act=act_embed)
+
+    runs = commands.add_parser("runs", help="list the runs")
+    runs.add_argument("--json", action="store_true")
+    runs.set_defaults(act=act_runs)
+    return top
+
+
+# torch takes seconds to import, and the renderer's workers come through this file: so each command
+# imports what it needs.
+
+
+def act_synth(asked: argparse.Namespace) -> None:
+    from reid_core.data import PEDESTRIAN_IDENTITIES, pedestrians
+    from reid_core.knobs import Knob
+
+    size = Knob("--size", "size", None, "", "").parse(asked.size)
+    with _bar(asked.progress) as progress:
+        try:
+            pedestrians.render(
+                asked.dir,
+                identities=PEDESTRIAN_IDENTITIES if asked.identities is None else asked.identities,
+                cameras=asked.cameras,
+                seed=asked.seed,
+                size=size,
+                progress=progress,
+            )
+        except (ValueError, FileExistsError, NotADirectoryError) as error:
+            raise BadInput(str(error)) from None
+    print(asked.dir)
+
+
+def act_train(asked: argparse.Namespace) -> int:
+    from reid_core.data import prepare
+    from reid_core.experiment import Experiment
+    from reid_core.runs import checked, open_run, runs_folder
+    from reid_core.train import Stopped, create, train
+
+    if asked.resume is not None:
+        given = ("model", "recipe", "dataset", "data", "run")
+        if asked.set or any(getattr(asked, name) is not None for name in given):
+            raise BadInput("--resume takes a run as it is: leave the other options out")
+        run = open_run(asked.resume)
+        if not run.resumable and run.status().state != "starting":
+            raise BadInput(f"run {run.name!r} can't be resumed: it is {run.status().state}")
+    else:
+        if asked.model is None:
+            raise BadInput("--model is missing: name the model to train, or --resume RUN")
+        settings = dict(_pair(each) for each in asked.set)
+        dataset = asked.dataset or "pedestrians"
+        experiment = Experiment.create(
+            model=asked.model,
+            recipe=asked.recipe or "demo",
+            dataset=dataset,
+            data=str(Path(asked.data).resolve()) if asked.data is not None else None,
+            settings=settings,
+        )
+        if asked.run is not None and (runs_folder() / checked(asked.run)).exists():
+            raise BadInput(f"run {asked.run!r} exists already; give another --run name")
+        with _bar() as progress:
+            prepare(experiment.dataset, experiment.data, progress)
+        run = create(experiment, asked.run)
+    print(run.name, flush=True)
+    if asked.quiet:  # stderr is the run's log
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    try:
+        train(run)
+    except Stopped as stop:
+        print(f"reid_core: {stop}; go on with: train --resume {run.name}", file=sys.stderr)
+        return 128 + stop.signal if stop.signal else 0
+    return 0
+
+
+def act_evaluate(asked: argparse.Namespace) -> None:
+    from reid_core.data import prepare
+    from reid_core.embed import embed_test
+    from reid_core.evaluate import evaluate
+    from reid_core.runs import open_run
+    from reid_core.train import prepared
+
+    run = open_run(asked.run)
+    experiment = run.experiment
+    with _bar() as progress:
+        data = asked.data if asked.data is not None else experiment.data
+        dataset = prepared(experiment, prepare(experiment.dataset, data, progress))
+    with _bar() as progress:
+        embeddings = embed_test(run.model(), experiment, dataset, progress=progress)
+    print(json.dumps(evaluate(embeddings).as_dict(), indent=2))
+
+
+def act_embed(asked: argparse.Namespace) -> None:
+    import numpy as np
+
+    from reid_core.data.market import SUFFIXES, parse_name
+    from reid_core.embed import embed_images
+    from reid_core.runs import open_run
+
+    run = open_run(asked.run)
+    files = [asked.images]
+    if asked.images.is_dir():
+        files = sorted(p for p in asked.images.iterdir() if p.suffix.lower() in SUFFIXES)
+    elif not asked.images.exists():
+        raise BadInput(f"no file or folder {asked.images}")
+    if not files:
+        raise BadInput(f"no image ({', '.join(SUFFIXES)}) in {asked.images}")
+    if not asked.out.absolute().parent.is_dir():
+        raise BadInput(f"no folder {asked.out.absolute().parent} to write {asked.out.name} into")
+    named = [parse_name(path.name) for path in files]
+    cameras = [asked.camera or (name[1] if name else None) for name in named]
+    model = run.model()
+    unknown = sum(camera not in model.facts.cameras for camera in cameras)
+    if unknown and run.experiment.options.sie in ("camera", "both"):
+        print(
+            f"reid_core: {unknown} of {len(files)} images have a camera that the model does not "
+            "know; they take the mean camera embedding",
+            file=sys.stderr,
+        )
+    with _bar() as progress:
+        vectors = embed_images(model, run.experiment, files, cameras, progress=progress)
+    names = np.array([path.name for path in files])
+    with asked.out.open("wb") as out:  # numpy would add .npz to another suffix
+        np.savez(out, names=names, embeddings=vectors)
+    print(asked.out)
+
+
+def act_runs(asked: argparse.Namespace) -> None:
+    from reid_core.runs import list_runs
+
+    rows = [
+        dict(
+            run=run.name,
+            model=run.experiment.model,
+            recipe=run.experiment.recipe,
+            state=run.status().state,
+            metrics=run.metrics(),
+            shipped=run.shipped,
+        )
+        for run in list_runs()
+    ]
+    if asked.json:
+        print(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        score = f"mAP {row['metrics']['mAP']:.3f}" if row["metrics"] else ""
+        print(f"{row['run']:<32} {row['model']:<12} {row['recipe']:<8} {row['state']:<12} {score}")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise BadInput(f"--set {text}: expected key=value")
+    return key, value
+
+
+class _bar:
+    """A progress callback (done, total) for as long as a `with` block lasts."""
+
+    def __init__(self, kind: str = "bar"):
+        self.kind, self.bar = kind, None
+
+    def __enter__(self):
+        return self
+
+    def __call__(self, done: int, total: int) -> None:
+        if self.kind == "lines":
+            print(f"{done}/{total}", file=sys.stderr, flush=True)
+            return
+        if self.bar is None:
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=total, unit="img", file=sys.stderr, dynamic_ncols=True)
+        self.bar.update(done - self.bar.n)
+
+    def __exit__(self, *_):
+        if self.bar is not None:
+            self.bar.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""Images in, embeddings out. N images, D dimensions."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from reid_core.data import Dataset
+from reid_core.data.images import Images, normalise
+from reid_core.evaluate import Embeddings
+from reid_core.experiment import Experiment
+from reid_core.models.base import Batch, ReIDModel
+
+
+@torch.no_grad()
+def embed_images(
+    model: ReIDModel,
+    experiment: Experiment,
+    images: Images | Sequence[Path | Image.Image],
+    cameras: Sequence[int | None],
+    views: Sequence[int | None] | None = None,
+    *,
+    batch_size: int = 64,
+    progress: Callable[[int, int], None] | None = None,
+) -> np.ndarray:
+    """The test features (N, D) float32 of images, before L2 normalisation.
+
+    cameras are ids as in the file names and views rows of `data.market.VIEWS`; None or -1, and any
+    that the model was not trained with, take the mean of the model's embedding. The model must be in
+    evaluation mode; it computes in the precision of its weights. Raises BadInput for an image that
+    can't be read.
+    """
+    if not isinstance(images, Images):
+        images = Images(images, experiment.training.size, cache=0)
+    camera = rows_of(cameras, model.facts.cameras)
+    view = rows_of(views if views is not None else [None] * len(cameras), model.facts.views)
+    device = next(model.parameters()).device
+    embeddings = []
+    for start in range(0, len(images), batch_size):
+        rows = range(start, min(start + batch_size, len(images)))
+        pixels = images[rows].to(device).float() / 255  # (B, 3, H, W)
+        batch = Batch(
+            normalise(pixels, experiment.training.normalisation),
+            camera=camera[rows.start : rows.stop].to(device),
+            view=view[rows.start : rows.stop].to(device),
+        )
+        embeddings.append(model(batch).embedding.float().cpu())
+        if progress:
+            progress(rows.stop, len(images))
+    return torch.cat(embeddings).numpy()
+
+
+def rows_of(ids: Sequence[int | None], known: tuple[int, ...]) -> torch.Tensor:
+    """(N,) the row of each id in an embedding over the known ids; -1 where it has none."""
+    row = {each: number for number, each in enumerate(known)}
+    return torch.tensor([row.get(each, -1) for each in ids], dtype=torch.long)
+
+
+def embed_test(
+    model: ReIDModel, experiment: Experiment, dataset: Dataset, **keywords
+) -> Embeddings:
+    """The embeddings of a data set's queries and gallery. Keywords as in `embed_images`."""
+    parts = (dataset.query, dataset.gallery)
+    paths = [path for part in parts for path in part.paths]
+    identities, cameras, views = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("identities", "cameras", "views")
+    )
+    images = keywords.pop("images", paths)
+    vectors = embed_images(model, experiment, images, cameras.tolist(), views.tolist(), **keywords)
+    return Embeddings(
+        vectors,
+        names=np.array([path.relative_to(dataset.root).as_posix() for path in paths]),
+        identities=identities,
+        cameras=cameras,
+        views=views,
+        is_query=np.arange(len(paths)) < len(dataset.query),
+    )

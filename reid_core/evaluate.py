@@ -1,0 +1,201 @@
+"""Embeddings in, scores out: the market protocol. Q queries, G gallery images, D dimensions."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from reid_core.errors import BadInput
+
+PROTOCOL = "market"
+CMC_LENGTH = 50
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """What a model concluded of a test split. N images.
+
+    vectors (N, D) as the model gives them, before L2 normalisation; names (N,) paths below the data
+    set's root; identities, cameras, views (N,) int, -1 unknown; is_query (N,) bool.
+    """
+
+    vectors: np.ndarray
+    names: np.ndarray
+    identities: np.ndarray
+    cameras: np.ndarray
+    views: np.ndarray
+    is_query: np.ndarray
+
+    @cached_property
+    def query_rows(self) -> np.ndarray:
+        return np.flatnonzero(self.is_query)
+
+    @cached_property
+    def gallery_rows(self) -> np.ndarray:
+        return np.flatnonzero(~self.is_query)
+
+    @cached_property
+    def directions(self) -> np.ndarray:
+        """(N, D) float64 vectors of length 1; a zero vector stays zero."""
+        vectors = self.vectors.astype(np.float64)
+        if not np.isfinite(vectors).all():
+            bad = int((~np.isfinite(vectors).all(axis=1)).sum())
+            raise BadInput(f"{bad} embeddings hold NaN or infinity: train with a lower learning rate")
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def distances(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+    """Euclidean distances (Q, G) float32 between vectors of length 1, float64 (Q, D) and (G, D).
+
+    Rounded to float32 only at the end, so that equal vectors are at equal distances and ties are
+    broken by the order of the gallery, wherever in a matrix product they stood.
+    """
+    square = 2 - 2 * (queries @ gallery.T)
+    return np.sqrt(np.maximum(square, 0).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One query's ranking, nearest first, ties in the order of the gallery. G gallery images.
+
+    order (G,) positions in the gallery; distances (G,); match (G,) same identity; ignored (G,) what
+    the protocol leaves out: the same identity under the same camera, and junk.
+    """
+
+    order: np.ndarray
+    distances: np.ndarray
+    match: np.ndarray
+    ignored: np.ndarray
+
+    @cached_property
+    def ranks(self) -> np.ndarray:
+        """(G,) from 1, counting only what is not ignored; 0 for what is."""
+        return np.where(self.ignored, 0, np.cumsum(~self.ignored))
+
+    @cached_property
+    def hits(self) -> np.ndarray:
+        """Ranks of the true matches, ascending."""
+        return self.ranks[self.match & ~self.ignored]
+
+    @cached_property
+    def running_average_precision(self) -> np.ndarray:
+        """(G,) what the hits down to here add to the average precision; the last one is it."""
+        hit = self.match & ~self.ignored
+        found = np.cumsum(hit)
+        precision = np.divide(found, self.ranks, where=hit, out=np.zeros(len(hit)))
+        return np.cumsum(precision) / max(len(self.hits), 1)
+
+    @property
+    def average_precision(self) -> float:
+        """Mean over the true matches of hits so far / rank; NaN without a true match."""
+        found = np.arange(1, len(self.hits) + 1)
+        return float((found / self.hits).mean()) if len(self.hits) else float("nan")
+
+    @property
+    def inverse_negative_penalty(self) -> float:
+        """True matches / rank of the last of them (Ye et al. 2021, eq. 3); NaN without one."""
+        return float(len(self.hits) / self.hits[-1]) if len(self.hits) else float("nan")
+
+    @property
+    def first_hit(self) -> int:
+        """Rank of the first true match; 0 without one."""
+        return int(self.hits[0]) if len(self.hits) else 0
+
+
+def judge(
+    row: np.ndarray,
+    identities: np.ndarray,
+    cameras: np.ndarray,
+    identity: int | None,
+    camera: int | None,
+) -> Judged:
+    """Rank a gallery for one query. row (G,) distances; identities, cameras (G,).
+
+    An unknown identity (None or -1) matches nothing; under an unknown camera (None or -1) only junk
+    (identity -1) is ignored. Distractors need no rule: no query has their identity.
+    """
+    order = np.argsort(row, kind="stable")
+    identities, cameras = identities[order], cameras[order]
+    nothing = np.zeros(len(row), bool)
+    match = nothing if identity in (None, -1) else identities == identity
+    same_camera = nothing if camera in (None, -1) else cameras == camera
+    return Judged(order, row[order], match, (match & same_camera) | (identities == -1))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of a test split, over the queries that have a true match under another camera.
+
+    average_precision, inverse_negative_penalty (Q,) are NaN and first_hit (Q,) is 0 where there is
+    none; cmc (50,) is the share of queries whose first true match is at rank r or before.
+    """
+
+    average_precision: np.ndarray
+    inverse_negative_penalty: np.ndarray
+    first_hit: np.ndarray
+    gallery: int
+    protocol: str = PROTOCOL
+
+    @property
+    def queries(self) -> int:
+        return len(self.first_hit)
+
+    @property
+    def valid_queries(self) -> int:
+        return int((self.first_hit > 0).sum())
+
+    @property
+    def mAP(self) -> float:  # noqa: N802 - the field's name for it
+        return float(np.nanmean(self.average_precision))
+
+    @property
+    def mINP(self) -> float:  # noqa: N802
+        return float(np.nanmean(self.inverse_negative_penalty))
+
+    @property
+    def cmc(self) -> np.ndarray:
+        first = self.first_hit[self.first_hit > 0]
+        return (first[:, None] <= np.arange(1, CMC_LENGTH + 1)).mean(axis=0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The numbers, for JSON."""
+        return dict(
+            mAP=self.mAP,
+            mINP=self.mINP,
+            cmc={str(rank): float(self.cmc[rank - 1]) for rank in (1, 5, 10)},
+            queries=self.queries,
+            valid_queries=self.valid_queries,
+            gallery=self.gallery,
+            protocol=self.protocol,
+        )
+
+
+def evaluate(embeddings: Embeddings, block: int = 256) -> Evaluation:
+    """Mean average precision, mINP and CMC by Market-1501's protocol.
+
+    For each query gallery images of its identity under its own camera are left out; queries without
+    another true match are skipped; distractors stay. Raises BadInput where no query is left.
+    """
+    queries, gallery = embeddings.query_rows, embeddings.gallery_rows
+    if not len(queries) or not len(gallery):
+        raise BadInput(f"expected queries and a gallery, got {len(queries)} and {len(gallery)} images")
+    identities, cameras = embeddings.identities[gallery], embeddings.cameras[gallery]
+    scores = []
+    for start in range(0, len(queries), block):
+        rows = queries[start : start + block]
+        matrix = distances(embeddings.directions[rows], embeddings.directions[gallery])
+        for query, row in zip(rows, matrix, strict=True):
+            judged = judge(
+                row, identities, cameras, embeddings.identities[query], embeddings.cameras[query]
+            )
+            scores.append(
+                (judged.average_precision, judged.inverse_negative_penalty, judged.first_hit)
+            )
+    precision, penalty, first = (np.array(column) for column in zip(*scores, strict=True))
+    if not first.any():
+        raise BadInput(
+            f"none of {len(queries)} queries has an image of its identity under another camera in "
+            "the gallery; check the camera numbers in the file names (_c1, _c2, ...)"
+        )
+    return Evaluation(precision, penalty, first, gallery=len(gallery))

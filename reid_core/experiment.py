@@ -1,0 +1,180 @@
+"""What was asked of a training: every knob once, typed and documented."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from reid_core.data import DATASETS
+from reid_core.errors import BadInput
+from reid_core.knobs import Knob, knob, knobs_of, unknown
+from reid_core.models import MODELS
+
+
+@dataclass(frozen=True)
+class Training:
+    """The knobs that every model shares; a model's own are in its Options."""
+
+    epochs: int = knob(120, "Passes over the training images.", "Schedule", least=1)
+    learning_rate: float = knob(0.008, "Base learning rate.", "Schedule", least=0)
+    schedule: Literal["cosine", "multistep"] = knob(
+        "cosine",
+        "How the learning rate falls after warm-up: along a cosine, or tenfold at each step of "
+        "`steps`.",
+        "Schedule",
+        choices=("cosine", "multistep"),
+    )
+    warmup_epochs: int = knob(5, "Epochs of linear warm-up.", "Schedule", least=0)
+    warmup_start: float = knob(
+        0.01, "Learning rate at the start of warm-up, as a share of the base.", "Schedule", least=0
+    )
+    final_learning_rate: float = knob(
+        0.002, "Where the cosine ends, as a share of the base.", "Schedule", least=0
+    )
+    steps: str = knob("40,70", "Epochs at which a multistep schedule falls.", "Schedule")
+    optimizer: Literal["sgd", "adam", "adamw"] = knob(
+        "sgd", "SGD has momentum 0.9.", "Optimiser", choices=("sgd", "adam", "adamw")
+    )
+    weight_decay: float = knob(1e-4, "Weight decay, on every parameter.", "Optimiser", least=0)
+    bias_learning_rate: float = knob(
+        2.0, "Learning rate of biases, as a multiple of the base.", "Optimiser", least=0
+    )
+    identities_per_batch: int = knob(16, "P: identities in a batch.", "Batch", least=2)
+    images_per_identity: int = knob(4, "K: images of each of them.", "Batch", least=2)
+    size: tuple[int, int] = knob((256, 128), "Height x width of the images, in pixels.", "Images")
+    normalisation: Literal["half", "imagenet"] = knob(
+        "half",
+        "Subtracted and divided by: 0.5 and 0.5, or ImageNet's mean and deviation.",
+        "Images",
+        choices=("half", "imagenet"),
+    )
+    flip: float = knob(0.5, "Probability of mirroring an image.", "Images", least=0)
+    pad: int = knob(
+        10, "Black border in pixels, added before a random crop of `size`.", "Images", least=0
+    )
+    erase: float = knob(
+        0.5,
+        "Probability of random erasing (Zhong et al. 2020): a rectangle of 2 to 33% becomes noise.",
+        "Images",
+        least=0,
+    )
+    label_smoothing: float = knob(0.0, "Of the cross-entropy; 0 is none.", "Loss", least=0)
+    margin: str = knob("soft", "Of the triplet loss: a number, or soft.", "Loss")
+    neck: Literal["before", "after"] = knob(
+        "before",
+        "Which feature is compared at test: before or after BNNeck.",
+        "Evaluation",
+        choices=("before", "after"),
+    )
+    evaluate_every: int = knob(
+        10,
+        "Epochs between evaluations; the last epoch always is one.",
+        "Evaluation",
+        least=1,
+    )
+    holdout: float = knob(
+        0.0,
+        "Share of the training identities kept out of training and evaluated instead of the test "
+        "split: for choosing knobs honestly.",
+        "Evaluation",
+        least=0,
+    )
+    seed: int = knob(0, "Of everything drawn at random.", "Machine", least=0)
+    device: Literal["auto", "cpu", "cuda", "mps"] = knob(
+        "auto", "Where to train.", "Machine", choices=("auto", "cpu", "cuda", "mps")
+    )
+    precision: Literal["auto", "bf16", "fp32"] = knob(
+        "auto",
+        "auto is bf16 where the processor has a unit for it, else fp32.",
+        "Machine",
+        choices=("auto", "bf16", "fp32"),
+    )
+    cache: float = knob(
+        4.0, "GiB of decoded images kept in memory; larger sets are decoded anew.", "Machine", least=0
+    )
+
+    @property
+    def triplet_margin(self) -> float | None:
+        """The margin, or None for the soft one. Raises BadInput."""
+        if self.margin == "soft":
+            return None
+        return Knob("margin", "float", 0.3, "", "").parse(self.margin)
+
+    @property
+    def milestones(self) -> list[int]:
+        """The epochs in `steps`. Raises BadInput."""
+        number = Knob("steps", "int", 0, "", "", least=1)
+        return [number.parse(part) for part in self.steps.split(",") if part.strip()]
+
+
+def knobs(model: str) -> list[Knob]:
+    """All knobs of a model, its own first."""
+    return knobs_of(MODELS[model].Options) + knobs_of(Training)
+
+
+def recipe(model: str, name: str) -> dict[str, Any]:
+    """Every knob's value under a recipe. Raises BadInput for an unknown model or recipe."""
+    if model not in MODELS:
+        raise BadInput(unknown("model", str(model), MODELS))
+    recipes = MODELS[model].recipes
+    if name not in recipes:
+        raise BadInput(unknown("recipe", str(name), recipes))
+    return {each.name: each.default for each in knobs(model)} | recipes[name]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A training as it was asked for. data is a folder, or None for the data set's own place."""
+
+    model: str
+    recipe: str
+    dataset: str
+    data: str | None
+    options: Any
+    training: Training
+
+    @classmethod
+    def create(
+        cls,
+        *,
+        model: str,
+        recipe: str,
+        dataset: str = "pedestrians",
+        data: str | None = None,
+        settings: dict[str, Any] | None = None,
+    ) -> "Experiment":
+        """A recipe with settings of one's own on top, as text or in their types. Raises BadInput."""
+        values = globals()["recipe"](model, recipe)
+        if dataset not in DATASETS:
+            raise BadInput(unknown("dataset", str(dataset), DATASETS))
+        known = {each.name: each for each in knobs(model)}
+        for key, given in (settings or {}).items():
+            if key not in known:
+                raise BadInput(unknown("key", key, known))
+            values[key] = known[key].parse(given)
+        own = {each.name for each in knobs_of(MODELS[model].Options)}
+        training = Training(**{k: v for k, v in values.items() if k not in own})
+        options = MODELS[model].Options(**{k: v for k, v in values.items() if k in own})
+        training.triplet_margin, training.milestones  # noqa: B018 - a bad value shows here
+        if not training.holdout < 1:
+            raise BadInput(f"holdout: expected a share below 1, got {training.holdout}")
+        return cls(model, recipe, dataset, data, options, training)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Every knob by name."""
+        return asdict(self.options) | asdict(self.training)
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The knobs that differ from the recipe."""
+        usual = recipe(self.model, self.recipe)
+        return {key: value for key, value in self.values.items() if value != usual[key]}
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; `from_dict` reads it back."""
+        asked = dict(model=self.model, recipe=self.recipe, dataset=self.dataset, data=self.data)
+        return asked | {"knobs": self.values}
+
+    @classmethod
+    def from_dict(cls, written: dict[str, Any]) -> "Experiment":
+        asked = {key: written[key] for key in ("model", "recipe", "dataset", "data")}
+        return cls.create(**asked, settings=written["knobs"])

@@ -1,0 +1,110 @@
+"""A knob: one typed, documented field that becomes a flag, a form row and a line in the record."""
+
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from typing import Any
+
+from reid_core.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Knob:
+    """What a form and a command line need to know of one field.
+
+    kind is "bool", "int", "float", "str", "choice" or "size"; choices is a tuple for "choice";
+    least is the smallest value allowed, if there is one.
+    """
+
+    name: str
+    kind: str
+    default: Any
+    help: str
+    group: str
+    choices: tuple[str, ...] | None = None
+    least: float | None = None
+
+    def parse(self, given: Any) -> Any:
+        """The value in this knob's type, from text or from JSON. Raises BadInput."""
+        try:
+            value = _READERS[self.kind](given)
+        except (TypeError, ValueError, AttributeError):
+            raise BadInput(f"{self.name}: expected {self.expected}, got {given!r}") from None
+        if self.choices and value not in self.choices:
+            raise BadInput(f"{self.name}: {unknown('value', str(value), self.choices)}")
+        if self.least is not None and not value >= self.least:
+            raise BadInput(f"{self.name}: expected {self.expected}, got {given!r}")
+        return value
+
+    @property
+    def expected(self) -> str:
+        words = {
+            "bool": "true or false",
+            "int": "a whole number",
+            "float": "a number",
+            "str": "text",
+            "choice": f"one of {', '.join(self.choices or ())}",
+            "size": "height x width in pixels, each 16 or more, such as 256x128",
+        }[self.kind]
+        return words if self.least is None else f"{words} of {self.least} or more"
+
+
+def knob(default: Any, help: str, group: str, *, choices: tuple = (), least: float | None = None):
+    """A dataclass field that carries its help, its group and its limits."""
+    kind = "choice" if choices else "size" if isinstance(default, tuple) else type(default).__name__
+    return field(
+        default=default,
+        metadata=dict(kind=kind, help=help, group=group, choices=choices or None, least=least),
+    )
+
+
+def knobs_of(owner: type) -> list[Knob]:
+    """The knobs that a dataclass declares, in its order."""
+    return [Knob(f.name, default=f.default, **f.metadata) for f in fields(owner) if f.metadata]
+
+
+def unknown(noun: str, given: str, known) -> str:
+    """`unknown model 'transrid'; did you mean transreid?` or, without a near one, the whole list."""
+    near = get_close_matches(given, list(known), n=3, cutoff=0.5)
+    if near:
+        return f"unknown {noun} {given!r}; did you mean {' or '.join(near)}?"
+    return f"unknown {noun} {given!r}; there are: {', '.join(known)}"
+
+
+def _read_bool(given: Any) -> bool:
+    words = {"true": True, "yes": True, "on": True, "1": True}
+    words |= {"false": False, "no": False, "off": False, "0": False}
+    if str(given).lower() not in words:
+        raise ValueError
+    return words[str(given).lower()]
+
+
+def _read_int(given: Any) -> int:
+    if isinstance(given, bool) or float(given) != int(float(given)):
+        raise ValueError
+    return int(float(given))
+
+
+def _read_float(given: Any) -> float:
+    number = float(given)
+    if isinstance(given, bool) or number != number or abs(number) == float("inf"):
+        raise ValueError
+    return number
+
+
+def read_size(given: Any) -> tuple[int, int]:
+    """(height, width) from "256x128" or a pair. Raises ValueError."""
+    height, width = given.lower().split("x") if isinstance(given, str) else given
+    if min(size := (int(height), int(width))) < 16:
+        raise ValueError
+    return size
+
+
+_READERS = {
+    "bool": _read_bool,
+    "int": _read_int,
+    "float": _read_float,
+    "str": str,
+    "choice": str,
+    "size": read_size,
+}
+

@@ -1,0 +1,47 @@
+"""The objective of a training step: identity and triplet loss over a model's branches."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from reid_core.models.base import Output
+
+
+def objective(
+    output: Output, identities: Tensor, *, margin: float | None, label_smoothing: float
+) -> dict[str, Tensor]:
+    """The named terms of a step's loss; their sum is what is minimised.
+
+    identities (B,) are class numbers. Each branch gives cross-entropy on its logits and a
+    batch-hard triplet loss on its feature before BNNeck, by its weight; a mechanism's own losses
+    come along by name. Everything in float32, whatever the model ran in: distances in half
+    precision made official scores depend on the GPU.
+    """
+    branches = output.branches
+    identity = [
+        b.weight * F.cross_entropy(b.logits.float(), identities, label_smoothing=label_smoothing)
+        for b in branches
+    ]
+    triplet = [b.weight * batch_hard_triplet(b.feature, identities, margin) for b in branches]
+    return {"identity": sum(identity), "triplet": sum(triplet), **output.losses}
+
+
+def batch_hard_triplet(features: Tensor, identities: Tensor, margin: float | None) -> Tensor:
+    """Mean over the batch of the triplet of each image, its farthest positive and nearest negative.
+
+    features (B, D), identities (B,). With a margin max(0, margin + d_p - d_n); with None the soft
+    margin log(1 + exp(d_p - d_n)) (TransReID eq. 2; Hermans et al. 2017). d is Euclidean. Without a
+    second identity in the batch there is no triplet and the loss is 0.
+    """
+    features = features.float()
+    square = features.square().sum(dim=1)  # (B,)
+    distances = square[:, None] + square[None] - 2 * features @ features.T  # (B, B)
+    distances = distances.clamp(min=1e-12).sqrt()
+    same = identities[:, None] == identities[None]
+    if bool(same.all()):
+        return features.sum() * 0
+    positive = distances.masked_fill(~same, 0).amax(dim=1)  # (B,)
+    negative = distances.masked_fill(same, torch.inf).amin(dim=1)  # (B,)
+    if margin is None:
+        return F.softplus(positive - negative).mean()
+    return F.relu(margin + positive - negative).mean()

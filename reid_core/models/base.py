@@ -1,0 +1,83 @@
+"""What every model has in common: what goes in, what comes out, what it says of itself."""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+
+@dataclass
+class Batch:
+    """What the loop hands to a model. B images.
+
+    image     (B, 3, H, W) float, normalised
+    identity  (B,) class numbers from 0, or None at test
+    camera    (B,) rows of the camera embedding from 0; -1 is unknown
+    view      (B,) rows of the view embedding from 0; -1 is unknown
+    progress  the epoch from 1, for losses that follow a schedule
+    clean     (B, 3, H, W) float 0..1: the same resize, flip and crop before normalising and erasing
+    """
+
+    image: Tensor
+    camera: Tensor
+    view: Tensor
+    identity: Tensor | None = None
+    progress: int = 0
+    clean: Tensor | None = None
+
+
+@dataclass
+class Branch:
+    """A supervised head: feature (B, D) before BNNeck, logits (B, classes), its share of the loss."""
+
+    feature: Tensor
+    logits: Tensor
+    weight: float
+
+
+@dataclass
+class Output:
+    """What a model returns, in training and at test alike.
+
+    embedding  (B, D) the test feature, before L2 normalisation
+    branches   the supervised heads; their weights sum to 1
+    losses     what only this mechanism knows, by name
+    """
+
+    embedding: Tensor
+    branches: list[Branch]
+    losses: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a model must know of its training data before it can be built.
+
+    classes is the number of training identities; cameras and views are the ids found, sorted: row i
+    of an embedding belongs to the i-th of them.
+    """
+
+    classes: int
+    cameras: tuple[int, ...] = ()
+    views: tuple[int, ...] = ()
+
+
+class ReIDModel(nn.Module):
+    """A re-identification model: `forward(batch) -> Output`.
+
+    grid is the (rows, columns) of patch or feature positions, prefix_tokens how many tokens stand
+    before them. neck says which feature is compared at test: "before" or "after" BNNeck.
+    """
+
+    title: ClassVar[str]
+    paper: ClassVar[str]
+    idea: ClassVar[str]
+    Options: ClassVar[type]  # a dataclass of knobs
+    recipes: ClassVar[dict[str, dict[str, Any]]]
+
+    grid: tuple[int, int]
+    prefix_tokens: int = 0
+    neck: str = "before"
+
+    def forward(self, batch: Batch) -> Output:
+        raise NotImplementedError

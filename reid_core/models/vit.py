@@ -1,0 +1,188 @@
+"""timm's vision transformers as trunks: any size, any stride, attention that can be watched.
+
+Shapes: B images, N tokens (class token first), D width, H heads, h x w grid of patches.
+"""
+
+import math
+from pathlib import Path
+
+import timm
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from timm.layers import Attention
+from torch import Tensor, nn
+
+from reid_core.errors import BadInput
+from reid_core.knobs import unknown
+from reid_core.probe import Probe
+
+# timm's plain ViTs and DeiTs with a class token and learned positions, as `tests/test_vit.py` finds
+# them by building each; a name may carry one of timm's weight tags ("vit_base_patch16_224.dino").
+TRUNKS = tuple(
+    f"{family}_{name}"
+    for family, names in {
+        "deit": "tiny_patch16_224 small_patch16_224 base_patch16_224 base_patch16_384 "
+        "tiny_distilled_patch16_224 small_distilled_patch16_224 base_distilled_patch16_224 "
+        "base_distilled_patch16_384",
+        "vit_tiny": "patch16_224 patch16_384",
+        "vit_small": "patch8_224 patch16_224 patch16_384 patch16_36x1_224 patch32_224 patch32_384 "
+        "patch14_dinov2",
+        "vit_base": "patch8_224 patch16_224 patch16_224_miil patch16_384 patch16_plus_240 "
+        "patch32_224 patch32_384 patch32_plus_256 patch14_dinov2 patch16_clip_224 "
+        "patch16_clip_384 patch16_clip_quickgelu_224 patch16_plus_clip_240 patch32_clip_224 "
+        "patch32_clip_256 patch32_clip_384 patch32_clip_448 patch32_clip_quickgelu_224",
+        "vit_large": "patch14_224 patch16_224 patch16_384 patch32_224 patch32_384 patch14_dinov2 "
+        "patch14_clip_224 patch14_clip_336 patch14_clip_quickgelu_224 patch14_clip_quickgelu_336",
+        "vit_huge": "patch14_224 patch14_clip_224 patch14_clip_336 patch14_clip_378 "
+        "patch14_clip_quickgelu_224 patch14_clip_quickgelu_378",
+        "vit_giant": "patch14_224 patch14_dinov2 patch14_clip_224",
+        "vit_gigantic": "patch14_224 patch14_clip_224 patch14_clip_378 patch14_clip_quickgelu_224",
+        "vit_xsmall": "patch16_clip_224",
+        "vit_medium": "patch16_clip_224 patch32_clip_224",
+        "vit_betwixt": "patch32_clip_224",
+    }.items()
+    for name in names.split()
+)
+
+
+class WatchedAttention(Attention):
+    """timm's attention with a window on its map.
+
+    Unwatched it is timm's own (fused kernel, nothing stored); watched it forms the (B, H, N, N) map.
+    So does training on a CPU, where the fused kernel's backward pass is several times slower.
+    """
+
+    def __init__(self, *args, **keywords):
+        super().__init__(*args, **keywords)
+        self.attention = Probe("attention")
+
+    def forward(self, x: Tensor, **keywords) -> Tensor:
+        if not self.attention.watched and not (x.is_cpu and torch.is_grad_enabled()):
+            return super().forward(x, **keywords)
+        count, tokens, _ = x.shape  # (B, N, D)
+        qkv = self.qkv(x).reshape(count, tokens, 3, self.num_heads, self.head_dim)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, H, N, D/H) each
+        q, k = self.q_norm(q), self.k_norm(k)
+        weights = (q * self.scale @ k.transpose(-2, -1)).softmax(dim=-1)  # (B, H, N, N)
+        x = self.attn_drop(self.attention(weights)) @ v  # (B, H, N, D/H)
+        x = self.norm(x.transpose(1, 2).reshape(count, tokens, self.attn_dim))  # (B, N, D)
+        return self.proj_drop(self.proj(x))
+
+
+def trunk(name: str, pretrained: str, **overrides) -> nn.Module:
+    """A timm ViT without its classifier.
+
+    pretrained is "none", "timm" (downloads the weights of that name) or the path of a safetensors
+    or torch file with the trunk's weights, read without executing anything in it. overrides are
+    timm's own arguments (depth, embed_dim, num_heads, patch_size, drop_path_rate). Raises BadInput.
+    """
+    if name.split(".")[0] not in TRUNKS:
+        raise BadInput(
+            f"trunk: {unknown('trunk', name, TRUNKS)} (plain vit_* and deit_* with a class token "
+            f"only: {', '.join(TRUNKS)})"
+        )
+    try:
+        vit = timm.create_model(
+            name,
+            pretrained=pretrained == "timm",
+            num_classes=0,
+            attn_layer=WatchedAttention,
+            **overrides,
+        )
+    except (OSError, RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BadInput(
+            f"trunk {name} could not be built with pretrained={pretrained}: {reason}; "
+            "without a network give a file (pretrained=FILE) or pretrained=none"
+        ) from error
+    if pretrained not in ("none", "timm"):
+        load_trunk(vit, Path(pretrained))
+    if getattr(vit, "dist_token", None) is not None:
+        drop_distillation_token(vit)
+    return vit
+
+
+def drop_distillation_token(vit: nn.Module) -> None:
+    """Official TransReID drops a distilled DeiT's second token and its position."""
+    vit.pos_embed = nn.Parameter(torch.cat([vit.pos_embed[:, :1], vit.pos_embed[:, 2:]], dim=1))
+    vit.dist_token = None
+
+
+def load_trunk(vit: nn.Module, file: Path) -> None:
+    """Fill a trunk from a file. Classifier heads are ignored; anything else must fit.
+
+    Accepts a bare state dict or one inside "model" or "state_dict", with "module." prefixes. The
+    position embedding may be of any size: it is resized later. Raises BadInput.
+    """
+    weights = read_weights(file)
+    weights = {key.removeprefix("module."): value for key, value in weights.items()}
+    weights = {key: value for key, value in weights.items() if "head" not in key}
+    weights = {k: v for k, v in weights.items() if not k.startswith(("fc.", "pre_logits."))}
+    if "dist_token" in weights and getattr(vit, "dist_token", None) is None:
+        positions = weights["pos_embed"]
+        weights["pos_embed"] = torch.cat([positions[:, :1], positions[:, 2:]], dim=1)
+        del weights["dist_token"]
+    if "pos_embed" in weights:
+        vit.pos_embed = nn.Parameter(torch.empty_like(weights["pos_embed"]))
+    own = vit.state_dict()
+    wrong = [
+        f"{key} {tuple(own[key].shape)}"
+        + (f" but there {tuple(weights[key].shape)}" if key in weights else " missing there")
+        for key in own
+        if key not in weights or weights[key].shape != own[key].shape
+    ]
+    if wrong:
+        raise BadInput(
+            f"{file} does not fit this trunk: {len(wrong)} of {len(own)} tensors differ, such as "
+            f"{wrong[0]}; give the file of the same trunk"
+        )
+    vit.load_state_dict(weights, strict=False)
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors or torch file; a pickle is never executed. Raises BadInput."""
+    if not file.is_file():
+        raise BadInput(f"no weights at {file}: give none, timm or the path of a file")
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        found = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BadInput(f"{file} can't be read as weights (no code is executed): {reason}") from None
+    for key in ("model", "state_dict"):
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
+    if not isinstance(found, dict) or not all(torch.is_tensor(v) for v in found.values()):
+        raise BadInput(f"{file} holds no table of tensors: give a state dict")
+    return found
+
+
+def grid_of(size: tuple[int, int], patch: int, stride: int) -> tuple[int, int]:
+    """Rows and columns of patches of a (height, width) image; overlapping where stride < patch."""
+    if min(size) < patch:
+        raise BadInput(
+            f"size: images of {size[0]}x{size[1]} hold no patch of {patch}x{patch}; give a larger size"
+        )
+    return (size[0] - patch) // stride + 1, (size[1] - patch) // stride + 1
+
+
+def resize_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Resize a position embedding (1, 1 + s*s, D) to (1, 1 + h*w, D), as the official code does.
+
+    Bilinear and without antialiasing; timm's own resampling is bicubic and antialiased. The class
+    token's row is kept.
+    """
+    cls, patches = positions[:, :1], positions[:, 1:]
+    side = math.isqrt(patches.shape[1])
+    if side * side != patches.shape[1] != grid[0] * grid[1]:
+        raise BadInput(
+            f"a position embedding of {patches.shape[1]} patches is neither square nor of this "
+            f"grid, {grid[0]}x{grid[1]}: give weights of another size"
+        )
+    if (side, side) == grid or side * side != patches.shape[1]:
+        return positions
+    square = patches.transpose(1, 2).unflatten(2, (side, side))  # (1, D, s, s)
+    resized = F.interpolate(square, size=grid, mode="bilinear", align_corners=False)
+    return torch.cat([cls, resized.flatten(2).transpose(1, 2)], dim=1)  # (1, 1 + h*w, D)

@@ -1,0 +1,70 @@
+"""Small data and a small trained run, made once for the whole suite."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("REID_PEDESTRIANS", "12")
+
+TINY = {
+    "epochs": 1,
+    "identities_per_batch": 4,
+    "images_per_identity": 2,
+    "size": "64x32",
+    "depth": 2,
+    "width": 32,
+    "heads": 2,
+    "stride": 8,
+    "pad": 2,
+    "evaluate_every": 1,
+    "warmup_epochs": 0,
+    "device": "cpu",
+    "precision": "fp32",
+}
+
+
+@pytest.fixture(scope="session")
+def _made(tmp_path_factory) -> tuple[Path, Path]:
+    """Twelve pedestrians and a run trained on them for one epoch."""
+    from reid_core import train
+    from reid_core.data.pedestrians import render
+    from reid_core.experiment import Experiment
+
+    base = tmp_path_factory.mktemp("made")
+    data = base / "data" / "pedestrians"
+    data.parent.mkdir()
+    render(data, identities=12, cameras=3, size=(64, 32))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REID_RUNS", str(base / "runs"))
+        patch.setenv("REID_DATA", str(base / "data"))
+        experiment = Experiment.create(
+            model="transreid", recipe="demo", settings=TINY, dataset="pedestrians"
+        )
+        run = train.create(experiment, "tiny")
+        train.train(run)
+    return base / "data", base / "runs"
+
+
+@pytest.fixture(scope="session")
+def tiny_data(_made) -> Path:
+    """The folder of a small pedestrians data set: only ever read."""
+    return _made[0] / "pedestrians"
+
+
+@pytest.fixture
+def runs(tmp_path, tiny_data, monkeypatch) -> Path:
+    """An empty runs folder of this test's own, with the small data set as the default one."""
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    monkeypatch.setenv("REID_RUNS", str(folder))
+    monkeypatch.setenv("REID_DATA", str(tiny_data.parent))
+    return folder
+
+
+@pytest.fixture
+def tiny_run(_made, runs) -> str:
+    """The name of a finished run, in a runs folder of this test's own."""
+    shutil.copytree(_made[1] / "tiny", runs / "tiny")
+    return "tiny"
