@@ -107,11 +107,11 @@ def labels(run: str, stamp: int) -> list[str]:
 
 @st.cache_resource(max_entries=32, show_spinner=False)
 def order(run: str, stamp: int, by: str) -> np.ndarray:
-    """Positions of the queries: "file", "worst" or "best" average precision first.
+    """Positions of the queries: by "File name", or the "Worst first" or "Best first" lists.
 
     Queries without a true match have no average precision and come last.
     """
     precision = evaluation(run, stamp).average_precision
-    if by == "file":
+    if by == "File name":
         return np.arange(len(precision))
-    return np.argsort(precision if by == "worst" else -precision, kind="stable")
+    return np.argsort(precision if by == "Worst first" else -precision, kind="stable")

@@ -12,12 +12,16 @@ from reid_core.models import MODELS
 from reid_core.runs import Run
 
 MOST = 12
-PAPERS = "**From the papers**\n" + "".join(
-    f"\n- **{model.title}.** {model.idea} :gray[{model.paper}]" for model in MODELS.values()
-) + (
-    "\n- **Recipe `paper`**: the settings that the authors publish.\n"
-    "- **mAP, CMC** and what the protocol ignores: Market-1501 (Zheng et al., ICCV 2015). "
-    "**mINP**: Ye et al., TPAMI 2021."
+PAPERS = (
+    "**From the papers**\n"
+    + "".join(
+        f"\n- **{model.title}.** {model.idea} :gray[{model.paper}]" for model in MODELS.values()
+    )
+    + (
+        "\n- **Recipe `paper`**: the settings that the authors publish.\n"
+        "- **mAP, CMC** and what the protocol ignores: Market-1501 (Zheng et al., ICCV 2015). "
+        "**mINP**: Ye et al., TPAMI 2021."
+    )
 )
 OURS = (
     "**Ours**\n"
@@ -74,17 +78,10 @@ def _card(run: Run, scores: dict) -> None:
     for column, (name, key) in zip(st.columns(3), names.items(), strict=True):
         value = values.get(key)
         column.metric(name, "–" if value is None else f"{value:.3f}")
-    with st.container(horizontal=True):
-        link = {"query_params": {"run": run.name}}
-        retrieval, train = contents.page("retrieval"), contents.page("train")
-        st.page_link(
-            retrieval,
-            label="Ranked galleries",
-            icon=":material/image_search:",
-            disabled=not run.has_embeddings,
-            **link,
-        )
-        st.page_link(train, label="Training", icon=":material/show_chart:", **link)
+    with st.container(horizontal=True, gap="medium"):
+        pictures = run.has_embeddings
+        contents.link("Ranked galleries", "retrieval", "image_search", not pictures, run=run.name)
+        contents.link("Training", "train", "show_chart", run=run.name, view="Watch")
 
 
 def _metrics(run: Run) -> dict:

@@ -47,7 +47,11 @@ def cmc(shares: np.ndarray, line: str) -> go.Figure:
 
 
 def curves(
-    epochs: Sequence[int], lines: dict[str, Sequence[float | None]], title: str, first: str, **layout
+    epochs: Sequence[int],
+    lines: dict[str, Sequence[float | None]],
+    title: str,
+    first: str,
+    **layout,
 ) -> go.Figure:
     """One value per epoch and line; None where there is none. The first line is the model's colour."""
     figure = _figure("epoch", title)
@@ -77,9 +81,18 @@ def history(entries: list[dict[str, Any]], model: str) -> dict[str, go.Figure]:
         "Retrieval on the test split": curves(
             epochs, scores, "score", first, yaxis=dict(range=[0, 1.02])
         ),
-        "Learning rate": curves(epochs, {"rate": column("learning_rate")}, "learning rate", first),
+        "Learning rate": curves(
+            epochs,
+            {"rate": column("learning_rate")},
+            "learning rate",
+            first,
+            yaxis=dict(tickformat="~g"),
+        ),
         "Speed": curves(
-            epochs, {"images/s": column("images_per_second")}, "images per second", first,
+            epochs,
+            {"images/s": column("images_per_second")},
+            "images per second",
+            first,
             yaxis=dict(rangemode="tozero"),
         ),
     }

@@ -25,6 +25,27 @@ def page(stem: str) -> st.Page:
     return st.Page(file, title=title, icon=icon, help=about, url_path=stem, default=first)
 
 
+def link(label: str, stem: str, icon: str, disabled: bool = False, **chosen: str) -> None:
+    """A way into a page with a run, and perhaps a query, already chosen.
+
+    A button, not st.page_link: that one would repeat what is bound to the URL already.
+    """
+    st.button(
+        label,
+        key="-".join(["link", stem, *chosen.values()]),
+        icon=f":material/{icon}:",
+        type="tertiary",
+        disabled=disabled,
+        on_click=_open,
+        args=(stem, chosen),
+    )
+
+
+def _open(stem: str, chosen: dict[str, str]) -> None:
+    st.session_state.update(chosen)
+    st.switch_page(page(stem), query_params=chosen)
+
+
 def navigation() -> st.Page:
     """The menu; returns the page that was asked for."""
     return st.navigation({name: [page(stem) for stem in rows] for name, rows in CONTENTS.items()})

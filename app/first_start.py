@@ -47,7 +47,9 @@ def ensure_data() -> None:
         )
         bar = st.progress(0.0, "Starting")
         while work.thread.is_alive():
-            bar.progress(work.done / max(work.total, 1), f"{work.done} of {work.total or '...'} images")
+            bar.progress(
+                work.done / max(work.total, 1), f"{work.done} of {work.total or '...'} images"
+            )
             time.sleep(0.2)
         bar.empty()
         rendering.clear(str(root))  # a later start, or the button, begins anew

@@ -29,8 +29,7 @@ def _field(knob: Knob, usual: Any, key: str) -> Any:
     """One field, its label marked when its value is not the recipe's."""
     usual = _shown(usual)
     changed = st.session_state.get(key, usual) != usual
-    label = knob.name.replace("_", " ")
-    label = f":orange[**{label}**] :orange-badge[changed]" if changed else label
+    label = f":orange[**{knob.name}**] :orange-badge[changed]" if changed else knob.name
     state = dict(key=key, help=knob.help, persist_state="session")
     if knob.kind == "bool":
         return st.toggle(label, usual, **state)

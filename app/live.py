@@ -81,7 +81,9 @@ def _head(run: Run, status: Status) -> None:
         st.subheader(run.name, anchor=False, width="content")
         badge(status.state)
         if run.shipped:
-            st.badge("shipped", color="gray", help="Came with the product; regenerate it to change it.")
+            st.badge(
+                "shipped", color="gray", help="Came with the product; regenerate it to change it."
+            )
         st.space("stretch")
         if status.active:
             st.button(

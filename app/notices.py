@@ -20,7 +20,11 @@ def explained(level: str = "error") -> Iterator[None]:
 
 def say(level: str, message: str) -> None:
     """A message whose text is shown as it is: a file name may hold Markdown."""
-    icons = {"error": ":material/error:", "warning": ":material/warning:", "info": ":material/info:"}
+    icons = {
+        "error": ":material/error:",
+        "warning": ":material/warning:",
+        "info": ":material/info:",
+    }
     getattr(st, level)(plain(message[:1].upper() + message[1:]), icon=icons[level])
 
 

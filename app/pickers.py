@@ -7,8 +7,13 @@ from app import cached
 from app.notices import explained, say
 from reid_core.runs import Run, list_runs, open_run
 
-KEYS = {"Previous": "Left", "Next": "Right", "Random": "S"}
-ORDERS = {"file": "By file name", "worst": "Worst first", "best": "Best first"}
+ORDERS = ["File name", "Worst first", "Best first"]
+STEPS = {  # button -> shortcut, icon
+    "Previous": ("Left", "arrow_back"),
+    "Next": ("Right", "arrow_forward"),
+    "Random": ("S", "shuffle"),
+    "Worst": ("W", "trending_down"),
+}
 
 
 def settle(key: str, options: list[str], default: str) -> None:
@@ -33,13 +38,17 @@ def sidebar_run() -> None:
             st.caption("No run yet. The page Train starts one.")
             return
         settle("run", names, _first(names))
+        st.markdown(
+            ":small[Run]", help="A run is one training and what it left. Every page shows this one."
+        )
         st.selectbox(
             "Run",
             names,
             index=None,
             key="run",
             bind="query-params",
-            help="A run is one training and what it left. Every page shows this one.",
+            required=True,
+            label_visibility="collapsed",
         )
 
 
@@ -60,36 +69,47 @@ def run() -> Run:
         return open_run(name)
 
 
-def query(name: str, stamp: int) -> tuple[int, str]:
-    """One of a run's queries, as (position, order): by name, by step, at random, or in an order."""
-    labels = cached.labels(name, stamp)
-    settle("query", labels, labels[0])
-    row = st.container(horizontal=True, vertical_alignment="bottom")
-    by = row.segmented_control(
+def order(name: str, stamp: int) -> str:
+    """How the queries are lined up: one of ORDERS."""
+    return st.segmented_control(
         "Order",
-        list(ORDERS),
-        format_func=ORDERS.get,
-        default="file",
+        ORDERS,
+        default=ORDERS[0],
         required=True,
         key="order",
         bind="query-params",
-        on_change=_to_first,
-        args=(name, stamp),
-        help="Of the queries below. By average precision, those with the worst or best list first.",
+        on_change=_step,
+        args=(name, stamp, "First"),
+        help="By file name, or by average precision: those with the worst or best list first.",
     )
+
+
+def query(name: str, stamp: int) -> int:
+    """The position of one of a run's queries: chosen by name, by step or at random."""
+    labels = cached.labels(name, stamp)
+    settle("query", labels, labels[0])
+    row = st.container(horizontal=True, vertical_alignment="center")
     row.selectbox(
-        "Query", labels, index=None, key="query", bind="query-params", width=260, filter_mode="contains"
+        "Query",
+        labels,
+        index=None,
+        key="query",
+        bind="query-params",
+        required=True,
+        width=290,
+        filter_mode="contains",
+        label_visibility="collapsed",
     )
-    for label, icon in (("Previous", "arrow_back"), ("Next", "arrow_forward"), ("Random", "shuffle")):
+    for label, (shortcut, icon) in STEPS.items():
         row.button(
             label,
+            key=label.lower(),
             icon=f":material/{icon}:",
+            shortcut=shortcut,
             on_click=_step,
             args=(name, stamp, label),
-            shortcut=KEYS[label],
-            key=label.lower(),
         )
-    return labels.index(st.session_state["query"]), by
+    return labels.index(st.session_state["query"])
 
 
 def pick_query(key: str) -> None:
@@ -99,14 +119,13 @@ def pick_query(key: str) -> None:
         st.session_state["query"] = picked
 
 
-def _to_first(name: str, stamp: int) -> None:
-    order = cached.order(name, stamp, st.session_state["order"])
-    st.session_state["query"] = cached.labels(name, stamp)[order[0]]
-
-
 def _step(name: str, stamp: int, which: str) -> None:
-    labels, order = cached.labels(name, stamp), cached.order(name, stamp, st.session_state["order"])
-    here = int(np.flatnonzero(order == labels.index(st.session_state["query"]))[0])
-    random = int(np.random.default_rng().integers(len(order)))
-    there = {"Previous": here - 1, "Next": here + 1, "Random": random}[which] % len(order)
-    st.session_state["query"] = labels[order[there]]
+    """Go to another query; "Worst" lines them up by their lists as well."""
+    state = st.session_state
+    if which == "Worst":
+        state["order"] = ORDERS[1]
+    labels, line = cached.labels(name, stamp), cached.order(name, stamp, state["order"])
+    here = int(np.flatnonzero(line == labels.index(state["query"]))[0])
+    random = int(np.random.default_rng().integers(len(line)))
+    there = {"Previous": here - 1, "Next": here + 1, "Random": random}.get(which, 0)
+    state["query"] = labels[line[there % len(line)]]

@@ -20,26 +20,21 @@ if shown:
     ranking = cached.ranked(shown.name, stamp, position)
     label = cached.labels(shown.name, stamp)[position]
     query = galleries.query(source, found, ranking, label, found.query_rows[position])
-    tiles = galleries.tiles(source, found, ranking, galleries.shown(ranking, 9, ghosts=False))
+    tiles = galleries.tiles(source, found, ranking, galleries.shown(ranking, 18, ghosts=False))
     with st.container(border=True):
         st.markdown(
             f"**A query and what `{shown.name}` ranks first.** Right and wrong are told by sign, "
             "border and colour; of all queries this one is nearest to the average."
         )
         ranked_gallery(query, tiles, key="hero")
-        st.page_link(
-            contents.page("retrieval"),
-            label="See every query",
-            icon=":material/arrow_forward:",
-            query_params={"run": shown.name, "query": label},
-        )
+        contents.link("See every query", "retrieval", "arrow_forward", run=shown.name, query=label)
 
 st.header("Runs", anchor=False)
 if runs:
     cards.grid(runs)
 else:
     st.info("No run yet. A first training takes a few minutes on a laptop.", icon=":material/info:")
-st.page_link(contents.page("train"), label="Start a training", icon=":material/add:")
+contents.link("Start a training", "train", "add", view="New training")
 
 st.header("Whose is what", anchor=False)
 papers, ours = st.columns(2, gap="large")

@@ -24,26 +24,31 @@ source = cached.folder(asked)
 with explained("info"):
     cached.dataset(*source)
 
-OWN = "Your own picture"
-kind, ranks, ghosts = st.columns([3, 2, 3], vertical_alignment="bottom")
-kind = kind.segmented_control(
+OWN = "Upload"
+bar = st.container(horizontal=True, vertical_alignment="bottom")
+kind = bar.segmented_control(
     "Query from", ["Test split", OWN], default="Test split", required=True, key="source"
 )
-count = ranks.segmented_control(
+with bar:
+    order = pickers.order(run.name, stamp) if kind != OWN else None
+count = bar.segmented_control(
     "Ranks", [10, 20, 50], default=20, required=True, key="ranks", bind="query-params"
 )
-ghosts = ghosts.toggle(
-    "Show what the protocol ignores",
+ghosts = bar.toggle(
+    "Ghosts",
     key="ghosts",
     bind="query-params",
-    help="Images of the same person under the same camera: too easy, so they get no rank.",
+    help="Show what the protocol ignores: the same person under the same camera is too easy, and "
+    "gets no rank.",
 )
 
 if kind == OWN:
     upload, camera = st.columns([3, 1])
     file = upload.file_uploader("A picture of one person", uploads.TYPES, max_upload_size=10)
     known = sorted({int(number) for number in found.cameras if number > 0})
-    camera = camera.selectbox("Taken by camera", [None, *known], format_func=lambda c: c or "unknown")
+    camera = camera.selectbox(
+        "Taken by camera", [None, *known], format_func=lambda c: c or "unknown"
+    )
     st.caption(
         f"Camera {camera}: the picture takes that camera's embedding."
         if camera
@@ -56,9 +61,11 @@ if kind == OWN:
         digest, image = uploads.picture(file.getvalue())
         ranking = cached.ranked_upload(run.name, stamp, digest, camera, image)
     about = [["Camera", str(camera or "unknown")], ["Pixels", f"{image.width} x {image.height}"]]
-    query = dict(src=cached.data_url(image, 320), title=file.name, facts=about, caption=OWN)
+    query = dict(
+        src=cached.data_url(image, 320), title=file.name, facts=about, caption="Your picture"
+    )
 else:
-    position, order = pickers.query(run.name, stamp)
+    position = pickers.query(run.name, stamp)
     labels = cached.labels(run.name, stamp)
     places = cached.order(run.name, stamp, order)
     items = galleries.strip(source, found, scored, labels, places, position)
@@ -73,11 +80,14 @@ ranked_gallery(query, tiles, key="gallery")
 
 st.subheader(f"All {scored.queries} queries", anchor=False)
 numbers, chart = st.columns([2, 3], gap="large", vertical_alignment="center")
-with numbers, st.grid(2):
-    st.metric("mAP", f"{scored.mAP:.3f}", help="Mean over the queries of their average precision.")
-    st.metric("mINP", f"{scored.mINP:.3f}", help="How early the hardest true match is found.")
-    st.metric("Rank-1", f"{scored.cmc[0]:.1%}", help="Queries whose first image is right.")
-    st.metric("Rank-5", f"{scored.cmc[4]:.1%}", help="Queries with a right image among five.")
+with numbers:
+    left, right = st.columns(2)
+    left.metric(
+        "mAP", f"{scored.mAP:.3f}", help="Mean over the queries of their average precision."
+    )
+    right.metric("mINP", f"{scored.mINP:.3f}", help="How early the hardest true match is found.")
+    left.metric("Rank-1", f"{scored.cmc[0]:.1%}", help="Queries whose first image is right.")
+    right.metric("Rank-5", f"{scored.cmc[4]:.1%}", help="Queries with a right image among five.")
 numbers.caption(
     f"{scored.valid_queries} of {scored.queries} queries have a true match among {scored.gallery} "
     f"gallery images; protocol: {scored.protocol}."

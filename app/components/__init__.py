@@ -34,9 +34,7 @@ def ranked_gallery(
     _ranked_gallery(data=dict(query=query, tiles=tiles, legend=legend), key=key)
 
 
-def query_strip(
-    items: list[dict[str, Any]], *, key: str, on_pick: Callable[[], None]
-) -> None:
+def query_strip(items: list[dict[str, Any]], *, key: str, on_pick: Callable[[], None]) -> None:
     """A filmstrip; a click calls on_pick, which finds the label in st.session_state[key]["picked"].
 
     items: label, src, title, note (shown below), share (length of the bar, 0 to 1, or None), chosen.

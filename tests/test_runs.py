@@ -1,0 +1,155 @@
+"""Run folders: names, damage, life signs."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+
+from reid_core.embed import embed_test
+from reid_core.data import open_dataset
+from reid_core.errors import BadInput
+from reid_core.evaluate import evaluate
+from reid_core.experiment import Experiment
+from reid_core.models import Facts
+from reid_core.runs import Run, list_runs, open_run, runs_folder
+
+FACTS = Facts(8, (1, 2, 3), (0, 1, 2))
+
+
+def create(name=None) -> Run:
+    asked = Experiment.create(model="transreid", recipe="demo", settings=TINY)
+    return Run.create(asked, FACTS, name)
+
+
+def test_a_taken_name_is_refused_and_a_free_one_found(runs):
+    assert [create().name, create().name] == ["transreid-demo-1", "transreid-demo-2"]
+    create("mine")
+    with pytest.raises(BadInput, match="exists already"):
+        create("mine")
+
+
+@pytest.mark.parametrize("name", ["../up", "", ".hidden", "a/b", "x" * 65, "a b"])
+def test_names_that_are_no_folder_names_are_refused(runs, name):
+    with pytest.raises(BadInput):
+        open_run(name)
+
+
+def test_an_unknown_run_names_the_nearest(tiny_run):
+    with pytest.raises(BadInput, match="did you mean tiny"):
+        open_run("tinny")
+
+
+def test_what_was_asked_comes_back(runs):
+    run = create("a")
+    assert open_run("a").experiment == Experiment.create(
+        model="transreid", recipe="demo", settings=TINY
+    )
+    assert open_run("a").facts == FACTS and not run.shipped
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"model": "resnet"}'])
+def test_a_run_made_by_something_else_is_no_run(runs, content):
+    (runs / "odd").mkdir()
+    (runs / "odd" / "experiment.json").write_text(content)
+    assert list_runs() == []
+    with pytest.raises(BadInput, match="made by something else"):
+        open_run("odd")
+
+
+def test_scores_are_those_of_the_kept_arrays_and_weights(tiny_run):
+    run = open_run(tiny_run)
+    kept = run.embeddings()
+    assert evaluate(kept).as_dict() == run.metrics()
+    again = embed_test(run.model(), run.experiment, open_dataset("pedestrians"))
+    np.testing.assert_allclose(again.vectors, kept.vectors, rtol=1e-4, atol=1e-5)
+    assert again.names.tolist() == kept.names.tolist()
+
+
+@pytest.mark.parametrize(
+    "file, use",
+    [
+        ("weights.safetensors", lambda run: run.model()),
+        ("embeddings.npz", lambda run: run.embeddings()),
+        ("metrics.json", lambda run: run.metrics()),
+        ("history.jsonl", lambda run: run.history()),
+        ("state/last.pt", lambda run: run.load_state()),
+    ],
+)
+def test_damaged_files_are_named(tiny_run, file, use):
+    run = open_run(tiny_run)
+    path = run.folder / file
+    path.write_bytes(path.read_bytes()[:50] + b"{")
+    with pytest.raises(BadInput, match="damaged"):
+        use(run)
+
+
+def test_embeddings_with_a_pickle_are_refused(tiny_run):
+    run = open_run(tiny_run)
+    np.savez(run.folder / "embeddings.npz", vectors=np.array([print], dtype=object))
+    with pytest.raises(BadInput, match="damaged"):
+        run.embeddings()
+
+
+def test_weights_of_another_model_are_refused(tiny_run):
+    run = open_run(tiny_run)
+    other = create("other")
+    with pytest.raises(BadInput, match="no weights yet"):
+        other.model()
+    record = run.record | {"knobs": run.record["knobs"] | {"jpm": False}}
+    (run.folder / "experiment.json").write_text(json.dumps(record))
+    with pytest.raises(BadInput, match="another model"):
+        run.model()
+
+
+def test_a_process_that_is_gone_leaves_an_interrupted_run(runs):
+    run = create("gone")
+    assert run.status().state == "starting"
+    script = (
+        "from reid_core.runs import open_run; open_run('gone').report('running', epoch=2, epochs=9)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=os.getcwd())
+    assert run.status().state == "interrupted" and run.status().epoch == 2
+    assert run.resumable
+
+
+def test_a_living_process_is_running_then_stopping(runs):
+    run = create("alive")
+    run.report("running", epoch=1, epochs=2)
+    assert run.status().state == "running" and not run.resumable
+    run.ask_stop()
+    assert run.status().state == "stopping"
+
+
+def test_a_write_that_fails_leaves_the_old_file(tiny_run, monkeypatch):
+    run = open_run(tiny_run)
+    before = run.metrics()
+
+    def full(number):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="space"):
+        run.write("metrics.json", b"{}")
+    assert run.metrics() == before
+    assert not [path for path in run.folder.iterdir() if path.name.startswith(".")]
+
+
+def test_without_a_runs_folder_there_are_no_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("REID_RUNS", str(tmp_path / "none"))
+    assert list_runs() == [] and runs_folder() == tmp_path / "none"
+
+
+def test_a_run_without_classifiers_still_embeds(tiny_run):
+    """As the shipped ones are: float16, nothing that only training needs."""
+    from safetensors.torch import load_file, save_file
+
+    run = open_run(tiny_run)
+    path = run.folder / "weights.safetensors"
+    kept = {k: v.half() for k, v in load_file(path).items() if "classifier" not in k}
+    save_file(kept, path)
+    assert next(run.model().parameters()).dtype == torch.float32
