@@ -26,24 +26,10 @@ def page(stem: str) -> st.Page:
 
 
 def link(label: str, stem: str, icon: str, disabled: bool = False, **chosen: str) -> None:
-    """A way into a page with a run, and perhaps a query, already chosen.
-
-    A button, not st.page_link: that one would repeat what is bound to the URL already.
-    """
-    st.button(
-        label,
-        key="-".join(["link", stem, *chosen.values()]),
-        icon=f":material/{icon}:",
-        type="tertiary",
-        disabled=disabled,
-        on_click=_open,
-        args=(stem, chosen),
-    )
-
-
-def _open(stem: str, chosen: dict[str, str]) -> None:
-    st.session_state.update(chosen)
-    st.switch_page(page(stem), query_params=chosen)
+    """A way into a page with a run, and perhaps a query, already chosen."""
+    target = page(stem)
+    icon = f":material/{icon}:"
+    st.page_link(target, label=label, icon=icon, disabled=disabled, query_params=chosen)
 
 
 def navigation() -> st.Page:

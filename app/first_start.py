@@ -47,14 +47,16 @@ def ensure_data() -> None:
         )
         bar = st.progress(0.0, "Starting")
         while work.thread.is_alive():
-            bar.progress(
-                work.done / max(work.total, 1), f"{work.done} of {work.total or '...'} images"
-            )
+            words = f"{work.done} of {work.total} images" if work.total else "Starting"
+            bar.progress(work.done / max(work.total, 1), words)
             time.sleep(0.2)
         bar.empty()
-        rendering.clear(str(root))  # a later start, or the button, begins anew
         if not work.problem and root.is_dir():
             st.rerun()
-        say("error", f"The demo data set could not be drawn. {work.problem}")
-        st.button("Try again", icon=":material/refresh:")
+        say(
+            "error",
+            f"The demo data set could not be drawn. {work.problem or 'Its folder is gone.'}",
+        )
+        again = dict(on_click=rendering.clear, args=(str(root),))
+        st.button("Try again", icon=":material/refresh:", **again)
         st.stop()

@@ -16,18 +16,22 @@ STEPS = {  # button -> shortcut, icon
 }
 
 
-def settle(key: str, options: list[str], default: str) -> None:
-    """Give a widget that is bound to the URL its first value.
+def linked(key: str, options: list[str], default: str) -> None:
+    """Tie the widget of a key to the address: call it just before the widget.
 
-    Streamlit leaves a default out of the URL; written there, a copied link opens the same view even
-    when the default is another one by then.
+    A link or the back button wins over the widget, the widget over an address that stayed the same.
+    Streamlit's own bind leaves a default out of the address, so a copied link would open another
+    view once the default has changed, and it can't be set by a link on another page.
     """
-    state, asked = st.session_state, st.query_params
-    if state.get(key) in options or (key not in state and asked.get(key) in options):
-        return
-    if key not in state and key not in asked:
-        asked[key] = default
-    state[key] = default
+    state, address = st.session_state, st.query_params
+    asked, last = address.get(key), state.get(f"{key} in the address")
+    if asked in options and asked != last:
+        state[key] = asked
+    elif state.get(key) not in options:
+        state[key] = last if last in options else default
+    if asked != state[key]:
+        address[key] = state[key]
+    state[f"{key} in the address"] = state[key]
 
 
 def sidebar_run() -> None:
@@ -37,19 +41,11 @@ def sidebar_run() -> None:
         if not names:
             st.caption("No run yet. The page Train starts one.")
             return
-        settle("run", names, _first(names))
+        linked("run", names, _first(names))
         st.markdown(
             ":small[Run]", help="A run is one training and what it left. Every page shows this one."
         )
-        st.selectbox(
-            "Run",
-            names,
-            index=None,
-            key="run",
-            bind="query-params",
-            required=True,
-            label_visibility="collapsed",
-        )
+        st.selectbox("Run", names, key="run", label_visibility="collapsed")
 
 
 def _first(names: list[str]) -> str:
@@ -87,15 +83,12 @@ def order(name: str, stamp: int) -> str:
 def query(name: str, stamp: int) -> int:
     """The position of one of a run's queries: chosen by name, by step or at random."""
     labels = cached.labels(name, stamp)
-    settle("query", labels, labels[0])
+    linked("query", labels, labels[0])
     row = st.container(horizontal=True, vertical_alignment="center")
     row.selectbox(
         "Query",
         labels,
-        index=None,
         key="query",
-        bind="query-params",
-        required=True,
         width=290,
         filter_mode="contains",
         label_visibility="collapsed",

@@ -21,15 +21,9 @@ allowed = training_allowed()
 if not allowed:
     st.info(WHY_NOT, icon=":material/lock:")
 
-view = st.segmented_control(
-    "View",
-    ["Watch", "New training"],
-    default="Watch" if st.session_state.get("run") else "New training",
-    required=True,
-    key="view",
-    bind="query-params",
-    label_visibility="collapsed",
-)
+VIEWS = ["Watch", "New training"]
+pickers.linked("view", VIEWS, VIEWS[0] if st.session_state.get("run") else VIEWS[1])
+view = st.segmented_control("View", VIEWS, required=True, key="view", label_visibility="collapsed")
 if view == "Watch":
     live.watch(pickers.run())
     st.stop()

@@ -45,14 +45,16 @@ def parser() -> Parser:
     synth.add_argument("--cameras", type=int, default=6, metavar="C")
     synth.add_argument("--seed", type=int, default=0, metavar="S")
     synth.add_argument("--size", default="256x128", metavar="HxW")
-    synth.add_argument("--progress", choices=("bar", "lines"), default="bar", help=argparse.SUPPRESS)
+    synth.add_argument(
+        "--progress", choices=("bar", "lines"), default="bar", help=argparse.SUPPRESS
+    )
     synth.set_defaults(act=act_synth)
 
     train = commands.add_parser("train", help="train a model, or resume a run")
     train.add_argument("--model", default=None)
     train.add_argument("--recipe", default=None, help="paper or demo")
     train.add_argument("--dataset", default=None)
-    train.add_argument("--data", default=None, metavar="DIR", help="only ever read")
+    train.add_argument("--data", default=None, type=folder, metavar="DIR", help="only ever read")
     train.add_argument("--run", default=None, metavar="NAME")
     train.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
     train.add_argument("--resume", default=None, metavar="RUN")
@@ -61,7 +63,7 @@ def parser() -> Parser:
 
     evaluate = commands.add_parser("evaluate", help="score a run on a test split, as JSON")
     evaluate.add_argument("run", metavar="RUN")
-    evaluate.add_argument("--data", default=None, metavar="DIR")
+    evaluate.add_argument("--data", default=None, type=folder, metavar="DIR")
     evaluate.set_defaults(act=act_evaluate)
 
     embed = commands.add_parser("embed", help="write a run's embeddings of images")
@@ -86,7 +88,7 @@ def act_synth(asked: argparse.Namespace) -> None:
     from reid_core.knobs import Knob
 
     size = Knob("--size", "size", None, "", "").parse(asked.size)
-    with _bar(asked.progress) as progress:
+    with Bar(asked.progress) as progress:
         try:
             pedestrians.render(
                 asked.dir,
@@ -123,12 +125,12 @@ def act_train(asked: argparse.Namespace) -> int:
             model=asked.model,
             recipe=asked.recipe or "demo",
             dataset=dataset,
-            data=str(Path(asked.data).resolve()) if asked.data is not None else None,
+            data=asked.data,
             settings=settings,
         )
         if asked.run is not None and (runs_folder() / checked(asked.run)).exists():
             raise BadInput(f"run {asked.run!r} exists already; give another --run name")
-        with _bar() as progress:
+        with Bar() as progress:
             prepare(experiment.dataset, experiment.data, progress)
         run = create(experiment, asked.run)
     print(run.name, flush=True)
@@ -151,10 +153,10 @@ def act_evaluate(asked: argparse.Namespace) -> None:
 
     run = open_run(asked.run)
     experiment = run.experiment
-    with _bar() as progress:
+    with Bar() as progress:
         data = asked.data if asked.data is not None else experiment.data
         dataset = prepared(experiment, prepare(experiment.dataset, data, progress))
-    with _bar() as progress:
+    with Bar() as progress:
         embeddings = embed_test(run.model(), experiment, dataset, progress=progress)
     print(json.dumps(evaluate(embeddings).as_dict(), indent=2))
 
@@ -179,6 +181,11 @@ def act_embed(asked: argparse.Namespace) -> None:
     named = [parse_name(path.name) for path in files]
     cameras = [asked.camera or (name[1] if name else None) for name in named]
     model = run.model()
+    with Bar() as progress:
+        vectors = embed_images(model, run.experiment, files, cameras, progress=progress)
+    names = np.array([path.name for path in files])
+    with asked.out.open("wb") as out:  # numpy would add .npz to another suffix
+        np.savez(out, names=names, embeddings=vectors)
     unknown = sum(camera not in model.facts.cameras for camera in cameras)
     if unknown and run.experiment.options.sie in ("camera", "both"):
         print(
@@ -186,11 +193,6 @@ def act_embed(asked: argparse.Namespace) -> None:
             "know; they take the mean camera embedding",
             file=sys.stderr,
         )
-    with _bar() as progress:
-        vectors = embed_images(model, run.experiment, files, cameras, progress=progress)
-    names = np.array([path.name for path in files])
-    with asked.out.open("wb") as out:  # numpy would add .npz to another suffix
-        np.savez(out, names=names, embeddings=vectors)
     print(asked.out)
 
 
@@ -216,6 +218,13 @@ def act_runs(asked: argparse.Namespace) -> None:
         print(f"{row['run']:<32} {row['model']:<12} {row['recipe']:<8} {row['state']:<12} {score}")
 
 
+def folder(text: str) -> str:
+    """An absolute path, so that a run can be resumed from elsewhere."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("no folder given")
+    return str(Path(text).absolute())
+
+
 def _pair(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals:
@@ -223,7 +232,7 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
-class _bar:
+class Bar:
     """A progress callback (done, total) for as long as a `with` block lasts."""
 
     def __init__(self, kind: str = "bar"):

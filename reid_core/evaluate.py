@@ -41,7 +41,9 @@ class Embeddings:
         vectors = self.vectors.astype(np.float64)
         if not np.isfinite(vectors).all():
             bad = int((~np.isfinite(vectors).all(axis=1)).sum())
-            raise BadInput(f"{bad} embeddings hold NaN or infinity: train with a lower learning rate")
+            raise BadInput(
+                f"{bad} embeddings hold NaN or infinity: train with a lower learning rate"
+            )
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
@@ -179,7 +181,9 @@ def evaluate(embeddings: Embeddings, block: int = 256) -> Evaluation:
     """
     queries, gallery = embeddings.query_rows, embeddings.gallery_rows
     if not len(queries) or not len(gallery):
-        raise BadInput(f"expected queries and a gallery, got {len(queries)} and {len(gallery)} images")
+        raise BadInput(
+            f"expected queries and a gallery, got {len(queries)} and {len(gallery)} images"
+        )
     identities, cameras = embeddings.identities[gallery], embeddings.cameras[gallery]
     scores = []
     for start in range(0, len(queries), block):

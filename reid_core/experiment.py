@@ -88,7 +88,10 @@ class Training:
         choices=("auto", "bf16", "fp32"),
     )
     cache: float = knob(
-        4.0, "GiB of decoded images kept in memory; larger sets are decoded anew.", "Machine", least=0
+        4.0,
+        "GiB of decoded images kept in memory; larger sets are decoded anew.",
+        "Machine",
+        least=0,
     )
 
     @property

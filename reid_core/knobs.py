@@ -107,4 +107,3 @@ _READERS = {
     "choice": str,
     "size": read_size,
 }
-

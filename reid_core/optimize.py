@@ -24,7 +24,7 @@ def fabric_for(training: Training) -> Fabric:
 
 
 def precision_of(fabric: Fabric) -> str:
-    """"bf16-mixed" or "32-true"."""
+    """ "bf16-mixed" or "32-true"."""
     return fabric.strategy.precision.precision
 
 

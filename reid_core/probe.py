@@ -9,10 +9,11 @@ A model puts a `Probe` where a tensor is worth seeing; whoever wants to see it s
 Nothing is recorded outside the block, by another thread, or by a model that nobody watches.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from fnmatch import fnmatch
+from types import MappingProxyType
 
 from torch import Tensor, nn
 
@@ -20,7 +21,7 @@ from reid_core.errors import BadInput
 
 # A ContextVar rather than hooks: on a server two threads share one cached model, and hooks recorded
 # the other thread's tensors. A new thread starts with nobody watching.
-_watched: ContextVar[dict["Probe", str]] = ContextVar("watched", default={})
+_watched: ContextVar[Mapping["Probe", str]] = ContextVar("watched", default=MappingProxyType({}))
 _seen: ContextVar[dict[str, Tensor] | None] = ContextVar("seen", default=None)
 
 

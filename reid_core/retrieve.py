@@ -44,5 +44,7 @@ def _rank(
 ) -> RankedList:
     gallery = embeddings.gallery_rows
     row = distances(direction[None], embeddings.directions[gallery])[0]
-    judged = judge(row, embeddings.identities[gallery], embeddings.cameras[gallery], identity, camera)
+    judged = judge(
+        row, embeddings.identities[gallery], embeddings.cameras[gallery], identity, camera
+    )
     return RankedList(**vars(judged), rows=gallery[judged.order])

@@ -99,7 +99,9 @@ class Run:
                 break
             except FileExistsError:
                 if name:
-                    raise BadInput(f"run {name!r} exists already; give another --run name") from None
+                    raise BadInput(
+                        f"run {name!r} exists already; give another --run name"
+                    ) from None
         record = experiment.as_dict() | dict(
             run=run.name, facts=asdict(facts), seed=experiment.training.seed, **environment()
         )
@@ -113,7 +115,7 @@ class Run:
         """experiment.json as it was written. Raises BadInput where it is no run of ours."""
         try:
             record = json.loads((self.folder / "experiment.json").read_text("utf-8"))
-            record["model"], record["recipe"], record["knobs"], record["facts"]  # noqa: B018
+            record["model"], record["recipe"], record["knobs"], record["facts"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BadInput(
                 f"run {self.name!r} has no readable experiment.json ({type(error).__name__}): it is "
@@ -166,14 +168,18 @@ class Run:
             with np.load(self.folder / "embeddings.npz", allow_pickle=False) as file:
                 arrays = {name: file[name] for name in Embeddings.__dataclass_fields__}
         except FileNotFoundError:
-            raise BadInput(f"run {self.name!r} has no embeddings yet: wait for its evaluation") from None
+            raise BadInput(
+                f"run {self.name!r} has no embeddings yet: wait for its evaluation"
+            ) from None
         except Exception:
-            raise BadInput(f"run {self.name!r} has a damaged embeddings.npz: evaluate it anew") from None
+            raise BadInput(
+                f"run {self.name!r} has a damaged embeddings.npz: evaluate it anew"
+            ) from None
         return Embeddings(**arrays | {"vectors": arrays["vectors"].astype(np.float32)})
 
     def model(self) -> ReIDModel:
         """The model in evaluation mode, float32, on the CPU. Raises BadInput."""
-        model = self.build().eval()
+        model = build(self.experiment, self.facts).eval()
         path = self.folder / "weights.safetensors"
         if not path.is_file():
             raise BadInput(f"run {self.name!r} has no weights yet: wait for its first evaluation")
@@ -190,16 +196,6 @@ class Run:
             raise BadInput(f"run {self.name!r} has weights of another model: {odd} does not fit")
         return model
 
-    def build(self, pretrained: bool = False) -> ReIDModel:
-        """The model as the experiment asks for it; pretrained weights only where a training starts."""
-        experiment = self.experiment
-        options = experiment.options
-        if not pretrained and hasattr(options, "pretrained"):
-            options = replace(options, pretrained="none")
-        model = MODELS[experiment.model](options, experiment.training.size, self.facts)
-        model.neck = experiment.training.neck
-        return model
-
     def stamp(self) -> int:
         """Changes whenever the weights or embeddings do: part of every cache's key."""
         files = (self.folder / "weights.safetensors", self.folder / "embeddings.npz")
@@ -214,7 +210,9 @@ class Run:
 
     def keep_embeddings(self, embeddings: Embeddings) -> None:
         packed = io.BytesIO()
-        np.savez_compressed(packed, **{k: getattr(embeddings, k) for k in Embeddings.__dataclass_fields__})
+        np.savez_compressed(
+            packed, **{k: getattr(embeddings, k) for k in Embeddings.__dataclass_fields__}
+        )
         self.write("embeddings.npz", packed.getvalue())
 
     def add_epoch(self, entry: dict[str, Any]) -> None:
@@ -237,7 +235,9 @@ class Run:
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except Exception:
-            raise BadInput(f"run {self.name!r} has a damaged state/last.pt: start a new run") from None
+            raise BadInput(
+                f"run {self.name!r} has a damaged state/last.pt: start a new run"
+            ) from None
 
     def report(self, state: str, **progress: Any) -> None:
         """Say where the training stands, and that it is alive."""
@@ -308,6 +308,19 @@ class Run:
             beside.unlink(missing_ok=True)
 
 
+def build(experiment: Experiment, facts: Facts, pretrained: bool = False) -> ReIDModel:
+    """The model that an experiment asks for; with its pretrained weights where a training starts.
+
+    Raises BadInput where the knobs don't fit together.
+    """
+    options = experiment.options
+    if not pretrained:
+        options = replace(options, pretrained="none")
+    model = MODELS[experiment.model](options, experiment.training.size, facts)
+    model.neck = experiment.training.neck
+    return model
+
+
 def list_runs() -> list[Run]:
     """All runs, by name; folders without a readable experiment.json are no runs."""
     folder = runs_folder()
@@ -343,9 +356,16 @@ def environment() -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = None
-    git = subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    ) if _has_git() else None
+    git = (
+        subprocess.run(
+            ["git", "-C", str(ROOT), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if _has_git()
+        else None
+    )
     revision = git.stdout.strip() if git and git.returncode == 0 else None
     return dict(versions=versions, git=revision, created=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
 

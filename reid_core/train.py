@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from reid_core.experiment import Experiment, Training
 from reid_core.losses import objective
 from reid_core.models.base import Batch, Facts, ReIDModel
 from reid_core.optimize import fabric_for, learning_rate, optimizer_for, precision_of
-from reid_core.runs import Run
+from reid_core.runs import Run, build
 
 HEARTBEAT = 1.0  # seconds
 log = logging.getLogger("reid_core")
@@ -57,7 +58,9 @@ def prepared(experiment: Experiment, dataset: Dataset) -> Dataset:
     identities = np.unique(train.identities)
     count = max(2, round(share * len(identities)))
     if count > len(identities) - 2:
-        raise BadInput(f"holdout: {share} of {len(identities)} identities leaves too few to train on")
+        raise BadInput(
+            f"holdout: {share} of {len(identities)} identities leaves too few to train on"
+        )
     held = np.random.default_rng(0).permutation(identities)[:count]
     kept, out = (train.take(np.isin(train.identities, held) == wanted) for wanted in (False, True))
     _, first = np.unique(np.stack([out.identities, out.cameras]), axis=1, return_index=True)
@@ -74,6 +77,11 @@ def create(experiment: Experiment, name: str | None = None) -> Run:
             f"identities_per_batch: {training.identities_per_batch} asked for, the training images "
             f"in {dataset.root} show {facts.classes}; give fewer"
         )
+    file = experiment.options.pretrained
+    if file not in ("none", "timm") and not Path(file).is_file():
+        raise BadInput(f"pretrained: expected none, timm or the path of a file, got {file!r}")
+    with torch.device("meta"):  # no memory, no weights: only whether the knobs fit together
+        build(experiment, facts)
     return Run.create(experiment, facts, name)
 
 
@@ -104,7 +112,7 @@ def _train(run: Run) -> None:
     fabric = fabric_for(training)
     feed = Feed(run, experiment, fabric.device)
     seed(training.seed)
-    model = run.build(pretrained=True)
+    model = build(experiment, run.facts, pretrained=True)
     optimizer = optimizer_for(model, training)
     # Where the training stands: the next step of an epoch, and the sums of its steps so far.
     where = run.load_state() or dict(epoch=1, step=0, sums={}, seconds=0.0)
@@ -259,9 +267,7 @@ class Progress:
     def stopped(self, epoch: int, step: int, steps: int) -> None:
         """Say so, in the run and to the caller. Raises Stopped."""
         self.bar.close()
-        self.run.report(
-            "stopped", epoch=epoch, epochs=self.training.epochs, step=step, steps=steps
-        )
+        self.run.report("stopped", epoch=epoch, epochs=self.training.epochs, step=step, steps=steps)
         self.run.ask_stop(False)
         raise Stopped(f"stopped in epoch {epoch} after step {step} of {steps}, state saved")
 

@@ -68,3 +68,22 @@ def tiny_run(_made, runs) -> str:
     """The name of a finished run, in a runs folder of this test's own."""
     shutil.copytree(_made[1] / "tiny", runs / "tiny")
     return "tiny"
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The reason why browser tests were skipped, where nobody overlooks it."""
+    reasons = _skipped_browser_tests(terminalreporter)
+    for reason in sorted(set(reasons)):
+        terminalreporter.write_line(f"{reasons.count(reason)} browser tests skipped: {reason}")
+
+
+def pytest_sessionfinish(session):
+    """On CI a browser test that could not run is a failure."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("REID_REQUIRE_BROWSER") and _skipped_browser_tests(reporter):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _skipped_browser_tests(reporter) -> list[str]:
+    skipped = [r for r in reporter.stats.get("skipped", []) if "browser" in r.keywords]
+    return [str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped]

@@ -90,7 +90,9 @@ def test_scores_equal_the_naive_loop(seed, queries, gallery, cameras, values):
 
 
 def test_ties_are_broken_by_the_order_of_the_gallery():
-    e = embeddings([[1, 0], [1, 0], [1, 0], [1, 0]], [1, 2, 1, 1], [1, 2, 2, 3], [True] + [False] * 3)
+    e = embeddings(
+        [[1, 0], [1, 0], [1, 0], [1, 0]], [1, 2, 1, 1], [1, 2, 2, 3], [True] + [False] * 3
+    )
     ranked = retrieve(e, 0)
     assert ranked.order.tolist() == [0, 1, 2]
     assert ranked.first_hit == 2
@@ -100,7 +102,10 @@ def test_ties_are_broken_by_the_order_of_the_gallery():
 def test_one_query_is_judged_as_in_the_evaluation():
     draw = np.random.default_rng(0)
     e = embeddings(
-        draw.normal(size=(60, 8)), draw.integers(0, 6, 60), draw.integers(1, 4, 60), np.arange(60) < 20
+        draw.normal(size=(60, 8)),
+        draw.integers(0, 6, 60),
+        draw.integers(1, 4, 60),
+        np.arange(60) < 20,
     )
     found = evaluate(e)
     for query in range(20):

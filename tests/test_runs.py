@@ -10,8 +10,8 @@ import pytest
 import torch
 from conftest import TINY
 
-from reid_core.embed import embed_test
 from reid_core.data import open_dataset
+from reid_core.embed import embed_test
 from reid_core.errors import BadInput
 from reid_core.evaluate import evaluate
 from reid_core.experiment import Experiment

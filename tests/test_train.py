@@ -67,7 +67,9 @@ def test_augmentation_moves_mirrors_and_erases():
     whole = image.float() / 255
     for original, moved in zip(whole, clean, strict=True):
         padded = torch.nn.functional.pad(torch.stack([original, original.flip(2)]), (2,) * 4)
-        crops = [padded[m, :, y : y + 16, x : x + 8] for m in (0, 1) for y in range(5) for x in range(5)]
+        crops = [
+            padded[m, :, y : y + 16, x : x + 8] for m in (0, 1) for y in range(5) for x in range(5)
+        ]
         assert any(torch.equal(crop, moved) for crop in crops)
     erased = (seen != (clean - 0.5) / 0.5).any(dim=1).float().mean(dim=(1, 2))
     assert ((erased > 0.01) & (erased < 0.45)).all()

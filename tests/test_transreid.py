@@ -98,9 +98,7 @@ def test_two_cameras_have_two_embeddings_added_to_every_token():
         first, second = (model.embed(batch(camera=c)) for c in (0, 1))
     difference = 3.0 * (model.side[1] - model.side[0]).detach()
     assert difference.abs().max() > 0
-    torch.testing.assert_close(
-        second - first, difference.expand_as(first), rtol=1e-4, atol=1e-5
-    )
+    torch.testing.assert_close(second - first, difference.expand_as(first), rtol=1e-4, atol=1e-5)
 
 
 def test_an_unknown_camera_takes_the_mean_embedding():
@@ -138,14 +136,14 @@ def test_positions_are_resized_bilinearly_without_antialiasing():
 
 
 def test_a_distilled_trunk_loses_its_second_token():
-    options = TransReIDOptions(
-        **SMALL | dict(trunk="deit_tiny_distilled_patch16_224", depth=3)
-    )
+    options = TransReIDOptions(**SMALL | dict(trunk="deit_tiny_distilled_patch16_224", depth=3))
     model = TransReID(options, (64, 32), FACTS).eval()
     assert model.embed(batch()).shape[1] == 1 + model.grid[0] * model.grid[1]
 
 
-@pytest.mark.parametrize("name", ["resnet50", "vit_base_patch16_siglip_224", "vit_bass_patch16_224"])
+@pytest.mark.parametrize(
+    "name", ["resnet50", "vit_base_patch16_siglip_224", "vit_bass_patch16_224"]
+)
 def test_other_trunks_are_refused_with_the_list(name):
     with pytest.raises(BadInput, match="vit_tiny_patch16_224"):
         build(trunk=name)
@@ -176,13 +174,18 @@ def test_cross_entropy_and_soft_margin_by_hand():
     identities = torch.tensor([0, 0, 1, 1])
     hardest = [(1, 3), (1, 2), (4, 2), (4, 6)]  # farthest positive, nearest negative of each
     expected = sum(math.log(1 + math.exp(p - n)) for p, n in hardest) / 4
-    assert batch_hard_triplet(features, identities, None).item() == pytest.approx(expected, abs=1e-5)
+    assert batch_hard_triplet(features, identities, None).item() == pytest.approx(
+        expected, abs=1e-5
+    )
     expected = sum(max(0, 0.3 + p - n) for p, n in hardest) / 4
     assert batch_hard_triplet(features, identities, 0.3).item() == pytest.approx(expected, abs=1e-5)
 
     logits = torch.tensor([[2.0, 0.0], [0.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
     terms = objective(
-        Output(features, [Branch(features, logits, 0.5)]), identities, margin=None, label_smoothing=0.0
+        Output(features, [Branch(features, logits, 0.5)]),
+        identities,
+        margin=None,
+        label_smoothing=0.0,
     )
     expected = 0.5 * (math.log(1 + math.exp(-2)) + 3 * math.log(2)) / 4
     assert terms["identity"].item() == pytest.approx(expected, abs=1e-6)
@@ -246,7 +249,12 @@ def test_paper_recipe_is_the_official_one():
     """Figures read off the official configuration for Market-1501 with stride 12."""
     e = Experiment.create(model="transreid", recipe="paper")
     t, o = e.training, e.options
-    assert (t.size, t.optimizer, t.learning_rate, t.weight_decay) == ((256, 128), "sgd", 0.008, 1e-4)
+    assert (t.size, t.optimizer, t.learning_rate, t.weight_decay) == (
+        (256, 128),
+        "sgd",
+        0.008,
+        1e-4,
+    )
     assert (t.identities_per_batch, t.images_per_identity, t.epochs) == (16, 4, 120)
     assert (t.label_smoothing, t.margin, t.bias_learning_rate, t.neck) == (0, "soft", 2, "before")
     assert (o.trunk, o.stride, o.drop_path, o.sie, o.sie_coefficient) == (

@@ -203,7 +203,9 @@ class TransReID(ReIDModel):
         own = dict(patch_size=options.patch, depth=options.depth, embed_dim=options.width)
         own = {k: v for k, v in (own | {"num_heads": options.heads}).items() if v}
         if options.depth == 1 or options.parts < 1:
-            raise BadInput("depth: expected 2 or more layers (the last one is the branches'), got 1")
+            raise BadInput(
+                "depth: expected 2 or more layers (the last one is the branches'), got 1"
+            )
         self.trunk = vit.trunk(
             options.trunk, options.pretrained, drop_path_rate=options.drop_path, **own
         )
@@ -268,7 +270,9 @@ class TransReID(ReIDModel):
         table = self.side.unflatten(0, (cameras, views))  # (cameras, views, 1, D)
         camera = batch.camera if self.options.sie != "view" else torch.zeros_like(batch.camera)
         view = batch.view if self.options.sie != "camera" else torch.zeros_like(batch.view)
-        chosen = one_hot_or_mean(camera, cameras)[:, :, None] * one_hot_or_mean(view, views)[:, None]
+        chosen = (
+            one_hot_or_mean(camera, cameras)[:, :, None] * one_hot_or_mean(view, views)[:, None]
+        )
         return torch.einsum("bcv,cvod->bod", chosen.to(table.dtype), table)
 
     def local_features(self, tokens: Tensor) -> tuple[Tensor, ...]:

@@ -1,0 +1,70 @@
+"""The runs that come with the product: `make checkpoints` trains them anew and makes them small.
+
+python -m reid_core.ship [NAME ...]
+"""
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import load_file, save
+
+from reid_core.data import ROOT, Dataset, prepare
+from reid_core.embed import embed_test
+from reid_core.evaluate import evaluate
+from reid_core.experiment import Experiment
+from reid_core.runs import Run
+from reid_core.train import create, train
+
+# The demo recipes, trained longer: under ten minutes each on two cores.
+SHIPPED: dict[str, dict[str, Any]] = {
+    "transreid-demo": dict(model="transreid", recipe="demo", settings=dict(epochs=120)),
+}
+KEPT = ("experiment.json", "history.jsonl", "log.txt")
+
+
+def main(names: list[str]) -> None:
+    """Train and ship the named runs, or all of them, into checkpoints/."""
+    dataset = prepare("pedestrians")
+    for name in names or SHIPPED:
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["REID_RUNS"] = folder
+            run = create(Experiment.create(**SHIPPED[name]), name)
+            train(run)
+            print(name, ship(run, dataset, ROOT / "checkpoints" / name))
+
+
+def ship(run: Run, dataset: Dataset, target: Path) -> dict[str, Any]:
+    """Copy a finished run, small: float16, no classifiers, nothing that only training needs.
+
+    The scores are measured anew on what is shipped, and returned.
+    """
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    shipped = Run(target.name, target)
+    for name in KEPT:
+        shutil.copy(run.folder / name, target / name)
+    record = run.record | dict(run=target.name, shipped=True)
+    shipped.write("experiment.json", (json.dumps(record, indent=2) + "\n").encode())
+    weights = load_file(run.folder / "weights.safetensors")
+    small = {
+        name: weight.half() if weight.is_floating_point() else weight
+        for name, weight in weights.items()
+        if "classifier" not in name
+    }
+    shipped.write("weights.safetensors", save(small))
+    embeddings = embed_test(shipped.model(), shipped.experiment, dataset)
+    shipped.keep_embeddings(replace(embeddings, vectors=embeddings.vectors.astype(np.float16)))
+    scores = evaluate(shipped.embeddings()).as_dict()
+    shipped.write("metrics.json", (json.dumps(scores, indent=2) + "\n").encode())
+    return scores
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,94 @@
+"""The house keeps its rules: imports go one way, the core knows no screen, ruff is content."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def imports(path: Path) -> set[str]:
+    """The modules a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def files(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+# Who may not import whom: pages -> app -> reid_core, and inside it train -> evaluate, runs, data,
+# losses -> models -> probe.
+FORBIDDEN = {
+    "reid_core": ("app", "pages", "streamlit", "plotly", "altair"),
+    "app": ("pages", "torch"),
+    "pages": ("torch",),
+    "reid_core/models": (
+        "reid_core.train",
+        "reid_core.evaluate",
+        "reid_core.runs",
+        "reid_core.data",
+        "reid_core.losses",
+        "reid_core.experiment",
+    ),
+    "reid_core/data": ("reid_core.train", "reid_core.runs", "reid_core.models"),
+}
+LATE = ("umap", "ptwt", "pywt", "submitit")
+
+
+@pytest.mark.parametrize("folder", FORBIDDEN)
+def test_imports_go_one_way(folder):
+    for path in files(folder):
+        for module in imports(path):
+            for banned in FORBIDDEN[folder]:
+                assert module != banned and not module.startswith(banned + "."), (path, module)
+
+
+def test_heavy_packages_are_imported_where_they_are_used():
+    for path in files("reid_core"):
+        for node in ast.parse(path.read_text("utf-8")).body:
+            names = [a.name for a in getattr(node, "names", [])] + [
+                getattr(node, "module", "") or ""
+            ]
+            assert not [n for n in names if n.split(".")[0] in LATE], path
+
+
+def test_the_renderer_needs_no_torch():
+    """Its worker processes would pay seconds and memory for it."""
+    code = "import sys, reid_core.data.pedestrians; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("command", [["format", "--check"], ["check"]])
+def test_ruff(command):
+    ruff = subprocess.run(
+        [sys.executable, "-m", "ruff", *command, "."],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ruff.returncode == 0, ruff.stdout + ruff.stderr
+
+
+def test_tracked_files_stay_small():
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    sizes = [
+        (ROOT / name).stat().st_size
+        for name in listed.stdout.split("\0")
+        if (ROOT / name).is_file()
+    ]
+    assert sum(sizes) < 45 * 2**20
