@@ -58,8 +58,8 @@ def problem() -> None:
 def _show(run: Run, active: bool) -> None:
     with explained():
         status, history = run.status(), run.history()
-    if active and not status.active:
-        st.rerun()  # the training has just ended: the whole page should know, and stop asking
+    if active != status.active:
+        st.rerun()  # it has just ended, or goes on: the whole page should know how often to ask
     _head(run, status)
     if status.active:
         _progress(status)
@@ -109,10 +109,10 @@ def _head(run: Run, status: Status) -> None:
 
 def _progress(status: Status) -> None:
     total, steps = max(status.epochs, 1), max(status.steps, 1)
-    done = min(1.0, (status.epoch + status.step / steps) / total)
-    words = f"Epoch {min(status.epoch + 1, total)} of {total}, step {status.step} of {status.steps}"
-    if status.state == "starting":
-        words = "Starting: loading the libraries, the images and the model"
+    done = min(1.0, max(0.0, (status.epoch - 1 + status.step / steps) / total))
+    words = f"Epoch {status.epoch} of {total}, step {status.step} of {status.steps}"
+    if not status.steps:
+        words = status.message.capitalize() or "Loading the libraries and the images"
     left = "unknown" if status.seconds_left is None else _clock(status.seconds_left)
     st.progress(done, words)
     speed, time_left = st.columns(2)
@@ -137,6 +137,9 @@ def _curves(run: Run, history: list[dict[str, Any]]) -> None:
         for name, figure in figures.items():
             with st.container(border=True):
                 st.markdown(f"**{name}**")
+                if not any(len(line.x) for line in figure.data):
+                    st.caption("Nothing yet: the first evaluation is still to come.")
+                    continue
                 st.plotly_chart(
                     figure,
                     key=f"curve-{name}",

@@ -1,13 +1,11 @@
 """The command line: data on stdout, progress on stderr, exit code 2 and one line for bad input."""
 
 import argparse
-import errno
 import json
-import os
 import sys
 from pathlib import Path
 
-from reid_core.errors import BadInput
+from reid_core.errors import BadInput, from_system
 
 
 class Parser(argparse.ArgumentParser):
@@ -21,14 +19,11 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser().parse_args(arguments)
     try:
         return asked.act(asked) or 0
-    except BadInput as error:
-        print(f"reid_core: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+    except (BadInput, OSError) as error:
+        mistake = from_system(error) if isinstance(error, OSError) else error
+        if not isinstance(mistake, BadInput):
             raise
-        what = "no space left" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "not permitted"
-        print(f"reid_core: {what}: {error}; free some or choose another folder", file=sys.stderr)
+        print(f"reid_core: {' '.join(str(mistake).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("reid_core: interrupted", file=sys.stderr)
@@ -58,6 +53,7 @@ def parser() -> Parser:
     train.add_argument("--run", default=None, metavar="NAME")
     train.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
     train.add_argument("--resume", default=None, metavar="RUN")
+    # As the app starts it: no bar, and room for whoever else uses the machine.
     train.add_argument("--quiet", action="store_true", help=argparse.SUPPRESS)
     train.set_defaults(act=act_train)
 
@@ -116,6 +112,8 @@ def act_train(asked: argparse.Namespace) -> int:
         run = open_run(asked.resume)
         if not run.resumable and run.status().state != "starting":
             raise BadInput(f"run {run.name!r} can't be resumed: it is {run.status().state}")
+        if not asked.quiet:  # an old wish; the app may have a new one
+            run.ask_stop(False)
     else:
         if asked.model is None:
             raise BadInput("--model is missing: name the model to train, or --resume RUN")
@@ -134,13 +132,15 @@ def act_train(asked: argparse.Namespace) -> int:
             prepare(experiment.dataset, experiment.data, progress)
         run = create(experiment, asked.run)
     print(run.name, flush=True)
-    if asked.quiet:  # stderr is the run's log
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
-        train(run)
+        train(run, quiet=asked.quiet)
     except Stopped as stop:
         print(f"reid_core: {stop}; go on with: train --resume {run.name}", file=sys.stderr)
         return 128 + stop.signal if stop.signal else 0
+    except Exception:
+        if not asked.quiet:
+            raise
+        return 1  # stderr is the run's log, and the reason stands there already
     return 0
 
 

@@ -1,5 +1,7 @@
 """The one error that is the user's to mend."""
 
+import errno
+
 
 class BadInput(ValueError):
     """Something the user gave can't be used.
@@ -7,3 +9,12 @@ class BadInput(ValueError):
     The message is one line: what was expected, what came, what to do. The command line prints it and
     exits with 2; a page shows it.
     """
+
+
+def from_system(error: OSError) -> OSError | BadInput:
+    """A full disk or a forbidden folder is the user's to mend too; any other error stays itself."""
+    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
+        return BadInput(f"no space left for {error.filename or 'a file'}: free some and try again")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return BadInput(f"not allowed to write {error.filename or 'a file'}: choose another folder")
+    return error

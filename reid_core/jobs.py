@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_core.data import ROOT
-from reid_core.errors import BadInput
+from reid_core.errors import BadInput, from_system
 from reid_core.experiment import Experiment
 from reid_core.runs import Run, open_run
 from reid_core.train import create
@@ -29,8 +29,11 @@ def start(
     experiment = Experiment.create(
         model=model, recipe=recipe, dataset=dataset, data=data, settings=settings
     )
-    created = create(experiment, run)
-    _spawn(created)
+    try:
+        created = create(experiment, run)
+        _spawn(created)
+    except OSError as error:
+        raise from_system(error) from error
     return created.name
 
 
@@ -39,6 +42,7 @@ def resume(name: str) -> None:
     run = open_run(name)
     if not run.resumable:
         raise BadInput(f"run {name!r} can't be resumed: it is {run.status().state}")
+    run.ask_stop(False)
     run.report("starting", epochs=run.experiment.training.epochs)
     _spawn(run)
 

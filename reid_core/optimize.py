@@ -32,7 +32,9 @@ def has_bf16(device: str) -> bool:
     """Whether the processor multiplies bf16 matrices in hardware."""
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device == "cpu" and torch.cpu._is_amx_tile_supported()
+    # Private names, so a torch without them trains in float32.
+    units = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return device == "cpu" and any(getattr(torch.cpu, unit, bool)() for unit in units)
 
 
 def optimizer_for(model: nn.Module, training: Training) -> torch.optim.Optimizer:

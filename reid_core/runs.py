@@ -257,7 +257,7 @@ class Run:
             return Status("interrupted", message="state/status.json is damaged")
         if status.active and not _alive(status):
             return replace(status, state="interrupted", message="its process is gone")
-        if status.state == "running" and self.stop_asked:
+        if status.active and self.stop_asked:
             return replace(status, state="stopping")
         return status
 

@@ -12,11 +12,13 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
+from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from reid_core.data import Dataset, Split, open_dataset
@@ -85,15 +87,19 @@ def create(experiment: Experiment, name: str | None = None) -> Run:
     return Run.create(experiment, facts, name)
 
 
-def train(run: Run) -> None:
+def train(run: Run, quiet: bool = False) -> None:
     """Train a run to its end, from where it stands. Raises BadInput, or Stopped when asked to stop.
 
-    Whatever ends it is in the run's status and log.
+    Whatever ends it is in the run's status and log. quiet shows no bar and lets other programs go
+    first.
     """
     with run.lock(), _logging(run), _stop_signals(run) as caught:
-        run.ask_stop(False)
+        if quiet:
+            low = psutil.BELOW_NORMAL_PRIORITY_CLASS if psutil.WINDOWS else 10
+            psutil.Process().nice(low)
+        progress = Progress(run, quiet)
         try:
-            _train(run)
+            _train(run, progress)
         except Stopped as stop:
             stop.signal = caught[0] if caught else None
             log.info("%s", stop)
@@ -101,11 +107,14 @@ def train(run: Run) -> None:
         except BaseException as error:
             message = str(error).strip() or type(error).__name__
             log.info("%s", message if isinstance(error, BadInput) else traceback.format_exc())
-            run.report("failed", message=message.splitlines()[0])
+            with suppress(OSError):  # a disk that is full is full for this too
+                run.report("failed", message=message.splitlines()[0])
             raise
+        finally:
+            progress.close()
 
 
-def _train(run: Run) -> None:
+def _train(run: Run, progress: "Progress") -> None:
     experiment = run.experiment
     training = experiment.training
     run.report("running", epochs=training.epochs, message="reading the images")
@@ -123,7 +132,7 @@ def _train(run: Run) -> None:
     log.info("%s: %s on %s, %s", run.name, experiment.model, fabric.device, precision_of(fabric))
     log.info("%d images of %d identities", len(feed.images), run.facts.classes)
 
-    progress = Progress(run, training)
+    progress.pause()
     while where["epoch"] <= training.epochs:
         epoch = where["epoch"]
         plan = feed.plan(epoch)
@@ -158,11 +167,10 @@ def _train(run: Run) -> None:
             progress.pause()
         if epoch > len(run.history()):  # or a kill came between the line and the state
             run.add_epoch(entry)
-            _tensorboard(run, entry)
+            progress.plot(entry)
         log.info("epoch %d: %s", epoch, ", ".join(f"{k} {v:.4g}" for k, v in entry.items()))
         where = dict(epoch=epoch + 1, step=0, sums={}, seconds=0.0)
         _save(run, model, optimizer, where)
-    progress.bar.close()
     run.report("finished", epoch=training.epochs, epochs=training.epochs)
 
 
@@ -230,11 +238,14 @@ def seed(*numbers: int) -> None:
 
 
 class Progress:
-    """The bar on stderr and the heartbeat in the run folder."""
+    """The bar on stderr, the heartbeat in the run folder and TensorBoard's curves."""
 
-    def __init__(self, run: Run, training: Training):
-        self.run, self.training = run, training
-        self.bar = tqdm(unit="img", file=sys.stderr, dynamic_ncols=True, smoothing=0.1)
+    def __init__(self, run: Run, quiet: bool):
+        self.run, self.training = run, run.experiment.training
+        self.bar = tqdm(
+            unit="img", file=sys.stderr, dynamic_ncols=True, smoothing=0.1, disable=quiet
+        )
+        self.board = SummaryWriter(str(run.folder / "tensorboard"))
         self.last_step = self.last_beat = time.perf_counter()
         self.rate = 0.0
 
@@ -245,9 +256,10 @@ class Progress:
         rate = images / max(seconds, 1e-9)
         self.rate = 0.9 * self.rate + 0.1 * rate if self.rate else rate
         left = (self.training.epochs - epoch) * steps + steps - step
-        self.bar.total = self.bar.n + (left + 1) * images
-        self.bar.set_description(f"epoch {epoch}/{self.training.epochs}", refresh=False)
-        self.bar.update(images)
+        if not self.bar.disable:
+            self.bar.total = self.bar.n + (left + 1) * images
+            self.bar.set_description(f"epoch {epoch}/{self.training.epochs}", refresh=False)
+            self.bar.update(images)
         if now - self.last_beat > HEARTBEAT or step in (1, steps):
             self.beat(epoch, step, steps, left * images / self.rate)
         return seconds
@@ -270,6 +282,17 @@ class Progress:
         self.run.report("stopped", epoch=epoch, epochs=self.training.epochs, step=step, steps=steps)
         self.run.ask_stop(False)
         raise Stopped(f"stopped in epoch {epoch} after step {step} of {steps}, state saved")
+
+    def plot(self, entry: dict[str, float]) -> None:
+        """A finished epoch's line of history, as TensorBoard's scalars."""
+        for name, value in entry.items():
+            if name != "epoch":
+                self.board.add_scalar(name, value, entry["epoch"])
+        self.board.flush()
+
+    def close(self) -> None:
+        self.bar.close()
+        self.board.close()
 
     def pause(self) -> None:
         """What came since the last step is no step's time."""
@@ -298,19 +321,11 @@ def _save(run: Run, model, optimizer, where: dict) -> None:
     )
 
 
-def _tensorboard(run: Run, entry: dict[str, float]) -> None:
-    from tensorboardX import SummaryWriter
-
-    with SummaryWriter(str(run.folder / "tensorboard")) as writer:
-        for name, value in entry.items():
-            if name != "epoch":
-                writer.add_scalar(name, value, entry["epoch"])
-
-
 @contextmanager
 def _logging(run: Run) -> Iterator[None]:
     """log.txt; on a terminal the same lines on stderr, above the bar."""
     handler = logging.FileHandler(run.folder / "log.txt", encoding="utf-8")
+    handler.handleError = lambda record: None  # a disk that is full is told of once, elsewhere
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     log.addHandler(handler)
     log.setLevel(logging.INFO)

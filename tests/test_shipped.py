@@ -1,0 +1,59 @@
+"""The runs that come with the product: small, whole, and as good as their numbers say."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from reid_core.data import ROOT
+from reid_core.evaluate import evaluate
+from reid_core.runs import Run
+from reid_core.ship import SHIPPED, ship
+
+
+def shipped(name: str) -> Run:
+    return Run(name, ROOT / "checkpoints" / name)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_run_is_small_whole_and_good(name):
+    run = shipped(name)
+    assert sum(path.stat().st_size for path in run.folder.rglob("*")) < 6 * 2**20
+    assert run.shipped and not run.resumable and run.status().state == "finished"
+    assert evaluate(run.embeddings()).as_dict() == run.metrics()
+    assert run.metrics()["mAP"] >= 0.60
+    assert sum(entry["seconds"] for entry in run.history()) < 600
+    weights = load_file(run.folder / "weights.safetensors")
+    assert not [key for key in weights if "classifier" in key]
+    assert {str(w.dtype) for w in weights.values() if w.is_floating_point()} == {"torch.float16"}
+    assert not run.model().training
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_run_is_what_the_table_says(name):
+    asked = SHIPPED[name]
+    experiment = shipped(name).experiment
+    assert (experiment.model, experiment.recipe) == (asked["model"], asked["recipe"])
+    assert experiment.changed == asked["settings"]
+
+
+def test_nothing_of_a_machine_is_shipped():
+    for name in SHIPPED:
+        for path in shipped(name).folder.rglob("*"):
+            assert path.suffix in (".json", ".jsonl", ".txt", ".safetensors", ".npz")
+            if path.suffix in (".json", ".jsonl", ".txt"):
+                assert str(ROOT) not in path.read_text("utf-8")
+
+
+def test_shipping_keeps_what_the_run_concluded(tiny_run, runs, tiny_data):
+    from reid_core.data import open_dataset
+    from reid_core.runs import open_run
+
+    run = open_run(tiny_run)
+    scores = ship(run, open_dataset("pedestrians"), runs / "small")
+    small = open_run("small")
+    assert small.shipped and json.loads((small.folder / "metrics.json").read_text()) == scores
+    kept, before = small.embeddings(), run.embeddings()
+    np.testing.assert_allclose(kept.vectors, before.vectors, atol=0.02)
+    assert scores["mAP"] == pytest.approx(run.metrics()["mAP"], abs=0.02)
