@@ -12,6 +12,7 @@ TYPES = ["jpg", "jpeg", "png", "webp"]
 FORMATS = ("JPEG", "PNG", "WEBP")
 MEGABYTES = 10
 MEGAPIXELS = 40  # a small file can unfold into gigabytes
+TOO_LARGE = f"expected at most {MEGAPIXELS} megapixels, got more: scale the picture down"
 
 
 def picture(content: bytes) -> tuple[str, Image.Image]:
@@ -25,15 +26,15 @@ def picture(content: bytes) -> tuple[str, Image.Image]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is lower
             image = Image.open(io.BytesIO(content), formats=FORMATS)
+        width, height = image.size
+    except Image.DecompressionBombError:  # Pillow's own limit, which is above ours
+        raise BadInput(TOO_LARGE) from None
     except Exception:  # whatever a decoder makes of bytes that are no picture
         raise BadInput(
             "expected a JPEG, PNG or WebP picture, got something else: save it anew as one of these"
         ) from None
-    width, height = image.size
     if width * height > MEGAPIXELS * 10**6:
-        raise BadInput(
-            f"expected at most {MEGAPIXELS} megapixels, got {width} x {height}: scale it down"
-        )
+        raise BadInput(TOO_LARGE)
     if min(width, height) < 8:
         raise BadInput(f"expected at least 8 x 8 pixels, got {width} x {height}: give a larger one")
     try:

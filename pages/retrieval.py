@@ -47,7 +47,10 @@ if kind == OWN:
     file = upload.file_uploader("A picture of one person", uploads.TYPES, max_upload_size=10)
     known = sorted({int(number) for number in found.cameras if number > 0})
     camera = camera.selectbox(
-        "Taken by camera", [None, *known], format_func=lambda number: str(number or "unknown")
+        "Taken by camera",
+        [None, *known],
+        format_func=lambda number: str(number or "unknown"),
+        key="camera",
     )
     st.caption(
         f"Camera {camera}: the picture takes that camera's embedding."

@@ -304,6 +304,9 @@ class Run:
                 file.flush()
                 os.fsync(file.fileno())
             _move(beside, path)
+        except OSError as error:
+            error.filename = error.filename or str(path)
+            raise
         finally:
             beside.unlink(missing_ok=True)
 
