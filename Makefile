@@ -5,6 +5,8 @@
 
 PYTHON ?= python3
 PY := .venv/bin/python
+VENV = test -x $(PY) || { $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	"Python 3.11 or newer is needed: make PYTHON=python3.11 ...")' && $(PYTHON) -m venv .venv; }
 
 .PHONY: app test test-long checkpoints format
 
@@ -26,11 +28,11 @@ format: .venv/test
 
 # `python -m pip` and no activated environment: the path of this folder may hold spaces.
 .venv/app: requirements.txt
-	test -x $(PY) || $(PYTHON) -m venv .venv
+	$(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
 .venv/test: requirements-dev.txt requirements.txt
-	test -x $(PY) || $(PYTHON) -m venv .venv
+	$(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@ .venv/app

@@ -258,7 +258,7 @@ def test_paper_recipe_is_the_official_one():
     assert (t.identities_per_batch, t.images_per_identity, t.epochs) == (16, 4, 120)
     assert (t.label_smoothing, t.margin, t.bias_learning_rate, t.neck) == (0, "soft", 2, "before")
     assert (o.trunk, o.stride, o.drop_path, o.sie, o.sie_coefficient) == (
-        "vit_base_patch16_224",
+        "vit_base_patch16_224.orig_in21k_ft_in1k",  # the official jx_vit_base_p16_224-80ecf9dd
         12,
         0.1,
         "camera",

@@ -21,7 +21,11 @@ from reid_core.models.base import Batch, Branch, Facts, Output, ReIDModel
 class TransReIDOptions:
     """What TransReID adds to the common knobs. Defaults are the paper's ViT-B/16, stride 12."""
 
-    trunk: str = knob("vit_base_patch16_224", "The timm name of a plain ViT or DeiT.", "Trunk")
+    trunk: str = knob(
+        "vit_base_patch16_224.orig_in21k_ft_in1k",
+        "The timm name of a plain ViT or DeiT; the part after the dot names its ImageNet weights.",
+        "Trunk",
+    )
     pretrained: str = knob(
         "timm", "Weights of the trunk: none, timm (ImageNet, downloaded), or a file.", "Trunk"
     )
@@ -166,7 +170,7 @@ class TransReID(ReIDModel):
             "final_learning_rate": 0.002,
             "label_smoothing": 0.0,
             "margin": "soft",
-            "evaluate_every": 120,
+            "evaluate_every": 10,
         },
         # Ours: small, from scratch, for two CPU cores and the pedestrians.
         "demo": {

@@ -1,0 +1,25 @@
+"""P x K batches: P identities, K images of each, so that every image has its triplet."""
+
+import numpy as np
+
+
+def batches(identities: np.ndarray, p: int, k: int, generator: np.random.Generator) -> list[np.ndarray]:
+    """One epoch of batches, each (P * K,) rows with the K images of an identity side by side.
+
+    As in the official sampler: every identity's images are shuffled and cut into chunks of K (with
+    fewer than K, drawn with repetition); P identities that still have a chunk are drawn again and
+    again until fewer than P are left. So the number of batches varies a little.
+    """
+    chunks: dict[int, list[np.ndarray]] = {}
+    for identity in np.unique(identities):
+        rows = np.flatnonzero(identities == identity)
+        if len(rows) < k:
+            rows = generator.choice(rows, k, replace=True)
+        rows = generator.permutation(rows)
+        chunks[int(identity)] = [rows[i : i + k] for i in range(0, len(rows) - k + 1, k)]
+    epoch = []
+    while len(chunks) >= p:
+        drawn = generator.choice(list(chunks), p, replace=False)
+        epoch.append(np.concatenate([chunks[int(identity)].pop() for identity in drawn]))
+        chunks = {identity: left for identity, left in chunks.items() if left}
+    return epoch

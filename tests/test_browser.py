@@ -1,0 +1,304 @@
+"""The app as a visitor meets it: a real server, a real browser, and no error in its console."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from reid_core.runs import Run
+
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="browser test skipped: playwright is not installed"
+)
+pytestmark = pytest.mark.browser
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = {"identities_per_batch": 4, "images_per_identity": 2, "evaluate_every": 1}
+PATIENCE = 90_000  # milliseconds; the first page waits for torch
+# Streamlit looks for its server below the page's own address first, and is answered 404.
+PROBES = re.compile(r"/\w+/_stcore/(health|host-config)$")
+
+
+class Lab:
+    """A server with data and runs of its own."""
+
+    def __init__(self, folder: Path):
+        self.data, self.runs, self.log = folder / "data", folder / "runs", folder / "server.log"
+        self.runs.mkdir()
+        own = dict(REID_DATA=str(self.data), REID_RUNS=str(self.runs), REID_PEDESTRIANS="12")
+        self.environment = os.environ | own
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            self.port = free.getsockname()[1]
+        self.process: subprocess.Popen | None = None
+
+    @property
+    def address(self) -> str:
+        return f"http://localhost:{self.port}/"
+
+    def start(self) -> None:
+        # From another folder than the root: the settings must be found all the same.
+        command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app" / "main.py")]
+        command += ["--server.headless=true", f"--server.port={self.port}"]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command, cwd=self.runs, env=self.environment, stdout=log, stderr=log
+            )
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(self.address + "_stcore/health", timeout=2)
+                return
+            except OSError:
+                time.sleep(0.2)
+        raise RuntimeError(self.log.read_text())
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(timeout=30)
+
+    def train(self, name: str) -> None:
+        """A small finished run, trained by the command line."""
+        knobs = [f"{key}={value}" for key, value in (TINY | {"epochs": 1}).items()]
+        command = [sys.executable, "-m", "reid_core", "train", "--model", "transreid"]
+        command += ["--run", name, "--set", *knobs]
+        subprocess.run(command, cwd=ROOT, env=self.environment, check=True, capture_output=True)
+
+    def run(self, name: str) -> Run:
+        return Run(name, self.runs / name)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory) -> Iterator[Lab]:
+    lab = Lab(tmp_path_factory.mktemp("lab with a space"))
+    lab.start()
+    yield lab
+    for folder in lab.runs.iterdir():
+        if lab.run(folder.name).status().active:
+            lab.run(folder.name).ask_stop()
+    lab.stop()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """The system's Chromium, else Playwright's own; without either these tests are skipped."""
+    with playwright.sync_playwright() as started:
+        try:
+            path = shutil.which("chromium") or shutil.which("chromium-browser")
+            found = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        except playwright.Error as error:
+            pytest.skip(f"browser test skipped: no Chromium ({str(error).splitlines()[0]})")
+        yield found
+        found.close()
+
+
+@contextmanager
+def visitor(browser, width: int = 1280, scheme: str = "light") -> Iterator:
+    """A page in a session of its own; errors in its console and requests elsewhere fail the test."""
+    height = 1080 if width > 1500 else 800
+    context = browser.new_context(viewport=dict(width=width, height=height), color_scheme=scheme)
+    page, wrong = context.new_page(), []
+    page.set_default_timeout(PATIENCE)
+
+    def listen(message) -> None:
+        url = message.location.get("url", "")
+        if message.type == "error" and not PROBES.search(url):
+            wrong.append(f"{message.text} {url}")
+
+    def watch(request) -> None:
+        if not re.match(r"(http|ws)://localhost[:/]|data:|blob:", request.url):
+            wrong.append(f"request to {request.url}")
+
+    page.on("console", listen)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", watch)
+    yield page
+    assert not page.get_by_test_id("stException").count()
+    context.close()
+    assert not wrong
+
+
+def settled(page) -> None:
+    """Wait until the script has run."""
+    page.wait_for_timeout(400)  # until the click has reached the server
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+
+
+def opened(page, address: str) -> None:
+    page.goto(address)
+    page.get_by_test_id("stHeading").first.wait_for()
+    settled(page)
+
+
+def asked(page, key: str) -> str | None:
+    """What the address says for a key."""
+    return page.evaluate(f"new URL(location.href).searchParams.get('{key}')")
+
+
+@pytest.fixture(scope="module")
+def ready(lab, browser) -> Lab:
+    """A lab whose data are drawn and which has a finished run."""
+    if not lab.data.exists():
+        with visitor(browser) as page:
+            opened(page, lab.address)
+            page.get_by_text("Whose is what").wait_for()
+    lab.train("first")
+    return lab
+
+
+def test_first_start_draws_the_data_once_for_everybody(lab, browser):
+    with visitor(browser) as one, visitor(browser) as other:
+        one.goto(lab.address)
+        other.goto(lab.address)
+        for page in (one, other):
+            page.get_by_text("Whose is what").wait_for()
+            assert page.get_by_text("No run yet").count()
+    assert [folder.name for folder in lab.data.iterdir()] == ["pedestrians"]
+    # The renderer says on its output where it drew: once.
+    assert lab.log.read_text().count(f"{lab.data / 'pedestrians'}") == 1
+
+
+def test_a_training_started_watched_stopped_and_resumed(ready, browser):
+    with visitor(browser) as page:
+        opened(page, ready.address + "train?view=New+training")
+        for tab, values in {
+            "Schedule": {"epochs": 500},
+            "Batch": {"identities_per_batch": 4, "images_per_identity": 2},
+            "Evaluation": {"evaluate_every": 1},
+        }.items():
+            page.get_by_role("tab", name=tab).click()
+            for name, value in values.items():
+                page.locator(f".st-key-knob-transreid-demo-{name} input").fill(str(value))
+                page.keyboard.press("Enter")
+                settled(page)
+        page.get_by_label("Name of the run").fill("watched")
+        page.keyboard.press("Enter")
+        settled(page)
+        page.get_by_role("button", name="Start the training").click()
+        page.get_by_text("Images per second", exact=True).wait_for()
+        page.get_by_text("Learning rate", exact=True).wait_for()  # the curves of the first epoch
+        assert asked(page, "run") == "watched"
+
+        address = page.url
+        page.reload()
+        page.get_by_text("Images per second", exact=True).wait_for()
+        with visitor(browser) as other:
+            opened(other, address)
+            other.get_by_text("Images per second", exact=True).wait_for()
+
+    # The app goes, the training stays, and the next app finds it.
+    ready.stop()
+    before = ready.run("watched").status()
+    time.sleep(3)
+    after = ready.run("watched").status()
+    assert after.active and (after.epoch, after.step) != (before.epoch, before.step)
+    ready.start()
+
+    with visitor(browser) as page:
+        opened(page, address)
+        page.get_by_role("button", name="Stop").click()
+        page.get_by_role("button", name="Resume").wait_for()
+        stopped = ready.run("watched").status()
+        assert stopped.state == "stopped" and len(ready.run("watched").history()) >= 1
+
+        page.get_by_role("button", name="Resume").click()
+        page.get_by_text("Images per second", exact=True).wait_for()
+        page.wait_for_timeout(3000)
+        page.get_by_role("button", name="Stop").click()
+        page.get_by_role("button", name="Resume").wait_for()
+        again = ready.run("watched").status()
+        assert again.state == "stopped"
+        assert (again.epoch, again.step) >= (stopped.epoch, stopped.step)
+
+
+def test_queries_by_keyboard_and_a_link_to_one(ready, browser):
+    with visitor(browser) as page:
+        opened(page, ready.address + "retrieval?run=first")
+        first = asked(page, "query")
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function(f"!location.href.includes('{first}')")
+        settled(page)
+        second = asked(page, "query")
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function(f"!location.href.includes('{second}')")
+        settled(page)
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_function(f"location.href.includes('{second}')")
+        settled(page)
+        page.get_by_role("group", name="Queries").get_by_role("button").first.click()
+        page.wait_for_function(f"location.href.includes('{first}')")
+        settled(page)
+        page.keyboard.press("w")
+        page.wait_for_function("location.href.includes('Worst')")
+        settled(page)
+        query, address = asked(page, "query"), page.evaluate("location.href")
+        gallery = page.get_by_role("list", name="Ranked gallery")
+        tiles = gallery.get_by_role("listitem")
+        names = tiles.evaluate_all("all => all.map(tile => tile.getAttribute('aria-label'))")
+        assert names[0].startswith("rank 1, ") and len(names) == 20
+
+        # Inside the gallery the arrows walk along the tiles and leave the query alone.
+        tiles.first.focus()
+        page.keyboard.press("ArrowRight")
+        settled(page)
+        assert asked(page, "query") == query
+        walked = gallery.evaluate("list => list.getRootNode().activeElement.ariaLabel")
+        assert walked == names[1]
+
+    with visitor(browser) as page:
+        opened(page, address)
+        page.get_by_alt_text(f"Query {query}").wait_for()
+        tiles = page.get_by_role("list", name="Ranked gallery").get_by_role("listitem")
+        assert tiles.evaluate_all("all => all.map(tile => tile.ariaLabel)") == names
+
+
+def test_a_link_from_home_keeps_its_run(ready, browser):
+    with visitor(browser) as page:
+        opened(page, ready.address)
+        page.get_by_role("link", name="See every query").click()
+        page.get_by_role("list", name="Ranked gallery").wait_for()
+        settled(page)
+        assert asked(page, "query") and page.url.count("run=") == 1
+
+
+def test_ghosts_appear_on_the_switch(ready, browser):
+    with visitor(browser) as page:
+        opened(page, ready.address + "retrieval?run=first")
+        page.get_by_text("Ghosts").click()
+        page.get_by_text("ignored by the protocol").wait_for()
+
+
+def test_an_upload(ready, browser, tmp_path):
+    fake = tmp_path / "fake.jpg"
+    fake.write_text("no picture")
+    picture = next((ready.data / "pedestrians" / "query").glob("*.jpg"))
+    with visitor(browser) as page:
+        opened(page, ready.address + "retrieval?run=first")
+        page.get_by_text("Upload", exact=True).first.click()
+        page.get_by_text("A picture of one person").wait_for()
+        page.locator("input[type=file]").set_input_files(fake)
+        page.get_by_text("JPEG, PNG or WebP picture").wait_for()
+        page.locator("input[type=file]").set_input_files(picture)
+        page.get_by_alt_text(f"Query {picture.name}").wait_for()
+        page.get_by_text("mean camera embedding").wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 1920])
+def test_screens(ready, browser, tmp_path, width, scheme):
+    """Nothing is wider than its screen; the pictures stay in the test's folder to be looked at."""
+    with visitor(browser, width, scheme) as page:
+        for name in ("home", "train", "retrieval"):
+            opened(page, f"{ready.address}{'' if name == 'home' else name}?run=first")
+            page.wait_for_timeout(800)
+            page.screenshot(path=tmp_path / f"{name}-{width}-{scheme}.png")
+            wide = "document.querySelector('[data-testid=stMain]')"
+            assert page.evaluate(f"{wide}.scrollWidth <= {wide}.clientWidth")
