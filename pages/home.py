@@ -26,7 +26,7 @@ if shown:
             f"**A query and what `{shown.name}` ranks first.** Right and wrong are told by sign, "
             "border and colour; of all queries this one is nearest to the average."
         )
-        ranked_gallery(query, tiles, key="hero")
+        ranked_gallery(query, tiles, key="hero", compact=True)
         contents.link("See every query", "retrieval", "arrow_forward", run=shown.name, query=label)
 
 st.header("Runs", anchor=False)

@@ -211,7 +211,7 @@ def test_a_training_started_watched_stopped_and_resumed(ready, browser):
 
         page.get_by_role("button", name="Resume").click()
         page.get_by_text("Images per second", exact=True).wait_for()
-        page.wait_for_timeout(3000)
+        page.get_by_text(re.compile(r"Epoch \d+ of 500, step")).wait_for()
         page.get_by_role("button", name="Stop").click()
         page.get_by_role("button", name="Resume").wait_for()
         again = ready.run("watched").status()

@@ -23,15 +23,15 @@ _query_strip = _component("query_strip")
 
 
 def ranked_gallery(
-    query: dict[str, Any], tiles: list[dict[str, Any]], *, key: str, legend: bool = True
+    query: dict[str, Any], tiles: list[dict[str, Any]], *, key: str, compact: bool = False
 ) -> None:
-    """A query beside its ranked gallery.
+    """A query beside its ranked gallery; compact is a single row, as many as fit.
 
     query: src, title, facts (a list of [name, value]). tiles: src, title, rank, distance, share (of
     the longest distance shown), camera, and state: "right", "wrong", "ignored" or "unknown"; a right
     one also has running (average precision so far).
     """
-    _ranked_gallery(data=dict(query=query, tiles=tiles, legend=legend), key=key)
+    _ranked_gallery(data=dict(query=query, tiles=tiles, compact=compact), key=key)
 
 
 def query_strip(items: list[dict[str, Any]], *, key: str, on_pick: Callable[[], None]) -> None:

@@ -117,10 +117,11 @@ export default function ({ data, parentElement }) {
   const list = make("ol", "tiles")
   list.setAttribute("aria-label", "Ranked gallery")
   list.append(...data.tiles.map(drawTile))
-  walk(list)
+  if (!data.compact) walk(list)
   const right = make("div", "side")
   right.append(list)
-  if (data.legend) right.append(drawLegend(data.tiles))
+  right.append(drawLegend(data.tiles))
+  root.className = data.compact ? "root compact" : "root"
   const body = make("div", "body")
   body.append(drawQuery(data.query), right)
   root.replaceChildren(body)

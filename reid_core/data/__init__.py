@@ -49,7 +49,9 @@ def open_dataset(name: str, data: str | Path | None = None) -> Dataset:
     root = Path(data) if data else default_root(name)
     if not root.is_dir():
         make = "python -m reid_core synth DIR makes the pedestrians"
-        raise BadInput(f"no folder {root}: give --data DIR, a {DATASETS[name].title} folder; {make}")
+        raise BadInput(
+            f"no folder {root}: give --data DIR, a {DATASETS[name].title} folder; {make}"
+        )
     return DATASETS[name].read(root)
 
 

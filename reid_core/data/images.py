@@ -23,7 +23,9 @@ NORMALISATIONS = {
 TRAIN_FILTER, TEST_FILTER = Image.Resampling.BICUBIC, Image.Resampling.BILINEAR
 
 
-def read(source: Path | Image.Image, size: tuple[int, int], filter: int = TEST_FILTER) -> np.ndarray:
+def read(
+    source: Path | Image.Image, size: tuple[int, int], filter: int = TEST_FILTER
+) -> np.ndarray:
     """One image as (H, W, 3) uint8 RGB, resized to size = (H, W). Raises BadInput."""
     try:
         image = source if isinstance(source, Image.Image) else Image.open(source)
@@ -31,7 +33,9 @@ def read(source: Path | Image.Image, size: tuple[int, int], filter: int = TEST_F
     except FileNotFoundError:
         raise BadInput(f"no image {source}: was the data set moved?") from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise BadInput(f"{source} can't be read as an image ({error}); replace or remove it") from None
+        raise BadInput(
+            f"{source} can't be read as an image ({error}); replace or remove it"
+        ) from None
     return np.asarray(image)
 
 

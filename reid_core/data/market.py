@@ -1,9 +1,9 @@
 """Market-1501's layout and names (Zheng et al., ICCV 2015), which the pedestrians follow too.
 
-    bounding_box_train/0002_c1s1_000451_03.jpg    identity 2, camera 1
-    query/...
-    bounding_box_test/0000_...   a distractor: nobody's match, but in the ranking
-    bounding_box_test/-1_...     junk: left out of the gallery
+bounding_box_train/0002_c1s1_000451_03.jpg    identity 2, camera 1
+query/...
+bounding_box_test/0000_...   a distractor: nobody's match, but in the ranking
+bounding_box_test/-1_...     junk: left out of the gallery
 """
 
 import csv
@@ -70,7 +70,9 @@ def read_market(root: Path) -> Dataset:
     missing = [name for name in FOLDERS if not (home / name).is_dir()]
     if missing:
         found = ", ".join(d.name for d in inside[:5]) or "no folders"
-        raise BadInput(f"expected {', '.join(missing)} in {home}, found {found}; give the folder above them")
+        raise BadInput(
+            f"expected {', '.join(missing)} in {home}, found {found}; give the folder above them"
+        )
     views = read_views(home / "attributes.csv")
     return Dataset(home, *(read_split(home / name, views) for name in FOLDERS))
 
@@ -91,7 +93,7 @@ def read_split(folder: Path, views: dict[str, int]) -> Split:
 
 
 def read_views(table: Path) -> dict[str, int]:
-    """"folder/name" to a row of VIEWS, from a table with columns folder, name and view."""
+    """ "folder/name" to a row of VIEWS, from a table with columns folder, name and view."""
     if not table.is_file():
         return {}
     with table.open(newline="", encoding="utf-8") as file:
@@ -99,6 +101,8 @@ def read_views(table: Path) -> dict[str, int]:
         if not {"folder", "name", "view"} <= set(rows.fieldnames or ()):
             return {}
         return {
-            f"{row['folder']}/{row['name']}": VIEWS.index(row["view"]) if row["view"] in VIEWS else -1
+            f"{row['folder']}/{row['name']}": VIEWS.index(row["view"])
+            if row["view"] in VIEWS
+            else -1
             for row in rows
         }

@@ -165,7 +165,7 @@ def _pose(random: np.random.Generator, view: str, junk: bool) -> tuple[Pose, int
     centre = {"front": 0.0, "side": math.pi / 2 * random.choice((-1, 1)), "back": math.pi}[view]
     yaw, stride = centre + random.uniform(-0.4, 0.4), random.uniform(0.10, 0.48)
     room = 0.09 * abs(math.cos(yaw)) + 0.40 * stride * abs(math.sin(yaw))
-    width = round(TALL * (random.uniform(0.25, 0.275) + room))
+    width = round(TALL * (random.uniform(0.29, 0.31) + room))
     height, y = TALL * random.uniform(0.93, 0.965), TALL * random.uniform(0.97, 0.985)
     x = width * random.uniform(0.47, 0.53)
     error = str(random.choice(("none", "shift", "scale", "cut"), p=(0.76, 0.12, 0.06, 0.06)))

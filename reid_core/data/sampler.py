@@ -3,7 +3,9 @@
 import numpy as np
 
 
-def batches(identities: np.ndarray, p: int, k: int, generator: np.random.Generator) -> list[np.ndarray]:
+def batches(
+    identities: np.ndarray, p: int, k: int, generator: np.random.Generator
+) -> list[np.ndarray]:
     """One epoch of batches, each (P * K,) rows with the K images of an identity side by side.
 
     As in the official sampler: every identity's images are shuffled and cut into chunks of K (with

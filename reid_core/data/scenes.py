@@ -17,7 +17,7 @@ from reid_core.data.wardrobe import Canvas, ellipse, limb, paint
 HEIGHT, WIDTH = 460, 960
 HORIZON = 130
 OCCLUDERS = ("pole", "bicycle", "box", "bin", "hedge", "passer-by")
-DRIFT = 0.06  # white balance of one picture, as cameras that adjust themselves have
+DRIFT = 0.04  # white balance of one picture, as cameras that adjust themselves have
 KINDS = ("street", "campus", "corridor", "crossing", "shop front", "platform")
 
 
@@ -130,10 +130,12 @@ def _mute(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
     instead of people.
     """
     grey = image.mean(2, dtype=np.float32, keepdims=True)
-    mottle = random.standard_normal((HEIGHT // 9, WIDTH // 12, 3)).astype(np.float32)
+    mottle = random.standard_normal((HEIGHT // 4, WIDTH // 4, 3)).astype(np.float32)
     mottle = cv2.resize(mottle, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
     mottle -= mottle.mean(2, keepdims=True)
-    return np.uint8(np.clip(160 + 0.65 * (grey - 150) + 0.34 * (image - grey) + 4 * mottle, 0, 255))
+    return np.uint8(
+        np.clip(160 + 0.58 * (grey - 150) + 0.27 * (image - grey) + 13 * mottle, 0, 255)
+    )
 
 
 def _gradient(image: np.ndarray, top: int, bottom: int, first: tuple, last: tuple) -> None:
