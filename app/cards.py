@@ -1,4 +1,4 @@
-"""What the first page says of runs, models and data."""
+"""What the pages say of runs, models, data and scores."""
 
 import numpy as np
 import streamlit as st
@@ -61,6 +61,29 @@ def grid(runs: list[Run]) -> None:
                 _card(run, scores[run.name])
     if len(runs) > MOST:
         st.caption(f"And {len(runs) - MOST} more: choose them on the left.")
+
+
+def scores(scored: Evaluation, model: str) -> None:
+    """The scores over all queries, and their CMC curve in the model's colour."""
+    st.subheader(f"All {scored.queries} queries", anchor=False)
+    numbers, chart = st.columns([2, 3], gap="large", vertical_alignment="center")
+    left, right = numbers.columns(2)
+    left.metric(
+        "mAP", f"{scored.mAP:.3f}", help="Mean over the queries of their average precision."
+    )
+    right.metric("mINP", f"{scored.mINP:.3f}", help="How early the hardest true match is found.")
+    left.metric("Rank-1", f"{scored.cmc[0]:.1%}", help="Queries whose first image is right.")
+    right.metric("Rank-5", f"{scored.cmc[4]:.1%}", help="Queries with a right one among five.")
+    numbers.caption(
+        f"{scored.valid_queries} of {scored.queries} queries have a true match among "
+        f"{scored.gallery} gallery images; protocol: {scored.protocol}."
+    )
+    chart.plotly_chart(
+        charts.cmc(scored.cmc, charts.colour(model)),
+        key="cmc",
+        config=dict(displayModeBar=False),
+        alt=f"Share of queries with a hit at each rank; {scored.cmc[0]:.0%} at rank 1",
+    )
 
 
 def _card(run: Run, scores: dict) -> None:

@@ -65,6 +65,7 @@ def curves(
             marker=dict(size=5),
             name=name,
         )
+    figure.update_xaxes(dtick=max(1, -(-len(epochs) // 8)))  # whole epochs
     figure.update_layout(showlegend=len(lines) > 1, hovermode="x unified", **layout)
     return figure
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from app import cached
 from reid_core.evaluate import Embeddings, Evaluation
@@ -64,6 +65,12 @@ def query(
     facts = [["Identity", str(identity)], ["Camera", str(camera) if camera > 0 else "unknown"]]
     src = cached.picture(*source, str(found.names[row]), LARGE)
     return dict(src=src, title=label, facts=facts + scores(ranking))
+
+
+def upload(name: str, image: Image.Image, camera: int | None) -> dict[str, Any]:
+    """A visitor's picture as the query."""
+    facts = [["Camera", str(camera or "unknown")], ["Pixels", f"{image.width} x {image.height}"]]
+    return dict(src=cached.data_url(image, LARGE), title=name, facts=facts, caption="Your picture")
 
 
 def scores(ranking: RankedList) -> list[list[str]]:

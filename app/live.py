@@ -87,7 +87,7 @@ def _head(run: Run, status: Status) -> None:
         st.space("stretch")
         if status.active:
             st.button(
-                "Stop",
+                "Stop training",
                 icon=":material/stop:",
                 key="stop",
                 on_click=act,
@@ -97,7 +97,7 @@ def _head(run: Run, status: Status) -> None:
             )
         if run.resumable:
             st.button(
-                "Resume",
+                "Resume training",
                 icon=":material/play_arrow:",
                 type="primary",
                 key="resume",

@@ -2,8 +2,9 @@
 
 import numpy as np
 import streamlit as st
+from PIL import Image
 
-from app import cached
+from app import cached, uploads
 from app.notices import explained, say
 from reid_core.runs import Run, list_runs, open_run
 
@@ -103,6 +104,30 @@ def query(name: str, stamp: int) -> int:
             args=(name, stamp, label),
         )
     return labels.index(st.session_state["query"])
+
+
+def upload(known: list[int]) -> tuple[str, str, Image.Image, int | None]:
+    """A visitor's picture as (name, digest, image, camera); the page ends here without a good one."""
+    left, right = st.columns([3, 1])
+    file = left.file_uploader(
+        "A picture of one person", uploads.TYPES, max_upload_size=uploads.MEGABYTES
+    )
+    camera = right.selectbox(
+        "Taken by camera",
+        [None, *known],
+        format_func=lambda number: str(number or "unknown"),
+        key="camera",
+    )
+    st.caption(
+        f"Camera {camera}: the picture takes that camera's embedding."
+        if camera
+        else "Unknown camera: the picture takes the mean camera embedding, and nothing is removed "
+        "from the ranking."
+    )
+    if not file:
+        st.stop()
+    with explained():
+        return file.name, *uploads.picture(file.getvalue()), camera
 
 
 def pick_query(key: str) -> None:

@@ -23,8 +23,7 @@ if shown:
     tiles = galleries.tiles(source, found, ranking, galleries.shown(ranking, 18, ghosts=False))
     with st.container(border=True):
         st.markdown(
-            f"**A query and what `{shown.name}` ranks first.** Right and wrong are told by sign, "
-            "border and colour; of all queries this one is nearest to the average."
+            f"**A query and what `{shown.name}` ranks first**: of all queries the nearest to average."
         )
         ranked_gallery(query, tiles, key="hero", compact=True)
         contents.link("See every query", "retrieval", "arrow_forward", run=shown.name, query=label)

@@ -3,7 +3,7 @@ protocol tells right from wrong. Every number here is computed from the same arr
 
 import streamlit as st
 
-from app import cached, charts, galleries, pickers, uploads
+from app import cached, cards, galleries, pickers
 from app.components import query_strip, ranked_gallery
 from app.notices import explained, heading
 
@@ -43,30 +43,12 @@ ghosts = bar.toggle(
 )
 
 if kind == OWN:
-    upload, camera = st.columns([3, 1])
-    file = upload.file_uploader("A picture of one person", uploads.TYPES, max_upload_size=10)
-    known = sorted({int(number) for number in found.cameras if number > 0})
-    camera = camera.selectbox(
-        "Taken by camera",
-        [None, *known],
-        format_func=lambda number: str(number or "unknown"),
-        key="camera",
+    name, digest, image, camera = pickers.upload(
+        sorted({*found.cameras[found.cameras > 0].tolist()})
     )
-    st.caption(
-        f"Camera {camera}: the picture takes that camera's embedding."
-        if camera
-        else "Unknown camera: the picture takes the mean camera embedding, and nothing is removed "
-        "from the ranking."
-    )
-    if not file:
-        st.stop()
     with explained():
-        digest, image = uploads.picture(file.getvalue())
         ranking = cached.ranked_upload(run.name, stamp, digest, camera, image)
-    about = [["Camera", str(camera or "unknown")], ["Pixels", f"{image.width} x {image.height}"]]
-    query = dict(
-        src=cached.data_url(image, 320), title=file.name, facts=about, caption="Your picture"
-    )
+    query = galleries.upload(name, image, camera)
 else:
     position = pickers.query(run.name, stamp)
     labels = cached.labels(run.name, stamp)
@@ -81,23 +63,4 @@ shown = galleries.shown(ranking, count, ghosts)
 tiles = galleries.tiles(source, found, ranking, shown, judged=kind != OWN)
 ranked_gallery(query, tiles, key="gallery")
 
-st.subheader(f"All {scored.queries} queries", anchor=False)
-numbers, chart = st.columns([2, 3], gap="large", vertical_alignment="center")
-with numbers:
-    left, right = st.columns(2)
-    left.metric(
-        "mAP", f"{scored.mAP:.3f}", help="Mean over the queries of their average precision."
-    )
-    right.metric("mINP", f"{scored.mINP:.3f}", help="How early the hardest true match is found.")
-    left.metric("Rank-1", f"{scored.cmc[0]:.1%}", help="Queries whose first image is right.")
-    right.metric("Rank-5", f"{scored.cmc[4]:.1%}", help="Queries with a right image among five.")
-numbers.caption(
-    f"{scored.valid_queries} of {scored.queries} queries have a true match among {scored.gallery} "
-    f"gallery images; protocol: {scored.protocol}."
-)
-chart.plotly_chart(
-    charts.cmc(scored.cmc, charts.colour(asked.model)),
-    key="cmc",
-    config=dict(displayModeBar=False),
-    alt=f"Share of queries with a hit at each rank; {scored.cmc[0]:.0%} at rank 1",
-)
+cards.scores(scored, asked.model)

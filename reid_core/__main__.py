@@ -110,7 +110,7 @@ def act_train(asked: argparse.Namespace) -> int:
         if asked.set or any(getattr(asked, name) is not None for name in given):
             raise BadInput("--resume takes a run as it is: leave the other options out")
         run = open_run(asked.resume)
-        if not run.resumable and run.status().state != "starting":
+        if not run.resumable and run.status().state not in ("starting", "stopping"):
             raise BadInput(f"run {run.name!r} can't be resumed: it is {run.status().state}")
         if not asked.quiet:  # an old wish; the app may have a new one
             run.ask_stop(False)

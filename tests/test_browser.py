@@ -204,16 +204,16 @@ def test_a_training_started_watched_stopped_and_resumed(ready, browser):
 
     with visitor(browser) as page:
         opened(page, address)
-        page.get_by_role("button", name="Stop").click()
-        page.get_by_role("button", name="Resume").wait_for()
+        page.get_by_role("button", name="Stop training").click()
+        page.get_by_role("button", name="Resume training").wait_for()
         stopped = ready.run("watched").status()
         assert stopped.state == "stopped" and len(ready.run("watched").history()) >= 1
 
-        page.get_by_role("button", name="Resume").click()
+        page.get_by_role("button", name="Resume training").click()
         page.get_by_text("Images per second", exact=True).wait_for()
         page.get_by_text(re.compile(r"Epoch \d+ of 500, step")).wait_for()
-        page.get_by_role("button", name="Stop").click()
-        page.get_by_role("button", name="Resume").wait_for()
+        page.get_by_role("button", name="Stop training").click()
+        page.get_by_role("button", name="Resume training").wait_for()
         again = ready.run("watched").status()
         assert again.state == "stopped"
         assert (again.epoch, again.step) >= (stopped.epoch, stopped.step)

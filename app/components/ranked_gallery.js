@@ -73,7 +73,7 @@ function drawQuery(query) {
   return aside
 }
 
-function drawLegend(tiles) {
+function drawLegend(tiles, compact) {
   const legend = make("div", "legend")
   const words = {
     right: "right: the same person under another camera",
@@ -88,6 +88,7 @@ function drawLegend(tiles) {
     entry.append(make("span", "", words[state]))
     legend.append(entry)
   }
+  if (compact) return legend
   legend.append(make("span", "entry", "bar and number: distance to the query"))
   if (tiles.some((tile) => tile.running !== undefined))
     legend.append(make("span", "entry", "AP: average precision down to here"))
@@ -120,7 +121,7 @@ export default function ({ data, parentElement }) {
   if (!data.compact) walk(list)
   const right = make("div", "side")
   right.append(list)
-  right.append(drawLegend(data.tiles))
+  right.append(drawLegend(data.tiles, data.compact))
   root.className = data.compact ? "root compact" : "root"
   const body = make("div", "body")
   body.append(drawQuery(data.query), right)
