@@ -1,6 +1,8 @@
 """Choose a model, a data set and a recipe, change what you like, and watch it learn. A training is a
 process of its own: it goes on when you close this page, and any browser can watch it."""
 
+from inspect import cleandoc
+
 import streamlit as st
 
 from app import forms, live, pickers
@@ -32,7 +34,10 @@ what, where, how = st.columns(3)
 model = what.selectbox("Model", list(MODELS), format_func=lambda name: MODELS[name].title)
 dataset = where.selectbox("Data set", list(DATASETS), format_func=lambda name: DATASETS[name].title)
 recipe = how.selectbox("Recipe", sorted(MODELS[model].recipes), help="Every setting's first value.")
-what.caption(f"{MODELS[model].idea} {MODELS[model].paper}")
+what.caption(MODELS[model].idea)
+with what.popover("The model, and what of it is ours", icon=":material/menu_book:"):
+    st.caption(MODELS[model].paper)
+    st.markdown(cleandoc(MODELS[model].__doc__))
 where.caption(DATASETS[dataset].about)
 how.caption(OURS.get(recipe, ""))
 
