@@ -106,8 +106,11 @@ def query(name: str, stamp: int) -> int:
     return labels.index(st.session_state["query"])
 
 
-def upload(known: list[int]) -> tuple[str, str, Image.Image, int | None]:
-    """A visitor's picture as (name, digest, image, camera); the page ends here without a good one."""
+def upload(known: tuple[int, ...]) -> tuple[str, str, Image.Image, int | None]:
+    """A visitor's picture as (name, digest, image, camera); the page ends here without a good one.
+
+    known are the cameras that the model has an embedding for: none, where it is not told of cameras.
+    """
     left, right = st.columns([3, 1])
     file = left.file_uploader(
         "A picture of one person", uploads.TYPES, max_upload_size=uploads.MEGABYTES
@@ -117,13 +120,15 @@ def upload(known: list[int]) -> tuple[str, str, Image.Image, int | None]:
         [None, *known],
         format_func=lambda number: str(number or "unknown"),
         key="camera",
+        disabled=not known,
     )
-    st.caption(
-        f"Camera {camera}: the picture takes that camera's embedding."
-        if camera
-        else "Unknown camera: the picture takes the mean camera embedding, and nothing is removed "
-        "from the ranking."
-    )
+    if camera:
+        word = f"Camera {camera}: the picture takes that camera's embedding."
+    elif known:
+        word = "Unknown camera: the picture takes the mean camera embedding."
+    else:
+        word = "This model is not told which camera took a picture."
+    st.caption(f"{word} Nothing is removed from the ranking, since nobody knows who is on it.")
     if not file:
         st.stop()
     with explained():

@@ -43,9 +43,7 @@ ghosts = bar.toggle(
 )
 
 if kind == OWN:
-    name, digest, image, camera = pickers.upload(
-        sorted({*found.cameras[found.cameras > 0].tolist()})
-    )
+    name, digest, image, camera = pickers.upload(run.facts.cameras if asked.knows_cameras else ())
     with explained():
         ranking = cached.ranked_upload(run.name, stamp, digest, camera, image)
     query = galleries.upload(name, image, camera)

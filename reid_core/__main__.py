@@ -187,7 +187,7 @@ def act_embed(asked: argparse.Namespace) -> None:
     with asked.out.open("wb") as out:  # numpy would add .npz to another suffix
         np.savez(out, names=names, embeddings=vectors)
     unknown = sum(camera not in model.facts.cameras for camera in cameras)
-    if unknown and run.experiment.options.sie in ("camera", "both"):
+    if unknown and run.experiment.knows_cameras:
         print(
             f"reid_core: {unknown} of {len(files)} images have a camera that the model does not "
             "know; they take the mean camera embedding",

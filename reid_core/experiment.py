@@ -172,6 +172,11 @@ class Experiment:
         usual = recipe(self.model, self.recipe)
         return {key: value for key, value in self.values.items() if value != usual[key]}
 
+    @property
+    def knows_cameras(self) -> bool:
+        """Whether the model is told which camera took an image."""
+        return getattr(self.options, "knows_cameras", False)
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON; `from_dict` reads it back."""
         asked = dict(model=self.model, recipe=self.recipe, dataset=self.dataset, data=self.data)

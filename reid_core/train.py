@@ -121,11 +121,12 @@ def _train(run: Run, progress: "Progress") -> None:
     fabric = fabric_for(training)
     feed = Feed(run, experiment, fabric.device)
     seed(training.seed)
-    model = build(experiment, run.facts, pretrained=True)
+    state = run.load_state()
+    model = build(experiment, run.facts, pretrained=state is None)
     optimizer = optimizer_for(model, training)
     # Where the training stands: the next step of an epoch, and the sums of its steps so far.
-    where = run.load_state() or dict(epoch=1, step=0, sums={}, seconds=0.0)
-    if "model" in where:
+    where = state or dict(epoch=1, step=0, sums={}, seconds=0.0)
+    if state:
         model.load_state_dict(where.pop("model"))
         optimizer.load_state_dict(where.pop("optimizer"))
     model, optimizer = fabric.setup(model, optimizer)

@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import streamlit as st
+from conftest import TINY
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from app import galleries, uploads
-from reid_core import jobs
+from reid_core import jobs, train
 from reid_core.errors import BadInput
 from reid_core.evaluate import evaluate
+from reid_core.experiment import Experiment
 from reid_core.retrieve import retrieve
 from reid_core.runs import open_run
 
@@ -207,6 +209,17 @@ def test_a_picture_of_ones_own(tiny_run, camera):
     assert gallery["query"]["title"] == "somebody.png"
     words = " ".join(caption.value for caption in app.caption)
     assert ("mean camera embedding" in words) == (camera is None)
+
+
+def test_a_model_that_is_told_no_camera_says_so(runs):
+    """No mean embedding is spoken of where there is none."""
+    asked = Experiment.create(model="transreid", recipe="demo", settings=TINY | {"sie": "none"})
+    train.train(train.create(asked, "blind"))
+    app = opened("retrieval", run="blind")
+    app.segmented_control(key="source").set_value("Upload").run()
+    words = " ".join(caption.value for caption in app.caption)
+    assert "not told which camera" in words and "mean camera" not in words
+    assert app.selectbox(key="camera").options == ["unknown"]
 
 
 def test_a_picture_that_is_none(tiny_run):

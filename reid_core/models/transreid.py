@@ -72,6 +72,11 @@ class TransReIDOptions:
     groups: int = knob(2, "Groups of the patch shuffle.", "Jigsaw patches", least=1)
     parts: int = knob(4, "Local features.", "Jigsaw patches", least=1)
 
+    @property
+    def knows_cameras(self) -> bool:
+        """Whether an image's camera changes its embedding."""
+        return self.sie in ("camera", "both")
+
 
 def jigsaw_order(patches: int, shift: int, groups: int) -> list[int]:
     """Which patch stands where after shift and shuffle (section 3.2): a fixed permutation.
