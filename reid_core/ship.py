@@ -22,9 +22,12 @@ from reid_core.experiment import Experiment
 from reid_core.runs import Run
 from reid_core.train import create, train
 
-# The demo recipes, trained longer: under ten minutes each on two cores.
+# The demo recipes, trained longer and so with more regularisation: under ten minutes each on two
+# cores. Chosen on held-out training identities.
 SHIPPED: dict[str, dict[str, Any]] = {
-    "transreid-demo": dict(model="transreid", recipe="demo", settings=dict(stride=8, epochs=48)),
+    "transreid-demo": dict(
+        model="transreid", recipe="demo", settings=dict(epochs=84, erase=0.5, drop_path=0.1)
+    ),
 }
 KEPT = ("experiment.json", "history.jsonl", "log.txt")
 
