@@ -5,13 +5,13 @@ from typing import Any
 
 import streamlit as st
 
-from reid_core.experiment import knobs, recipe
+from reid_core.experiment import knobs, recipe_values
 from reid_core.knobs import Knob
 
 
 def settings(model: str, name: str) -> dict[str, Any]:
     """Draw the knobs of a model, grouped; returns those that the visitor set apart from the recipe."""
-    usual = recipe(model, name)
+    usual = recipe_values(model, name)
     groups = [(group, list(rows)) for group, rows in groupby(knobs(model), lambda knob: knob.group)]
     key = f"{model}-{name}"
     changed: dict[str, Any] = {}

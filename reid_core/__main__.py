@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -83,6 +85,8 @@ def act_synth(asked: argparse.Namespace) -> None:
     from reid_core.data import PEDESTRIAN_IDENTITIES, pedestrians
     from reid_core.knobs import Knob
 
+    # As an error, so that the workers end and nothing half-made stays.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     size = Knob("--size", "size", None, "", "").parse(asked.size)
     with Bar(asked.progress) as progress:
         try:
@@ -110,10 +114,11 @@ def act_train(asked: argparse.Namespace) -> int:
         if asked.set or any(getattr(asked, name) is not None for name in given):
             raise BadInput("--resume takes a run as it is: leave the other options out")
         run = open_run(asked.resume)
-        if not run.resumable and run.status().state not in ("starting", "stopping"):
-            raise BadInput(f"run {run.name!r} can't be resumed: it is {run.status().state}")
-        if not asked.quiet:  # an old wish; the app may have a new one
-            run.ask_stop(False)
+        state = run.status().state
+        if run.resumable:
+            run.ask_stop(False)  # an old wish
+        elif not (asked.quiet and state in ("starting", "stopping")):  # as the app has just left it
+            raise BadInput(f"run {run.name!r} can't be resumed: it is {state}")
     else:
         if asked.model is None:
             raise BadInput("--model is missing: name the model to train, or --resume RUN")
@@ -157,14 +162,15 @@ def act_evaluate(asked: argparse.Namespace) -> None:
         data = asked.data if asked.data is not None else experiment.data
         dataset = prepared(experiment, prepare(experiment.dataset, data, progress))
     with Bar() as progress:
-        embeddings = embed_test(run.model(), experiment, dataset, progress=progress)
+        embeddings = embed_test(model := run.model(), experiment, dataset, progress=progress)
+    _tell_unknown(experiment, model, embeddings.cameras.tolist(), embeddings.views.tolist())
     print(json.dumps(evaluate(embeddings).as_dict(), indent=2))
 
 
 def act_embed(asked: argparse.Namespace) -> None:
     import numpy as np
 
-    from reid_core.data.market import SUFFIXES, parse_name
+    from reid_core.data.market import SUFFIXES, parse_name, read_views
     from reid_core.embed import embed_images
     from reid_core.runs import open_run
 
@@ -176,46 +182,67 @@ def act_embed(asked: argparse.Namespace) -> None:
         raise BadInput(f"no file or folder {asked.images}")
     if not files:
         raise BadInput(f"no image ({', '.join(SUFFIXES)}) in {asked.images}")
+    if asked.out.is_dir():
+        raise BadInput(f"--out {asked.out} is a folder: name a file")
     if not asked.out.absolute().parent.is_dir():
         raise BadInput(f"no folder {asked.out.absolute().parent} to write {asked.out.name} into")
     named = [parse_name(path.name) for path in files]
-    cameras = [asked.camera or (name[1] if name else None) for name in named]
+    cameras = [name[1] if name else None for name in named]
+    if asked.camera is not None:
+        cameras = [asked.camera] * len(files)
+    # The views of a data set of ours stand in a table above its image folders.
+    table = read_views(files[0].absolute().parent.parent / "attributes.csv")
+    views = [table.get(f"{path.absolute().parent.name}/{path.name}", -1) for path in files]
     model = run.model()
     with Bar() as progress:
-        vectors = embed_images(model, run.experiment, files, cameras, progress=progress)
+        vectors = embed_images(model, run.experiment, files, cameras, views, progress=progress)
     names = np.array([path.name for path in files])
-    with asked.out.open("wb") as out:  # numpy would add .npz to another suffix
-        np.savez(out, names=names, embeddings=vectors)
-    unknown = sum(camera not in model.facts.cameras for camera in cameras)
-    if unknown and run.experiment.knows_cameras:
-        print(
-            f"reid_core: {unknown} of {len(files)} images have a camera that the model does not "
-            "know; they take the mean camera embedding",
-            file=sys.stderr,
-        )
+    beside = asked.out.with_name(f".{asked.out.name}.{os.getpid()}")
+    try:
+        with beside.open("wb") as out:  # numpy would add .npz to another suffix
+            np.savez(out, names=names, embeddings=vectors)
+        os.replace(beside, asked.out)
+    except OSError as error:
+        error.filename = error.filename or str(asked.out)
+        raise
+    finally:
+        beside.unlink(missing_ok=True)
+    _tell_unknown(run.experiment, model, cameras, views)
     print(asked.out)
 
 
 def act_runs(asked: argparse.Namespace) -> None:
     from reid_core.runs import list_runs
 
-    rows = [
-        dict(
-            run=run.name,
-            model=run.experiment.model,
-            recipe=run.experiment.recipe,
-            state=run.status().state,
-            metrics=run.metrics(),
-            shipped=run.shipped,
-        )
-        for run in list_runs()
-    ]
+    rows = []
+    for run in list_runs():
+        experiment = run.experiment
+        try:
+            metrics = run.metrics()
+        except BadInput as error:  # one damaged run must not hide the others
+            print(f"reid_core: {error}", file=sys.stderr)
+            metrics = {}
+        row = dict(run=run.name, model=experiment.model, recipe=experiment.recipe)
+        rows.append(row | dict(state=run.status().state, metrics=metrics, shipped=run.shipped))
     if asked.json:
         print(json.dumps(rows, indent=2))
         return
     for row in rows:
         score = f"mAP {row['metrics']['mAP']:.3f}" if row["metrics"] else ""
         print(f"{row['run']:<32} {row['model']:<12} {row['recipe']:<8} {row['state']:<12} {score}")
+
+
+def _tell_unknown(experiment, model, cameras: list, views: list) -> None:
+    """Say on stderr how many images take a mean embedding."""
+    asked = {"camera": (experiment.knows_cameras, cameras, model.facts.cameras)}
+    asked["view"] = (experiment.knows_views, views, model.facts.views)
+    for name, (knows, ids, known) in asked.items():
+        if knows and (unknown := sum(each not in known for each in ids)):
+            print(
+                f"reid_core: {unknown} of {len(ids)} images have a {name} that the model does not "
+                f"know; they take the mean {name} embedding",
+                file=sys.stderr,
+            )
 
 
 def folder(text: str) -> str:

@@ -12,9 +12,11 @@ class BadInput(ValueError):
 
 
 def from_system(error: OSError) -> OSError | BadInput:
-    """A full disk or a forbidden folder is the user's to mend too; any other error stays itself."""
+    """What the system says of a file or folder is the user's to mend too."""
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
         return BadInput(f"no space left for {error.filename or 'a file'}: free some and try again")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return BadInput(f"not allowed to write {error.filename or 'a file'}: choose another folder")
+        return BadInput(f"not allowed to use {error.filename or 'a file'}: choose another folder")
+    if error.filename is not None:
+        return BadInput(f"{error.filename}: {error.strerror}")
     return error

@@ -50,11 +50,12 @@ class Embeddings:
 def distances(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     """Euclidean distances (Q, G) float32 between vectors of length 1, float64 (Q, D) and (G, D).
 
-    Rounded to float32 only at the end, so that equal vectors are at equal distances and ties are
-    broken by the order of the gallery, wherever in a matrix product they stood.
+    The squares are rounded to ten decimals: matrix products of other shapes differ in the sixteenth,
+    and equal vectors must be at equal distances, so that ties are broken by the order of the gallery
+    alone, for one query as for all.
     """
-    square = 2 - 2 * (queries @ gallery.T)
-    return np.sqrt(np.maximum(square, 0).astype(np.float32))
+    square = np.round(2 - 2 * (queries @ gallery.T), 10)
+    return np.sqrt(np.maximum(square, 0)).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -46,17 +46,24 @@ class Training:
         "Images",
         choices=("half", "imagenet"),
     )
-    flip: float = knob(0.5, "Probability of mirroring an image.", "Images", least=0)
+    flip: float = knob(0.5, "Probability of mirroring an image.", "Images", least=0, most=1)
     pad: int = knob(
-        10, "Black border in pixels, added before a random crop of `size`.", "Images", least=0
+        10,
+        "Black border in pixels, added before a random crop of `size`.",
+        "Images",
+        least=0,
+        most=512,
     )
     erase: float = knob(
         0.5,
         "Probability of random erasing (Zhong et al. 2020): a rectangle of 2 to 33% becomes noise.",
         "Images",
         least=0,
+        most=1,
     )
-    label_smoothing: float = knob(0.0, "Of the cross-entropy; 0 is none.", "Loss", least=0)
+    label_smoothing: float = knob(
+        0.0, "Of the cross-entropy; 0 is none.", "Loss", least=0, most=0.9
+    )
     margin: str = knob("soft", "Of the triplet loss: a number, or soft.", "Loss")
     neck: Literal["before", "after"] = knob(
         "before",
@@ -99,7 +106,7 @@ class Training:
         """The margin, or None for the soft one. Raises BadInput."""
         if self.margin == "soft":
             return None
-        return Knob("margin", "float", 0.3, "", "").parse(self.margin)
+        return Knob("margin", "float", 0.3, "", "", least=0).parse(self.margin)
 
     @property
     def milestones(self) -> list[int]:
@@ -113,7 +120,7 @@ def knobs(model: str) -> list[Knob]:
     return knobs_of(MODELS[model].Options) + knobs_of(Training)
 
 
-def recipe(model: str, name: str) -> dict[str, Any]:
+def recipe_values(model: str, name: str) -> dict[str, Any]:
     """Every knob's value under a recipe. Raises BadInput for an unknown model or recipe."""
     if model not in MODELS:
         raise BadInput(unknown("model", str(model), MODELS))
@@ -145,7 +152,7 @@ class Experiment:
         settings: dict[str, Any] | None = None,
     ) -> "Experiment":
         """A recipe with settings of one's own on top, as text or in their types. Raises BadInput."""
-        values = globals()["recipe"](model, recipe)
+        values = recipe_values(model, recipe)
         if dataset not in DATASETS:
             raise BadInput(unknown("dataset", str(dataset), DATASETS))
         known = {each.name: each for each in knobs(model)}
@@ -169,13 +176,18 @@ class Experiment:
     @property
     def changed(self) -> dict[str, Any]:
         """The knobs that differ from the recipe."""
-        usual = recipe(self.model, self.recipe)
+        usual = recipe_values(self.model, self.recipe)
         return {key: value for key, value in self.values.items() if value != usual[key]}
 
     @property
     def knows_cameras(self) -> bool:
         """Whether the model is told which camera took an image."""
         return getattr(self.options, "knows_cameras", False)
+
+    @property
+    def knows_views(self) -> bool:
+        """Whether the model is told from which side a person is seen."""
+        return getattr(self.options, "knows_views", False)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; `from_dict` reads it back."""

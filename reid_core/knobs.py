@@ -12,7 +12,7 @@ class Knob:
     """What a form and a command line need to know of one field.
 
     kind is "bool", "int", "float", "str", "choice" or "size"; choices is a tuple for "choice";
-    least is the smallest value allowed, if there is one.
+    least and most bound the value, if they are given.
     """
 
     name: str
@@ -22,16 +22,18 @@ class Knob:
     group: str
     choices: tuple[str, ...] | None = None
     least: float | None = None
+    most: float | None = None
 
     def parse(self, given: Any) -> Any:
         """The value in this knob's type, from text or from JSON. Raises BadInput."""
         try:
             value = _READERS[self.kind](given)
-        except (TypeError, ValueError, AttributeError):
+        except (TypeError, ValueError, AttributeError, OverflowError):
             raise BadInput(f"{self.name}: expected {self.expected}, got {given!r}") from None
         if self.choices and value not in self.choices:
             raise BadInput(f"{self.name}: {unknown('value', str(value), self.choices)}")
-        if self.least is not None and not value >= self.least:
+        low = self.least is not None and value < self.least
+        if low or (self.most is not None and value > self.most):
             raise BadInput(f"{self.name}: expected {self.expected}, got {given!r}")
         return value
 
@@ -43,17 +45,28 @@ class Knob:
             "float": "a number",
             "str": "text",
             "choice": f"one of {', '.join(self.choices or ())}",
-            "size": "height x width in pixels, each 16 or more, such as 256x128",
+            "size": "height x width in pixels, each from 16 to 4096, such as 256x128",
         }[self.kind]
-        return words if self.least is None else f"{words} of {self.least} or more"
+        words += "" if self.least is None else f" of {self.least} or more"
+        return words if self.most is None else f"{words}, {self.most} at most"
 
 
-def knob(default: Any, help: str, group: str, *, choices: tuple = (), least: float | None = None):
+def knob(
+    default: Any,
+    help: str,
+    group: str,
+    *,
+    choices: tuple = (),
+    least: float | None = None,
+    most: float | None = None,
+):
     """A dataclass field that carries its help, its group and its limits."""
     kind = "choice" if choices else "size" if isinstance(default, tuple) else type(default).__name__
     return field(
         default=default,
-        metadata=dict(kind=kind, help=help, group=group, choices=choices or None, least=least),
+        metadata=dict(
+            kind=kind, help=help, group=group, choices=choices or None, least=least, most=most
+        ),
     )
 
 
@@ -79,9 +92,13 @@ def _read_bool(given: Any) -> bool:
 
 
 def _read_int(given: Any) -> int:
-    if isinstance(given, bool) or float(given) != int(float(given)):
+    if isinstance(given, bool) or float(given) % 1:
         raise ValueError
-    return int(float(given))
+    return (
+        int(given)
+        if isinstance(given, int) or str(given).lstrip("-").isdigit()
+        else int(float(given))
+    )
 
 
 def _read_float(given: Any) -> float:
@@ -94,7 +111,8 @@ def _read_float(given: Any) -> float:
 def read_size(given: Any) -> tuple[int, int]:
     """(height, width) from "256x128" or a pair. Raises ValueError."""
     height, width = given.lower().split("x") if isinstance(given, str) else given
-    if min(size := (int(height), int(width))) < 16:
+    size = (int(height), int(width))
+    if min(size) < 16 or max(size) > 4096:
         raise ValueError
     return size
 

@@ -18,6 +18,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import socket
 import subprocess
 import time
@@ -105,9 +106,13 @@ class Run:
         record = experiment.as_dict() | dict(
             run=run.name, facts=asdict(facts), seed=experiment.training.seed, **environment()
         )
-        (run.folder / "state").mkdir()
-        run.write("experiment.json", _json(record))
-        run.report("starting", epochs=experiment.training.epochs)
+        try:
+            (run.folder / "state").mkdir()
+            run.report("starting", epochs=experiment.training.epochs)
+            run.write("experiment.json", _json(record))
+        except BaseException:  # half a run would block its name for ever
+            shutil.rmtree(run.folder, ignore_errors=True)
+            raise
         return run
 
     @property
@@ -115,8 +120,11 @@ class Run:
         """experiment.json as it was written. Raises BadInput where it is no run of ours."""
         try:
             record = json.loads((self.folder / "experiment.json").read_text("utf-8"))
-            record["model"], record["recipe"], record["knobs"], record["facts"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            Experiment.from_dict(record)
+            _facts(record)
+        except BadInput:
+            raise
+        except Exception as error:
             raise BadInput(
                 f"run {self.name!r} has no readable experiment.json ({type(error).__name__}): it is "
                 "damaged or was made by something else"
@@ -129,8 +137,7 @@ class Run:
 
     @property
     def facts(self) -> Facts:
-        facts = self.record["facts"]
-        return Facts(facts["classes"], tuple(facts["cameras"]), tuple(facts["views"]))
+        return _facts(self.record)
 
     @property
     def shipped(self) -> bool:
@@ -152,10 +159,11 @@ class Run:
     def metrics(self) -> dict[str, Any]:
         """The last evaluation; empty before the first."""
         try:
-            return json.loads((self.folder / "metrics.json").read_text("utf-8"))
+            metrics = json.loads((self.folder / "metrics.json").read_text("utf-8"))
+            return metrics if not metrics else metrics | {"mAP": float(metrics["mAP"])}
         except FileNotFoundError:
             return {}
-        except ValueError:
+        except (ValueError, TypeError, KeyError, OSError):
             raise BadInput(f"run {self.name!r} has a damaged metrics.json") from None
 
     @property
@@ -187,7 +195,7 @@ class Run:
             weights = {key: value.float() for key, value in load_file(path).items()}
             missing, extra = model.load_state_dict(weights, strict=False)
         except Exception as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise BadInput(f"run {self.name!r} has damaged weights: {reason}") from None
         # A shipped run leaves its classifiers out: nobody classifies at test.
         missing = [key for key in missing if "classifier" not in key and "num_batches" not in key]
@@ -233,7 +241,9 @@ class Run:
         if not path.is_file():
             return None
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            state["model"], state["optimizer"], state["epoch"], state["step"]
+            return state
         except Exception:
             raise BadInput(
                 f"run {self.name!r} has a damaged state/last.pt: start a new run"
@@ -251,9 +261,10 @@ class Run:
         """Where the training stands, judged by whether its process is alive."""
         try:
             status = Status(**json.loads((self.folder / "state/status.json").read_text("utf-8")))
+            status = replace(status, time=float(status.time), epoch=int(status.epoch))
         except FileNotFoundError:
             return Status("finished" if self.has_embeddings else "interrupted")
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OSError):
             return Status("interrupted", message="state/status.json is damaged")
         if status.active and not _alive(status):
             return replace(status, state="interrupted", message="its process is gone")
@@ -366,17 +377,16 @@ def environment() -> dict[str, Any]:
             text=True,
             check=False,
         )
-        if _has_git()
+        if shutil.which("git")
         else None
     )
     revision = git.stdout.strip() if git and git.returncode == 0 else None
     return dict(versions=versions, git=revision, created=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
 
 
-def _has_git() -> bool:
-    from shutil import which
-
-    return which("git") is not None
+def _facts(record: dict[str, Any]) -> Facts:
+    facts = record["facts"]
+    return Facts(int(facts["classes"]), tuple(facts["cameras"]), tuple(facts["views"]))
 
 
 def _names(experiment: Experiment) -> Iterator[str]:
@@ -395,9 +405,7 @@ def _readable(run: Run) -> bool:
 
 
 def _alive(status: Status) -> bool:
-    if status.host != socket.gethostname():
-        return time.time() - status.time < START_PATIENCE
-    if status.pid is None:
+    if status.host != socket.gethostname() or status.pid is None:
         return time.time() - status.time < START_PATIENCE
     try:
         process = psutil.Process(status.pid)

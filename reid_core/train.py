@@ -79,6 +79,7 @@ def create(experiment: Experiment, name: str | None = None) -> Run:
             f"identities_per_batch: {training.identities_per_batch} asked for, the training images "
             f"in {dataset.root} show {facts.classes}; give fewer"
         )
+    fabric_for(training)  # or the device is not to be had
     file = experiment.options.pretrained
     if file not in ("none", "timm") and not Path(file).is_file():
         raise BadInput(f"pretrained: expected none, timm or the path of a file, got {file!r}")
@@ -93,7 +94,7 @@ def train(run: Run, quiet: bool = False) -> None:
     Whatever ends it is in the run's status and log. quiet shows no bar and lets other programs go
     first.
     """
-    with run.lock(), _logging(run), _stop_signals(run) as caught:
+    with run.lock(), _logging(run, quiet), _stop_signals(run) as caught:
         if quiet:
             low = psutil.BELOW_NORMAL_PRIORITY_CLASS if psutil.WINDOWS else 10
             psutil.Process().nice(low)
@@ -127,8 +128,13 @@ def _train(run: Run, progress: "Progress") -> None:
     # Where the training stands: the next step of an epoch, and the sums of its steps so far.
     where = state or dict(epoch=1, step=0, sums={}, seconds=0.0)
     if state:
-        model.load_state_dict(where.pop("model"))
-        optimizer.load_state_dict(where.pop("optimizer"))
+        try:
+            model.load_state_dict(where.pop("model"))
+            optimizer.load_state_dict(where.pop("optimizer"))
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError):
+            raise BadInput(
+                f"run {run.name!r} has a damaged state/last.pt: start a new run"
+            ) from None
     model, optimizer = fabric.setup(model, optimizer)
     log.info("%s: %s on %s, %s", run.name, experiment.model, fabric.device, precision_of(fabric))
     log.info("%d images of %d identities", len(feed.images), run.facts.classes)
@@ -187,7 +193,10 @@ class Feed:
             raise BadInput(f"the images in {root} changed since run {run.name!r} was created")
         size, cache = self.training.size, self.training.cache
         test = (*self.dataset.query.paths, *self.dataset.gallery.paths)
-        self.images, self.test = Images(split.paths, size, TRAIN_FILTER, cache), Images(test, size)
+        self.images, self.test = (
+            Images(split.paths, size, TRAIN_FILTER, cache),
+            Images(test, size, cache=cache),
+        )
         # Sorted, so that row i of a classifier is the i-th smallest identity.
         self.classes = np.unique(split.identities, return_inverse=True)[1]
         self.cameras = rows_of(split.cameras.tolist(), run.facts.cameras)
@@ -308,7 +317,7 @@ def _evaluate(run: Run, model: ReIDModel, feed: Feed) -> dict[str, float]:
     try:
         scores = evaluate(embeddings).as_dict()
     except BadInput as error:
-        log.info("not evaluated: %s", error)
+        log.warning("not evaluated: %s", error)
         scores = {}
     run.keep(model, embeddings, scores)
     if not scores:
@@ -323,8 +332,11 @@ def _save(run: Run, model, optimizer, where: dict) -> None:
 
 
 @contextmanager
-def _logging(run: Run) -> Iterator[None]:
-    """log.txt; on a terminal the same lines on stderr, above the bar."""
+def _logging(run: Run, quiet: bool) -> Iterator[None]:
+    """log.txt; warnings on stderr too."""
+    loud = logging.StreamHandler(sys.stderr)
+    loud.setLevel(logging.CRITICAL if quiet else logging.WARNING)
+    log.addHandler(loud)
     handler = logging.FileHandler(run.folder / "log.txt", encoding="utf-8")
     handler.handleError = lambda record: None  # a disk that is full is told of once, elsewhere
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
@@ -333,6 +345,7 @@ def _logging(run: Run) -> Iterator[None]:
     try:
         yield
     finally:
+        log.removeHandler(loud)
         log.removeHandler(handler)
         handler.close()
 

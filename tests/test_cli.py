@@ -94,6 +94,8 @@ def test_embed_takes_the_camera_from_name_or_flag(tiny_run, tiny_data, tmp_path,
     assert "camera" not in err and close(png, named)
     unknown, err = embed(other)
     assert "mean camera embedding" in err and not np.array_equal(unknown, png)
+    zero, err = embed(image, "--camera", "0")
+    assert "mean camera embedding" in err and close(zero, unknown)
     far, err = embed(image, "--camera", "99")
     assert "mean camera embedding" in err and close(far, unknown)
 
@@ -115,9 +117,15 @@ def test_embed_takes_the_camera_from_name_or_flag(tiny_run, tiny_data, tmp_path,
             ["train", "--model", "transreid", "--set", *SETTINGS, "trunk=vit_huge"],
             "vit_tiny_patch16_224",
         ),
-        (["train", "--model", "transreid", "--set", *SETTINGS, "parts=99"], "give at most"),
+        (["train", "--model", "transreid", "--set", *SETTINGS, "parts=99"], "give fewer parts"),
         (["train", "--model", "transreid", "--set", *SETTINGS, "pretrained=x.pth"], "a file"),
         (["train", "--model", "transreid", "--set", "margin=hard"], "a number"),
+        (["train", "--model", "transreid", "--set", "margin=-5"], "0 or more"),
+        (["train", "--model", "transreid", "--set", "epochs=1e400"], "a whole number"),
+        (["train", "--model", "transreid", "--set", "flip=7"], "1 at most"),
+        (["train", "--model", "transreid", "--set", "size=99999x99999"], "4096"),
+        (["train", "--model", "transreid", "--set", *SETTINGS, "stride=64"], "smaller stride"),
+        (["embed", "tiny", "--images", ".", "--out", "."], "no image"),
         (["train", "--model", "transreid", "--set", "learning_rate=nan"], "a number"),
         (["train", "--model", "transreid", "--run", "a/b"], "run name"),
         (["train", "--resume", "nobody"], "unknown run"),
@@ -180,6 +188,47 @@ def test_synth_refuses_what_it_cannot_render(tmp_path, capsys):
     assert "256x128" in fails(capsys, "synth", str(tmp_path / "d"), "--size", "big")
     (tmp_path / "mine").write_text("")
     assert "empty" in fails(capsys, "synth", str(tmp_path))
+
+
+def test_embed_takes_the_views_of_a_data_set(runs, tiny_data, tmp_path, capsys):
+    settings = [*SETTINGS, "sie=both"]
+    assert main(["train", "--model", "transreid", "--run", "both", "--set", *settings]) == 0
+    embed = ["embed", "both", "--out", str(tmp_path / "o.npz"), "--images"]
+    assert main([*embed, str(tiny_data / "query")]) == 0
+    with np.load(tmp_path / "o.npz") as file:
+        found = file["embeddings"]
+    kept = open_run("both").embeddings()
+    np.testing.assert_allclose(found, kept.vectors[kept.is_query], rtol=1e-3, atol=1e-4)
+    capsys.readouterr()
+    image = next((tiny_data / "query").iterdir())
+    (tmp_path / image.name).write_bytes(image.read_bytes())
+    assert main([*embed, str(tmp_path / image.name)]) == 0
+    assert "mean view embedding" in capsys.readouterr().err
+
+
+def test_a_damaged_run_hides_no_other(tiny_run, runs, capsys):
+    import shutil
+
+    for number, (name, content) in enumerate(
+        {
+            "metrics.json": '{"a": 1}',
+            "experiment.json": '{"model": []}',
+            "state/status.json": '{"state": "running", "time": "noon"}',
+        }.items()
+    ):
+        shutil.copytree(runs / "tiny", runs / f"odd{number}")
+        (runs / f"odd{number}" / name).write_text(content)
+    assert main(["runs", "--json"]) == 0
+    rows = {row["run"]: row for row in json.loads(capsys.readouterr().out)}
+    assert set(rows) == {"tiny", "odd0", "odd2"} and rows["tiny"]["metrics"]["mAP"]
+
+
+def test_resume_does_not_take_back_a_stop(tiny_run, capsys):
+    run = open_run("tiny")
+    run.report("running", epoch=1, epochs=2)
+    run.ask_stop()
+    assert "it is stopping" in fails(capsys, "train", "--resume", "tiny")
+    assert run.stop_asked
 
 
 def test_missing_pedestrians_are_rendered_by_evaluate(tiny_run, tmp_path, monkeypatch, capsys):

@@ -157,6 +157,31 @@ def test_weights_of_another_trunk_are_refused(tmp_path):
         build(pretrained=str(tmp_path / "none.pth"))
 
 
+@pytest.mark.parametrize("wrap", ["", "model", "state_dict"])
+def test_weights_in_half_precision_become_whole(tmp_path, wrap):
+    trunk = vit.trunk("vit_tiny_patch16_224", "none", depth=3, embed_dim=32, num_heads=2)
+    weights = {f"module.{k}": v.half() for k, v in trunk.state_dict().items()}
+    weights["module.head.weight"] = torch.zeros(1000, 32)
+    torch.save({wrap: weights} if wrap else weights, tmp_path / "w.pth")
+    model = build(pretrained=str(tmp_path / "w.pth"))
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    torch.testing.assert_close(
+        model.trunk.cls_token, trunk.cls_token.half().float(), rtol=0, atol=0
+    )
+
+
+@pytest.mark.parametrize(
+    "content", [{0: torch.zeros(1)}, {"pos_embed": torch.zeros(1, 197, 99)}, [1], {"a": 1}]
+)
+def test_files_that_are_no_weights_of_this_trunk(tmp_path, content):
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(BadInput):
+        build(pretrained=str(tmp_path / "w.pth"))
+    (tmp_path / "w.pth").write_bytes(b"")
+    with pytest.raises(BadInput, match="can't be read"):
+        build(pretrained=str(tmp_path / "w.pth"))
+
+
 def test_a_pickle_is_never_executed(tmp_path):
     class Trap:
         def __reduce__(self):

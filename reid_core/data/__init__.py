@@ -68,9 +68,12 @@ def render_pedestrians(root: Path, progress: Callable[[int, int], None] | None =
     """The default pedestrians; $REID_PEDESTRIANS gives another number of identities."""
     from reid_core.data import pedestrians
 
-    identities = int(os.environ.get("REID_PEDESTRIANS") or PEDESTRIAN_IDENTITIES)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    pedestrians.render(root, identities=identities, progress=progress)
+    try:
+        identities = int(os.environ.get("REID_PEDESTRIANS") or PEDESTRIAN_IDENTITIES)
+        root.parent.mkdir(parents=True, exist_ok=True)
+        pedestrians.render(root, identities=identities, progress=progress)
+    except ValueError as error:
+        raise BadInput(f"REID_PEDESTRIANS: {error}") from None
 
 
 __all__ = ["DATASETS", "Dataset", "Family", "Split", "default_root", "open_dataset", "prepare"]

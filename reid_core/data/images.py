@@ -32,7 +32,15 @@ def read(
         image = image.convert("RGB").resize(size[::-1], filter)
     except FileNotFoundError:
         raise BadInput(f"no image {source}: was the data set moved?") from None
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    except IsADirectoryError:
+        raise BadInput(f"{source} is a folder, not an image") from None
+    except (
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+        OSError,
+        ValueError,
+        SyntaxError,
+    ) as error:
         raise BadInput(
             f"{source} can't be read as an image ({error}); replace or remove it"
         ) from None

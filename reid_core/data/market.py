@@ -96,13 +96,18 @@ def read_views(table: Path) -> dict[str, int]:
     """ "folder/name" to a row of VIEWS, from a table with columns folder, name and view."""
     if not table.is_file():
         return {}
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        if not {"folder", "name", "view"} <= set(rows.fieldnames or ()):
-            return {}
-        return {
-            f"{row['folder']}/{row['name']}": VIEWS.index(row["view"])
-            if row["view"] in VIEWS
-            else -1
-            for row in rows
-        }
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = csv.DictReader(file)
+            if not {"folder", "name", "view"} <= set(rows.fieldnames or ()):
+                return {}
+            return {
+                f"{row['folder']}/{row['name']}": VIEWS.index(row["view"])
+                if row["view"] in VIEWS
+                else -1
+                for row in rows
+            }
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(
+            f"{table} is no table in UTF-8 ({error}): save it anew or remove it"
+        ) from None

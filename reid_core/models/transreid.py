@@ -41,7 +41,11 @@ class TransReIDOptions:
         least=1,
     )
     drop_path: float = knob(
-        0.1, "Share of residual paths dropped in the last layer, growing from 0.", "Trunk", least=0
+        0.1,
+        "Share of residual paths dropped in the last layer, growing from 0.",
+        "Trunk",
+        least=0,
+        most=0.9,
     )
     sie: Literal["none", "camera", "view", "both"] = knob(
         "camera",
@@ -77,6 +81,11 @@ class TransReIDOptions:
         """Whether an image's camera changes its embedding."""
         return self.sie in ("camera", "both")
 
+    @property
+    def knows_views(self) -> bool:
+        """Whether the side from which a person is seen changes the embedding."""
+        return self.sie in ("view", "both")
+
 
 def jigsaw_order(patches: int, shift: int, groups: int) -> list[int]:
     """Which patch stands where after shift and shuffle (section 3.2): a fixed permutation.
@@ -100,14 +109,15 @@ def jigsaw_order(patches: int, shift: int, groups: int) -> list[int]:
 
 def part_patches(patches: int, options: TransReIDOptions) -> list[list[int]]:
     """The patches of each local feature, parts x (patches // parts); the remainder is left out."""
+    length = patches // options.parts
+    if length == 0 or patches < 2:
+        raise BadInput(
+            f"parts: {patches} patches can't fill {options.parts} parts; give fewer parts, a smaller "
+            "stride or larger images"
+        )
     order = list(range(patches))
     if options.rearrange:
         order = jigsaw_order(patches, options.shift, options.groups)
-    length = patches // options.parts
-    if length == 0:
-        raise BadInput(
-            f"parts: {patches} patches can't fill {options.parts} parts; give at most {patches}"
-        )
     return [order[i * length : (i + 1) * length] for i in range(options.parts)]
 
 
@@ -210,7 +220,7 @@ class TransReID(ReIDModel):
         self.options, self.facts = options, facts
         own = dict(patch_size=options.patch, depth=options.depth, embed_dim=options.width)
         own = {k: v for k, v in (own | {"num_heads": options.heads}).items() if v}
-        if options.depth == 1 or options.parts < 1:
+        if options.depth == 1:
             raise BadInput(
                 "depth: expected 2 or more layers (the last one is the branches'), got 1"
             )
@@ -309,5 +319,5 @@ def side_rows(sie: str, facts: Facts) -> int:
 
 def one_hot_or_mean(row: Tensor, rows: int) -> Tensor:
     """(B, rows): 1 at the row, or 1/rows everywhere where it is unknown (-1)."""
-    known = nn.functional.one_hot(row.clamp(min=0), rows).double()
+    known = nn.functional.one_hot(row.clamp(min=0), rows).float()
     return torch.where((row < 0)[:, None], 1.0 / rows, known)

@@ -91,11 +91,10 @@ def trunk(name: str, pretrained: str, **overrides) -> nn.Module:
             **overrides,
         )
     except (OSError, RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BadInput(
-            f"trunk {name} could not be built with pretrained={pretrained}: {reason}; "
-            "without a network give a file (pretrained=FILE) or pretrained=none"
-        ) from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if pretrained == "timm":
+            reason += "; without a network give a file (pretrained=FILE) or pretrained=none"
+        raise BadInput(f"trunk {name} could not be built: {reason}") from error
     if pretrained not in ("none", "timm"):
         load_trunk(vit, Path(pretrained))
     if getattr(vit, "dist_token", None) is not None:
@@ -124,6 +123,11 @@ def load_trunk(vit: nn.Module, file: Path) -> None:
         weights["pos_embed"] = torch.cat([positions[:, :1], positions[:, 2:]], dim=1)
         del weights["dist_token"]
     if "pos_embed" in weights:
+        shape = tuple(weights["pos_embed"].shape)
+        if len(shape) != 3 or shape[0] != 1 or shape[2] != vit.embed_dim:
+            raise BadInput(
+                f"{file} has position embeddings {shape} of another width or kind of trunk"
+            )
         vit.pos_embed = nn.Parameter(torch.empty_like(weights["pos_embed"]))
     own = vit.state_dict()
     wrong = [
@@ -146,17 +150,22 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         raise BadInput(f"no weights at {file}: give none, timm or the path of a file")
     try:
         if file.suffix == ".safetensors":
-            return load_file(file)
+            return {key: value.float() for key, value in load_file(file).items()}
         found = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise BadInput(f"{file} can't be read as weights (no code is executed): {reason}") from None
+    except Exception:  # torch's own words advise to execute what is in the file
+        raise BadInput(
+            f"{file} can't be read as weights: it is damaged, or holds more than tensors, and no "
+            "code is executed; save a state dict"
+        ) from None
     for key in ("model", "state_dict"):
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
-    if not isinstance(found, dict) or not all(torch.is_tensor(v) for v in found.values()):
+    if not isinstance(found, dict) or not all(
+        isinstance(key, str) and torch.is_tensor(value) for key, value in found.items()
+    ):
         raise BadInput(f"{file} holds no table of tensors: give a state dict")
-    return found
+    # Half precision would stay half in the optimiser.
+    return {key: value.float() for key, value in found.items()}
 
 
 def grid_of(size: tuple[int, int], patch: int, stride: int) -> tuple[int, int]:
