@@ -18,8 +18,8 @@ In reading order:
 import os
 
 # Must be said before torch is loaded. Threads that wait for one another spin first; when another
-# program wants the same cores they spin for a processor that is not theirs. This many turns cost a
-# training alone on two cores 7% of its speed, and give two at once 200 images/s each, not 120.
+# program wants the same cores they spin for a processor that is not theirs, and both crawl. With so
+# few turns a training alone is hardly slower, and two at once share the cores fairly.
 os.environ.setdefault("GOMP_SPINCOUNT", "6000")
 
 # No other imports: the renderer's worker processes come through here and need no torch.
