@@ -8,6 +8,7 @@ from app.live import badge
 from app.notices import plain
 from reid_core.errors import BadInput
 from reid_core.evaluate import Evaluation
+from reid_core.experiment import Experiment
 from reid_core.models import MODELS
 from reid_core.runs import Run
 
@@ -63,7 +64,7 @@ def grid(runs: list[Run]) -> None:
         st.caption(f"And {len(runs) - MOST} more: choose them on the left.")
 
 
-def scores(scored: Evaluation, model: str) -> None:
+def scores(scored: Evaluation, asked: Experiment) -> None:
     """The scores over all queries, and their CMC curve in the model's colour."""
     st.subheader(f"All {scored.queries} queries", anchor=False)
     numbers, chart = st.columns([2, 3], gap="large", vertical_alignment="center")
@@ -76,10 +77,10 @@ def scores(scored: Evaluation, model: str) -> None:
     right.metric("Rank-5", f"{scored.cmc[4]:.1%}", help="Queries with a right one among five.")
     numbers.caption(
         f"{scored.valid_queries} of {scored.queries} queries have a true match among "
-        f"{scored.gallery} gallery images; protocol: {scored.protocol}."
+        f"{scored.gallery} gallery images of {asked.evaluated_on}; protocol: {scored.protocol}."
     )
     chart.plotly_chart(
-        charts.cmc(scored.cmc, charts.colour(model)),
+        charts.cmc(scored.cmc, charts.colour(asked.model)),
         key="cmc",
         config=dict(displayModeBar=False),
         alt=f"Share of queries with a hit at each rank; {scored.cmc[0]:.0%} at rank 1",

@@ -70,8 +70,11 @@ def curves(
     return figure
 
 
-def history(entries: list[dict[str, Any]], model: str) -> dict[str, go.Figure]:
-    """The live page's charts from a run's finished epochs, by what they show."""
+def history(entries: list[dict[str, Any]], model: str, split: str) -> dict[str, go.Figure]:
+    """The live page's charts from a run's finished epochs, by what they show.
+
+    split says what the scores are measured on.
+    """
     epochs, first = [entry["epoch"] for entry in entries], colour(model)
     column = lambda name: [entry.get(name) for entry in entries]  # noqa: E731
     terms = sorted({name for entry in entries for name in entry if name.startswith("loss_")})
@@ -79,7 +82,7 @@ def history(entries: list[dict[str, Any]], model: str) -> dict[str, go.Figure]:
     scores = {"mAP": column("mAP"), "rank-1": column("rank1"), "mINP": column("mINP")}
     return {
         "Loss": curves(epochs, losses, "loss", first),
-        "Retrieval on the test split": curves(
+        f"Retrieval on {split}": curves(
             epochs, scores, "score", first, yaxis=dict(range=[0, 1.02])
         ),
         "Learning rate": curves(

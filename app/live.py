@@ -132,7 +132,7 @@ def _curves(run: Run, history: list[dict[str, Any]]) -> None:
     }
     for column, (name, value) in zip(st.columns(len(facts)), facts.items(), strict=True):
         column.metric(name, value)
-    figures = charts.history(history, run.experiment.model)
+    figures = charts.history(history, run.experiment.model, run.experiment.evaluated_on)
     with st.grid(2, gap="medium"):
         for name, figure in figures.items():
             with st.container(border=True):

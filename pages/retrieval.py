@@ -61,4 +61,4 @@ shown = galleries.shown(ranking, count, ghosts)
 tiles = galleries.tiles(source, found, ranking, shown, judged=kind != OWN)
 ranked_gallery(query, tiles, key="gallery")
 
-cards.scores(scored, asked.model)
+cards.scores(scored, asked)

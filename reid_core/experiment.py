@@ -180,6 +180,11 @@ class Experiment:
         return {key: value for key, value in self.values.items() if value != usual[key]}
 
     @property
+    def evaluated_on(self) -> str:
+        """What its scores are measured on, in words."""
+        return "held-out training identities" if self.training.holdout else "the test split"
+
+    @property
     def knows_cameras(self) -> bool:
         """Whether the model is told which camera took an image."""
         return getattr(self.options, "knows_cameras", False)

@@ -222,6 +222,19 @@ def test_a_model_that_is_told_no_camera_says_so(runs):
     assert app.selectbox(key="camera").options == ["unknown"]
 
 
+def test_scores_on_held_out_identities_are_not_called_the_test_split(runs):
+    asked = Experiment.create(
+        model="transreid",
+        recipe="demo",
+        settings=TINY | {"holdout": 0.3, "identities_per_batch": 2},
+    )
+    train.train(train.create(asked, "held"))
+    words = " ".join(caption.value for caption in opened("retrieval", run="held").caption)
+    assert "held-out training identities" in words and "the test split" not in words
+    shown = " ".join(m.value for m in opened("train", run="held", view="Watch").markdown)
+    assert "Retrieval on held-out training identities" in shown
+
+
 def test_a_picture_that_is_none(tiny_run):
     app = opened("retrieval")
     app.segmented_control(key="source").set_value("Upload").run()
