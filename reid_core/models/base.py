@@ -40,7 +40,7 @@ class Output:
     """What a model returns, in training and at test alike.
 
     embedding  (B, D) the test feature, before L2 normalisation
-    branches   the supervised heads; their weights sum to 1
+    branches   the supervised heads; as a rule their weights sum to 1
     losses     what only this mechanism knows, by name
     """
 
@@ -81,3 +81,7 @@ class ReIDModel(nn.Module):
 
     def forward(self, batch: Batch) -> Output:
         raise NotImplementedError
+
+    def refine(self, vectors: Tensor) -> Tensor:
+        """(N, D) embeddings of a whole set -> (N, D'), for a model whose images look at one another."""
+        return vectors

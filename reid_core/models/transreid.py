@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from reid_core.errors import BadInput
 from reid_core.knobs import knob
 from reid_core.models import vit
-from reid_core.models.base import Batch, Branch, Facts, Output, ReIDModel
+from reid_core.models.base import Batch, Facts, Output, ReIDModel
+from reid_core.models.neck import BNNeck
 
 
 @dataclass(frozen=True)
@@ -119,22 +120,6 @@ def part_patches(patches: int, options: TransReIDOptions) -> list[list[int]]:
     if options.rearrange:
         order = jigsaw_order(patches, options.shift, options.groups)
     return [order[i * length : (i + 1) * length] for i in range(options.parts)]
-
-
-class BNNeck(nn.Module):
-    """Batch normalisation between the metric and the identity loss (Luo et al. 2019), its bias
-    frozen at zero, and a linear classifier without bias."""
-
-    def __init__(self, width: int, classes: int):
-        super().__init__()
-        self.norm = nn.BatchNorm1d(width)
-        self.norm.bias.requires_grad_(False)
-        self.classifier = nn.Linear(width, classes, bias=False)
-        nn.init.normal_(self.classifier.weight, std=0.001)
-
-    def forward(self, feature: Tensor, weight: float) -> tuple[Tensor, Branch]:
-        normalised = self.norm(feature)  # (B, D)
-        return normalised, Branch(feature, self.classifier(normalised), weight)
 
 
 class TransReID(ReIDModel):
