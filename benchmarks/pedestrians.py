@@ -21,8 +21,9 @@ from reid_core.data.pedestrians import hsv_features
 from reid_core.embed import embed_test
 from reid_core.evaluate import Embeddings, evaluate
 from reid_core.experiment import Experiment
+from reid_core.feed import facts_of, seed
 from reid_core.runs import Run, build, open_run
-from reid_core.train import create, facts_of, seed, train
+from reid_core.train import create, train
 
 
 def histograms(dataset: Dataset) -> Embeddings:

@@ -153,8 +153,8 @@ def act_evaluate(asked: argparse.Namespace) -> None:
     from reid_core.data import prepare
     from reid_core.embed import embed_test
     from reid_core.evaluate import evaluate
+    from reid_core.feed import prepared
     from reid_core.runs import open_run
-    from reid_core.train import prepared
 
     run = open_run(asked.run)
     experiment = run.experiment

@@ -58,10 +58,21 @@ def rows_of(ids: Sequence[int | None], known: tuple[int, ...]) -> torch.Tensor:
     return torch.tensor([row.get(each, -1) for each in ids], dtype=torch.long)
 
 
+@torch.no_grad()
+def refine(model: ReIDModel, vectors: np.ndarray, **keywords) -> np.ndarray:
+    """(N, D') features of a whole set -> (N, D), each refined by those that it resembles."""
+    device = next(model.parameters()).device
+    return model.refine(torch.from_numpy(vectors).to(device), **keywords).float().cpu().numpy()
+
+
 def embed_test(
-    model: ReIDModel, experiment: Experiment, dataset: Dataset, **keywords
+    model: ReIDModel, experiment: Experiment, dataset: Dataset, stage: str = "refined", **keywords
 ) -> Embeddings:
-    """The embeddings of a data set's queries and gallery. Keywords as in `embed_images`."""
+    """The embeddings of a data set's queries and gallery. Keywords as in `embed_images`.
+
+    Where a model refines, queries and gallery are one set (stage "refined"; "encoder" leaves each
+    image alone).
+    """
     parts = (dataset.query, dataset.gallery)
     paths = [path for part in parts for path in part.paths]
     identities, cameras, views = (
@@ -70,6 +81,9 @@ def embed_test(
     )
     images = keywords.pop("images", paths)
     vectors = embed_images(model, experiment, images, cameras.tolist(), views.tolist(), **keywords)
+    encoded = None
+    if model.refines and stage == "refined":
+        encoded, vectors = vectors, refine(model, vectors)
     return Embeddings(
         vectors,
         names=np.array([path.relative_to(dataset.root).as_posix() for path in paths]),
@@ -77,4 +91,5 @@ def embed_test(
         cameras=cameras,
         views=views,
         is_query=np.arange(len(paths)) < len(dataset.query),
+        encoded=encoded,
     )

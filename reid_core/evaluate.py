@@ -17,7 +17,8 @@ class Embeddings:
     """What a model concluded of a test split. N images.
 
     vectors (N, D) as the model gives them, before L2 normalisation; names (N,) paths below the data
-    set's root; identities, cameras, views (N,) int, -1 unknown; is_query (N,) bool.
+    set's root; identities, cameras, views (N,) int, -1 unknown; is_query (N,) bool. Where the images
+    of a set look at one another, encoded (N, D') is what each was alone.
     """
 
     vectors: np.ndarray
@@ -26,6 +27,7 @@ class Embeddings:
     cameras: np.ndarray
     views: np.ndarray
     is_query: np.ndarray
+    encoded: np.ndarray | None = None
 
     @cached_property
     def query_rows(self) -> np.ndarray:

@@ -132,7 +132,10 @@ def recipe_values(model: str, name: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A training as it was asked for. data is a folder, or None for the data set's own place."""
+    """A training as it was asked for. data is a folder, or None for the data set's own place.
+
+    encoder is the record of the run whose embeddings a second-stage model refines, or None.
+    """
 
     model: str
     recipe: str
@@ -140,6 +143,7 @@ class Experiment:
     data: str | None
     options: Any
     training: Training
+    encoder: dict[str, Any] | None = None
 
     @classmethod
     def create(
@@ -150,6 +154,7 @@ class Experiment:
         dataset: str = "pedestrians",
         data: str | None = None,
         settings: dict[str, Any] | None = None,
+        encoder: dict[str, Any] | None = None,
     ) -> "Experiment":
         """A recipe with settings of one's own on top, as text or in their types. Raises BadInput."""
         values = recipe_values(model, recipe)
@@ -166,7 +171,7 @@ class Experiment:
         training.triplet_margin, training.milestones  # noqa: B018 - a bad value shows here
         if not training.holdout < 1:
             raise BadInput(f"holdout: expected a share below 1, got {training.holdout}")
-        return cls(model, recipe, dataset, data, options, training)
+        return cls(model, recipe, dataset, data, options, training, encoder)
 
     @property
     def values(self) -> dict[str, Any]:
@@ -180,6 +185,16 @@ class Experiment:
         return {key: value for key, value in self.values.items() if value != usual[key]}
 
     @property
+    def first_epochs(self) -> int:
+        """Epochs over images: none where another run is the encoder."""
+        return 0 if getattr(self.options, "encoder", "") else self.training.epochs
+
+    @property
+    def epochs(self) -> int:
+        """All epochs, those over stored features included."""
+        return self.first_epochs + getattr(self.options, "passes", 0)
+
+    @property
     def evaluated_on(self) -> str:
         """What its scores are measured on, in words."""
         return "held-out training identities" if self.training.holdout else "the test split"
@@ -187,19 +202,25 @@ class Experiment:
     @property
     def knows_cameras(self) -> bool:
         """Whether the model is told which camera took an image."""
-        return getattr(self.options, "knows_cameras", False)
+        return self._knows("knows_cameras")
 
     @property
     def knows_views(self) -> bool:
         """Whether the model is told from which side a person is seen."""
-        return getattr(self.options, "knows_views", False)
+        return self._knows("knows_views")
+
+    def _knows(self, name: str) -> bool:
+        if self.encoder:
+            return getattr(Experiment.from_dict(self.encoder), name)
+        return getattr(self.options, name, False)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; `from_dict` reads it back."""
         asked = dict(model=self.model, recipe=self.recipe, dataset=self.dataset, data=self.data)
-        return asked | {"knobs": self.values}
+        asked |= {"knobs": self.values}
+        return asked | ({"encoder": self.encoder} if self.encoder else {})
 
     @classmethod
     def from_dict(cls, written: dict[str, Any]) -> "Experiment":
         asked = {key: written[key] for key in ("model", "recipe", "dataset", "data")}
-        return cls.create(**asked, settings=written["knobs"])
+        return cls.create(**asked, settings=written["knobs"], encoder=written.get("encoder"))

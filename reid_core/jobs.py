@@ -43,7 +43,7 @@ def resume(name: str) -> None:
     if not run.resumable:
         raise BadInput(f"run {name!r} can't be resumed: it is {run.status().state}")
     run.ask_stop(False)
-    run.report("starting", epochs=run.experiment.training.epochs)
+    run.report("starting", epochs=run.experiment.epochs)
     _spawn(run)
 
 

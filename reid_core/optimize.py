@@ -8,6 +8,7 @@ from torch import nn
 
 from reid_core.errors import BadInput
 from reid_core.experiment import Training
+from reid_core.models.neck import Centers
 
 
 def fabric_for(training: Training) -> Fabric:
@@ -37,9 +38,18 @@ def has_bf16(device: str) -> bool:
     return device == "cpu" and any(getattr(torch.cpu, unit, bool)() for unit in units)
 
 
-def optimizer_for(model: nn.Module, training: Training) -> torch.optim.Optimizer:
-    """The optimiser over whatever is trained; biases have their own learning rate."""
-    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+def optimizers_for(module: nn.Module, training: Training) -> list[torch.optim.Optimizer]:
+    """The optimiser over whatever is trained, biases at a learning rate of their own; then one for
+    each centre loss, whose centres move by SGD.
+
+    Groups with a "scale" follow the schedule. A centre loss gives its gradient by its weight, so its
+    learning rate is divided by it, which is what the official code does to the gradient.
+    """
+    centers = [each for each in module.modules() if isinstance(each, Centers)]
+    theirs = {id(each.centers) for each in centers}
+    trained = [
+        (n, p) for n, p in module.named_parameters() if p.requires_grad and id(p) not in theirs
+    ]
     biases = [p for name, p in trained if "bias" in name]
     others = [p for name, p in trained if "bias" not in name]
     groups = [
@@ -48,9 +58,12 @@ def optimizer_for(model: nn.Module, training: Training) -> torch.optim.Optimizer
     ]
     kinds = dict(sgd=torch.optim.SGD, adam=torch.optim.Adam, adamw=torch.optim.AdamW)
     more = dict(momentum=0.9) if training.optimizer == "sgd" else {}
-    return kinds[training.optimizer](
+    main = kinds[training.optimizer](
         groups, lr=training.learning_rate, weight_decay=training.weight_decay, **more
     )
+    return [main] + [
+        torch.optim.SGD([each.centers], lr=each.learning_rate / each.weight) for each in centers
+    ]
 
 
 def learning_rate(training: Training, epoch: int) -> float:

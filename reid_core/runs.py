@@ -108,7 +108,7 @@ class Run:
         )
         try:
             (run.folder / "state").mkdir()
-            run.report("starting", epochs=experiment.training.epochs)
+            run.report("starting", epochs=experiment.epochs)
             run.write("experiment.json", _json(record))
         except BaseException:  # half a run would block its name for ever
             shutil.rmtree(run.folder, ignore_errors=True)
@@ -174,7 +174,9 @@ class Run:
         """The test split as the last evaluation saw it. Raises BadInput."""
         try:
             with np.load(self.folder / "embeddings.npz", allow_pickle=False) as file:
-                arrays = {name: file[name] for name in Embeddings.__dataclass_fields__}
+                arrays = {
+                    name: file[name] for name in Embeddings.__dataclass_fields__ if name in file
+                }
         except FileNotFoundError:
             raise BadInput(
                 f"run {self.name!r} has no embeddings yet: wait for its evaluation"
@@ -183,7 +185,8 @@ class Run:
             raise BadInput(
                 f"run {self.name!r} has a damaged embeddings.npz: evaluate it anew"
             ) from None
-        return Embeddings(**arrays | {"vectors": arrays["vectors"].astype(np.float32)})
+        floats = {k: v.astype(np.float32) for k, v in arrays.items() if k in ("vectors", "encoded")}
+        return Embeddings(**arrays | floats)
 
     def model(self) -> ReIDModel:
         """The model in evaluation mode, float32, on the CPU. Raises BadInput."""
@@ -198,7 +201,8 @@ class Run:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise BadInput(f"run {self.name!r} has damaged weights: {reason}") from None
         # A shipped run leaves its classifiers out: nobody classifies at test.
-        missing = [key for key in missing if "classifier" not in key and "num_batches" not in key]
+        unused = ("classifier", "centers", "num_batches")
+        missing = [key for key in missing if not any(word in key for word in unused)]
         if missing or extra:
             odd = (missing + extra)[0]
             raise BadInput(f"run {self.name!r} has weights of another model: {odd} does not fit")
@@ -218,9 +222,8 @@ class Run:
 
     def keep_embeddings(self, embeddings: Embeddings) -> None:
         packed = io.BytesIO()
-        np.savez_compressed(
-            packed, **{k: getattr(embeddings, k) for k in Embeddings.__dataclass_fields__}
-        )
+        arrays = {k: getattr(embeddings, k) for k in Embeddings.__dataclass_fields__}
+        np.savez_compressed(packed, **{k: v for k, v in arrays.items() if v is not None})
         self.write("embeddings.npz", packed.getvalue())
 
     def add_epoch(self, entry: dict[str, Any]) -> None:
@@ -242,7 +245,7 @@ class Run:
             return None
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-            state["model"], state["optimizer"], state["epoch"], state["step"]
+            state["model"], state["optimizers"], state["epoch"], state["step"]
             return state
         except Exception:
             raise BadInput(
@@ -330,7 +333,11 @@ def build(experiment: Experiment, facts: Facts, pretrained: bool = False) -> ReI
     options = experiment.options
     if not pretrained:
         options = replace(options, pretrained="none")
-    model = MODELS[experiment.model](options, experiment.training.size, facts)
+    more = {}
+    if experiment.encoder:
+        record = experiment.encoder
+        more["encoder"] = build(Experiment.from_dict(record), _facts(record))
+    model = MODELS[experiment.model](options, experiment.training.size, facts, **more)
     model.neck = experiment.training.neck
     return model
 

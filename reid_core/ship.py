@@ -29,6 +29,7 @@ SHIPPED: dict[str, dict[str, Any]] = {
         model="transreid", recipe="demo", settings=dict(epochs=84, erase=0.5, drop_path=0.1)
     ),
 }
+UNUSED = ("classifier", "centers")  # nobody classifies at test
 KEPT = ("experiment.json", "history.jsonl", "log.txt")
 
 
@@ -59,11 +60,16 @@ def ship(run: Run, dataset: Dataset, target: Path) -> dict[str, Any]:
     small = {
         name: weight.half() if weight.is_floating_point() else weight
         for name, weight in weights.items()
-        if "classifier" not in name
+        if not any(word in name for word in UNUSED)
     }
     shipped.write("weights.safetensors", save(small))
     embeddings = embed_test(shipped.model(), shipped.experiment, dataset)
-    shipped.keep_embeddings(replace(embeddings, vectors=embeddings.vectors.astype(np.float16)))
+    half = {
+        name: array.astype(np.float16)
+        for name in ("vectors", "encoded")
+        if (array := getattr(embeddings, name)) is not None
+    }
+    shipped.keep_embeddings(replace(embeddings, **half))
     scores = evaluate(shipped.embeddings()).as_dict()
     shipped.write("metrics.json", (json.dumps(scores, indent=2) + "\n").encode())
     return scores

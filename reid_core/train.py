@@ -5,7 +5,6 @@ generator's state to go on exactly as it would have.
 """
 
 import logging
-import random
 import signal
 import sys
 import threading
@@ -13,25 +12,26 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import psutil
 import torch
 from tensorboardX import SummaryWriter
+from torch import nn
 from tqdm import tqdm
 
-from reid_core.data import Dataset, Split, open_dataset
-from reid_core.data.images import TRAIN_FILTER, Images, augment
-from reid_core.data.sampler import batches
-from reid_core.embed import embed_test, rows_of
+from reid_core.data import open_dataset
+from reid_core.embed import embed_test
 from reid_core.errors import BadInput
 from reid_core.evaluate import evaluate
 from reid_core.experiment import Experiment, Training
+from reid_core.feed import Feed, Sequences, facts_of, prepared, seed
 from reid_core.losses import objective
-from reid_core.models.base import Batch, Facts, ReIDModel
-from reid_core.optimize import fabric_for, learning_rate, optimizer_for, precision_of
-from reid_core.runs import Run, build
+from reid_core.models import MODELS, ReIDModel
+from reid_core.optimize import fabric_for, learning_rate, optimizers_for, precision_of
+from reid_core.runs import Run, build, open_run
 
 HEARTBEAT = 1.0  # seconds
 log = logging.getLogger("reid_core")
@@ -44,32 +44,6 @@ class Stopped(Exception):
     signal: int | None = None
 
 
-def facts_of(split: Split) -> Facts:
-    """What a model must know of its training images."""
-    cameras, views = (np.unique(ids[ids >= 0]).tolist() for ids in (split.cameras, split.views))
-    return Facts(len(np.unique(split.identities)), tuple(cameras), tuple(views))
-
-
-def prepared(experiment: Experiment, dataset: Dataset) -> Dataset:
-    """The data set as this experiment uses it: with a holdout, part of the training identities
-    takes the test split's place (of each camera's images of an identity the first is a query)."""
-    share = experiment.training.holdout
-    if not share:
-        return dataset
-    train = dataset.train
-    identities = np.unique(train.identities)
-    count = max(2, round(share * len(identities)))
-    if count > len(identities) - 2:
-        raise BadInput(
-            f"holdout: {share} of {len(identities)} identities leaves too few to train on"
-        )
-    held = np.random.default_rng(0).permutation(identities)[:count]
-    kept, out = (train.take(np.isin(train.identities, held) == wanted) for wanted in (False, True))
-    _, first = np.unique(np.stack([out.identities, out.cameras]), axis=1, return_index=True)
-    is_query = np.isin(np.arange(len(out)), first)
-    return Dataset(dataset.root, kept, out.take(is_query), out.take(~is_query))
-
-
 def create(experiment: Experiment, name: str | None = None) -> Run:
     """A new run for an experiment, its data looked at first. Raises BadInput."""
     dataset = prepared(experiment, open_dataset(experiment.dataset, experiment.data))
@@ -80,12 +54,34 @@ def create(experiment: Experiment, name: str | None = None) -> Run:
             f"in {dataset.root} show {facts.classes}; give fewer"
         )
     fabric_for(training)  # or the device is not to be had
+    if getattr(experiment.options, "encoder", ""):
+        encoder = open_run(experiment.options.encoder)
+        experiment = over(experiment, encoder)
+        facts = replace(facts, cameras=encoder.facts.cameras, views=encoder.facts.views)
     file = experiment.options.pretrained
     if file not in ("none", "timm") and not Path(file).is_file():
         raise BadInput(f"pretrained: expected none, timm or the path of a file, got {file!r}")
     with torch.device("meta"):  # no memory, no weights: only whether the knobs fit together
         build(experiment, facts)
     return Run.create(experiment, facts, name)
+
+
+def over(experiment: Experiment, encoder: Run) -> Experiment:
+    """A second-stage experiment over a run's embeddings; images are read as that run reads them.
+
+    Raises BadInput for a run that has no weights yet or is itself of a second stage.
+    """
+    its = encoder.experiment
+    if MODELS[its.model].refines:
+        raise BadInput(
+            f"encoder: run {encoder.name!r} already refines embeddings ({its.model}); give a run "
+            "that embeds single images"
+        )
+    encoder.model()
+    record = {key: encoder.record[key] for key in ("model", "recipe", "dataset", "knobs", "facts")}
+    same = dict(size=its.training.size, normalisation=its.training.normalisation)
+    training = replace(experiment.training, **same)
+    return replace(experiment, training=training, encoder=record | dict(data=None))
 
 
 def train(run: Run, quiet: bool = False) -> None:
@@ -115,39 +111,80 @@ def train(run: Run, quiet: bool = False) -> None:
             progress.close()
 
 
+@dataclass(frozen=True)
+class Stage:
+    """Epochs after `before` that train the same module in the same way."""
+
+    before: int
+    module: nn.Module
+    training: Training
+    feed: Feed | Sequences
+
+
+def stages_of(experiment: Experiment, model: ReIDModel, wrapped: nn.Module, feed: Feed):
+    """The stages of a training: images; then, for a model that refines, stored features."""
+    training, options = experiment.training, experiment.options
+    if not model.refines:
+        return [Stage(0, model, training, feed)]
+    features = Sequences(feed, options, wrapped)
+    second = replace(
+        training,
+        optimizer="adam",
+        learning_rate=options.pass_learning_rate,
+        weight_decay=0.0,
+        bias_learning_rate=1.0,
+        warmup_epochs=0,
+        schedule="multistep",
+        steps="",
+    )
+    first = experiment.first_epochs
+    stages = [Stage(0, model.encoder, training, feed)] if first else []
+    return [*stages, Stage(first, model.transformer, second, features)]
+
+
 def _train(run: Run, progress: "Progress") -> None:
     experiment = run.experiment
-    training = experiment.training
-    run.report("running", epochs=training.epochs, message="reading the images")
-    fabric = fabric_for(training)
+    run.report("running", epochs=experiment.epochs, message="reading the images")
+    fabric = fabric_for(experiment.training)
     feed = Feed(run, experiment, fabric.device)
-    seed(training.seed)
+    seed(experiment.training.seed)
     state = run.load_state()
-    model = build(experiment, run.facts, pretrained=state is None)
-    optimizer = optimizer_for(model, training)
+    bare = build(experiment, run.facts, pretrained=state is None)
     # Where the training stands: the next step of an epoch, and the sums of its steps so far.
     where = state or dict(epoch=1, step=0, sums={}, seconds=0.0)
-    if state:
-        try:
-            model.load_state_dict(where.pop("model"))
-            optimizer.load_state_dict(where.pop("optimizer"))
-        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError):
-            raise BadInput(
-                f"run {run.name!r} has a damaged state/last.pt: start a new run"
-            ) from None
-    model, optimizer = fabric.setup(model, optimizer)
+    try:
+        if state:
+            bare.load_state_dict(where.pop("model"))
+        elif experiment.encoder:
+            weights = open_run(experiment.options.encoder).model().state_dict()
+            bare.encoder.load_state_dict(weights)
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError):
+        raise BadInput(f"run {run.name!r} has a damaged state/last.pt: start a new run") from None
+    model = fabric.setup_module(bare)
+    stages = stages_of(experiment, bare, model, feed)
     log.info("%s: %s on %s, %s", run.name, experiment.model, fabric.device, precision_of(fabric))
     log.info("%d images of %d identities", len(feed.images), run.facts.classes)
 
-    progress.pause()
-    while where["epoch"] <= training.epochs:
+    begun = None
+    while where["epoch"] <= experiment.epochs:
         epoch = where["epoch"]
-        plan = feed.plan(epoch)
-        for group in optimizer.param_groups:
-            group["lr"] = group["scale"] * learning_rate(training, epoch)
+        stage = [each for each in stages if each.before < epoch][-1]
+        training = stage.training
+        if stage is not begun:
+            optimizers = [
+                fabric.setup_optimizers(o) for o in optimizers_for(stage.module, training)
+            ]
+            _restore(run, optimizers, where, stages.index(stage))
+            begun = stage
+        stage.feed.begin(epoch)
+        plan = stage.feed.plan(epoch)
+        rate = learning_rate(training, epoch - stage.before)
+        for group in optimizers[0].param_groups:
+            group["lr"] = group["scale"] * rate
+        progress.pause()
         for step in range(where["step"], len(plan)):
             seed(training.seed, epoch, step)
-            batch = feed.batch(plan[step], epoch)
+            batch = stage.feed.batch(plan[step], epoch)
             terms = objective(
                 model(batch),
                 batch.identity,
@@ -155,103 +192,58 @@ def _train(run: Run, progress: "Progress") -> None:
                 label_smoothing=training.label_smoothing,
             )
             terms["total"] = sum(terms.values())
-            optimizer.zero_grad()
+            for optimizer in optimizers:
+                optimizer.zero_grad()
             fabric.backward(terms["total"])
-            optimizer.step()
+            for optimizer in optimizers:
+                optimizer.step()
 
             for name, term in terms.items():
                 where["sums"][name] = where["sums"].get(name, 0.0) + term.detach()
             where["step"] = step + 1
-            where["seconds"] += progress.stepped(epoch, step + 1, len(plan), len(plan[step]))
+            where["seconds"] += progress.stepped(epoch, step + 1, len(plan), plan[step].size)
             if run.stop_asked:
-                _save(run, model, optimizer, where)
+                _save(run, bare, optimizers, where, stages.index(stage))
                 progress.stopped(epoch, step + 1, len(plan))
 
-        entry = _entry(training, where, plan)
-        if epoch % training.evaluate_every == 0 or epoch == training.epochs:
-            _save(run, model, optimizer, where)  # an evaluation that dies loses no epoch
-            entry |= _evaluate(run, model.module, feed)
-            progress.pause()
+        entry = _entry(training, rate, where, plan)
+        if epoch % training.evaluate_every == 0 or epoch == experiment.epochs:
+            # an evaluation that dies loses no epoch
+            _save(run, bare, optimizers, where, stages.index(stage))
+            entry |= _evaluate(run, bare, feed, refined=stage is stages[-1])
         if epoch > len(run.history()):  # or a kill came between the line and the state
             run.add_epoch(entry)
             progress.plot(entry)
         log.info("epoch %d: %s", epoch, ", ".join(f"{k} {v:.4g}" for k, v in entry.items()))
         where = dict(epoch=epoch + 1, step=0, sums={}, seconds=0.0)
-        _save(run, model, optimizer, where)
-    run.report("finished", epoch=training.epochs, epochs=training.epochs)
+        _save(run, bare, optimizers, where, stages.index(stage))
+    run.report("finished", epoch=experiment.epochs, epochs=experiment.epochs)
 
 
-class Feed:
-    """A run's images as batches."""
-
-    def __init__(self, run: Run, experiment: Experiment, device: torch.device):
-        self.experiment, self.training, self.device = experiment, experiment.training, device
-        self.dataset = prepared(experiment, open_dataset(experiment.dataset, experiment.data))
-        split = self.dataset.train
-        if facts_of(split) != run.facts:
-            root = self.dataset.root
-            raise BadInput(f"the images in {root} changed since run {run.name!r} was created")
-        size, cache = self.training.size, self.training.cache
-        test = (*self.dataset.query.paths, *self.dataset.gallery.paths)
-        self.images, self.test = (
-            Images(split.paths, size, TRAIN_FILTER, cache),
-            Images(test, size, cache=cache),
-        )
-        # Sorted, so that row i of a classifier is the i-th smallest identity.
-        self.classes = np.unique(split.identities, return_inverse=True)[1]
-        self.cameras = rows_of(split.cameras.tolist(), run.facts.cameras)
-        self.views = rows_of(split.views.tolist(), run.facts.views)
-
-    def plan(self, epoch: int) -> list[np.ndarray]:
-        """The batches of an epoch, as rows."""
-        generator = np.random.default_rng([self.training.seed, epoch])
-        p, k = self.training.identities_per_batch, self.training.images_per_identity
-        return batches(self.classes, p, k, generator)
-
-    def batch(self, rows: np.ndarray, epoch: int) -> Batch:
-        """The augmented images of these rows, on the device."""
-        seen, clean = augment(
-            self.images[rows].to(self.device),
-            flip=self.training.flip,
-            pad=self.training.pad,
-            erase=self.training.erase,
-            normalisation=self.training.normalisation,
-        )
-        identity = torch.as_tensor(self.classes[rows], device=self.device)
-        camera, view = self.cameras[rows].to(self.device), self.views[rows].to(self.device)
-        return Batch(seen, camera, view, identity, epoch, clean)
-
-
-def _entry(training: Training, where: dict, plan: list[np.ndarray]) -> dict[str, float]:
+def _entry(
+    training: Training, rate: float, where: dict, plan: list[np.ndarray]
+) -> dict[str, float]:
     """A finished epoch's line of history. Raises BadInput for a loss that is no number."""
     epoch, sums = where["epoch"], where["sums"]
     if not all(torch.isfinite(total) for total in sums.values()):
         raise BadInput(
             f"the loss became NaN or infinite in epoch {epoch}: lower the learning rate "
-            f"(learning_rate={training.learning_rate}) or train with precision=fp32"
+            f"(it was {rate:g}) or train with precision=fp32"
         )
-    entry = dict(epoch=epoch, learning_rate=learning_rate(training, epoch))
+    entry = dict(epoch=epoch, learning_rate=rate)
     entry |= {
         "loss" if name == "total" else f"loss_{name}": float(total) / len(plan)
         for name, total in sums.items()
     }
-    images = sum(map(len, plan))
+    images = sum(rows.size for rows in plan)
     return entry | dict(images_per_second=images / where["seconds"], seconds=where["seconds"])
-
-
-def seed(*numbers: int) -> None:
-    """Seed every generator from a tuple of numbers."""
-    drawn = int(np.random.SeedSequence(numbers).generate_state(1)[0])
-    random.seed(drawn)
-    np.random.seed(drawn)
-    torch.manual_seed(drawn)
 
 
 class Progress:
     """The bar on stderr, the heartbeat in the run folder and TensorBoard's curves."""
 
     def __init__(self, run: Run, quiet: bool):
-        self.run, self.training = run, run.experiment.training
+        self.run, self.epochs = run, run.experiment.epochs
         self.bar = tqdm(
             unit="img", file=sys.stderr, dynamic_ncols=True, smoothing=0.1, disable=quiet
         )
@@ -265,10 +257,10 @@ class Progress:
         seconds, self.last_step = now - self.last_step, now
         rate = images / max(seconds, 1e-9)
         self.rate = 0.9 * self.rate + 0.1 * rate if self.rate else rate
-        left = (self.training.epochs - epoch) * steps + steps - step
+        left = (self.epochs - epoch) * steps + steps - step
         if not self.bar.disable:
             self.bar.total = self.bar.n + (left + 1) * images
-            self.bar.set_description(f"epoch {epoch}/{self.training.epochs}", refresh=False)
+            self.bar.set_description(f"epoch {epoch}/{self.epochs}", refresh=False)
             self.bar.update(images)
         if now - self.last_beat > HEARTBEAT or step in (1, steps):
             self.beat(epoch, step, steps, left * images / self.rate)
@@ -279,7 +271,7 @@ class Progress:
         self.run.report(
             "running",
             epoch=epoch,
-            epochs=self.training.epochs,
+            epochs=self.epochs,
             step=step,
             steps=steps,
             images_per_second=self.rate,
@@ -289,7 +281,7 @@ class Progress:
     def stopped(self, epoch: int, step: int, steps: int) -> None:
         """Say so, in the run and to the caller. Raises Stopped."""
         self.bar.close()
-        self.run.report("stopped", epoch=epoch, epochs=self.training.epochs, step=step, steps=steps)
+        self.run.report("stopped", epoch=epoch, epochs=self.epochs, step=step, steps=steps)
         self.run.ask_stop(False)
         raise Stopped(f"stopped in epoch {epoch} after step {step} of {steps}, state saved")
 
@@ -309,10 +301,11 @@ class Progress:
         self.last_step = time.perf_counter()
 
 
-def _evaluate(run: Run, model: ReIDModel, feed: Feed) -> dict[str, float]:
+def _evaluate(run: Run, model: ReIDModel, feed: Feed, refined: bool) -> dict[str, float]:
     """Embed and score the test split in float32; weights, embeddings and scores go to the run."""
     model.eval()
-    embeddings = embed_test(model, feed.experiment, feed.dataset, images=feed.test)
+    stage = "refined" if refined else "encoder"
+    embeddings = embed_test(model, feed.experiment, feed.dataset, stage=stage, images=feed.test)
     model.train()
     try:
         scores = evaluate(embeddings).as_dict()
@@ -325,10 +318,21 @@ def _evaluate(run: Run, model: ReIDModel, feed: Feed) -> dict[str, float]:
     return dict(mAP=scores["mAP"], mINP=scores["mINP"], rank1=scores["cmc"]["1"])
 
 
-def _save(run: Run, model, optimizer, where: dict) -> None:
-    run.save_state(
-        dict(model=model.module.state_dict(), optimizer=optimizer.optimizer.state_dict(), **where)
-    )
+def _save(run: Run, model: ReIDModel, optimizers: list, where: dict, stage: int) -> None:
+    states = [each.optimizer.state_dict() for each in optimizers]
+    run.save_state(dict(model=model.state_dict(), optimizers=states, stage=stage, **where))
+
+
+def _restore(run: Run, optimizers: list, where: dict, stage: int) -> None:
+    """The optimisers as they were saved, unless that was in another stage. Raises BadInput."""
+    states, saved_in = where.pop("optimizers", None), where.pop("stage", None)
+    if states is None or saved_in != stage:
+        return
+    try:
+        for optimizer, state in zip(optimizers, states, strict=True):
+            optimizer.optimizer.load_state_dict(state)
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError):
+        raise BadInput(f"run {run.name!r} has a damaged state/last.pt: start a new run") from None
 
 
 @contextmanager

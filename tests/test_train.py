@@ -15,7 +15,7 @@ from reid_core.data.images import augment
 from reid_core.data.sampler import batches
 from reid_core.errors import BadInput
 from reid_core.experiment import Experiment, Training
-from reid_core.optimize import learning_rate, optimizer_for
+from reid_core.optimize import learning_rate, optimizers_for
 from reid_core.runs import open_run
 
 
@@ -55,7 +55,7 @@ def test_a_multistep_schedule_falls_tenfold():
 def test_biases_have_their_own_learning_rate():
     model = torch.nn.Linear(2, 3)
     model.bias2 = torch.nn.Parameter(torch.zeros(1), requires_grad=False)
-    groups = optimizer_for(model, Training()).param_groups
+    groups = optimizers_for(model, Training())[0].param_groups
     assert [g["scale"] for g in groups] == [1, 2]
     assert [len(g["params"]) for g in groups] == [1, 1]
 

@@ -25,3 +25,21 @@ def batches(
         epoch.append(np.concatenate([chunks[int(identity)].pop() for identity in drawn]))
         chunks = {identity: left for identity, left in chunks.items() if left}
     return epoch
+
+
+def sequences(
+    vectors: np.ndarray, length: int, count: int, generator: np.random.Generator
+) -> list[np.ndarray]:
+    """NFormer's training sequences: count times (length,) rows of vectors (N, D), shuffled.
+
+    As in the official code: a random row is the centre; of the rows nearest to it by scalar product,
+    between one and two times as many as needed, `length` are drawn. Lengths shrink to N.
+    """
+    length = min(length, len(vectors))
+    found = []
+    for _ in range(count):
+        center = vectors[generator.integers(len(vectors))]
+        nearest = np.argsort(-(vectors @ center), kind="stable")
+        pool = nearest[: int(length * (1 + generator.random()))]
+        found.append(generator.choice(pool, length, replace=False))
+    return found

@@ -16,14 +16,16 @@ class Batch:
     view      (B,) rows of the view embedding from 0; -1 is unknown
     progress  the epoch from 1, for losses that follow a schedule
     clean     (B, 3, H, W) float 0..1: the same resize, flip and crop before normalising and erasing
+    vectors   (S, N, D) S sequences of N stored features in place of images; identity is (S * N,)
     """
 
-    image: Tensor
+    image: Tensor | None
     camera: Tensor
     view: Tensor
     identity: Tensor | None = None
     progress: int = 0
     clean: Tensor | None = None
+    vectors: Tensor | None = None
 
 
 @dataclass
@@ -78,6 +80,7 @@ class ReIDModel(nn.Module):
     grid: tuple[int, int]
     prefix_tokens: int = 0
     neck: str = "before"
+    refines: ClassVar[bool] = False  # whether `refine` does anything
 
     def forward(self, batch: Batch) -> Output:
         raise NotImplementedError

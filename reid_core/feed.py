@@ -1,0 +1,135 @@
+"""A run's training images as batches: of images, or of sequences of stored features."""
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from reid_core.data import Dataset, Split, open_dataset
+from reid_core.data.images import TRAIN_FILTER, Images, augment
+from reid_core.data.sampler import batches, sequences
+from reid_core.embed import rows_of
+from reid_core.errors import BadInput
+from reid_core.experiment import Experiment
+from reid_core.models import Batch, Facts, ReIDModel
+from reid_core.runs import Run
+
+
+def facts_of(split: Split) -> Facts:
+    """What a model must know of its training images."""
+    cameras, views = (np.unique(ids[ids >= 0]).tolist() for ids in (split.cameras, split.views))
+    return Facts(len(np.unique(split.identities)), tuple(cameras), tuple(views))
+
+
+def prepared(experiment: Experiment, dataset: Dataset) -> Dataset:
+    """The data set as this experiment uses it: with a holdout, part of the training identities
+    takes the test split's place (of each camera's images of an identity the first is a query)."""
+    share = experiment.training.holdout
+    if not share:
+        return dataset
+    train = dataset.train
+    identities = np.unique(train.identities)
+    count = max(2, round(share * len(identities)))
+    if count > len(identities) - 2:
+        raise BadInput(
+            f"holdout: {share} of {len(identities)} identities leaves too few to train on"
+        )
+    held = np.random.default_rng(0).permutation(identities)[:count]
+    kept, out = (train.take(np.isin(train.identities, held) == wanted) for wanted in (False, True))
+    _, first = np.unique(np.stack([out.identities, out.cameras]), axis=1, return_index=True)
+    is_query = np.isin(np.arange(len(out)), first)
+    return Dataset(dataset.root, kept, out.take(is_query), out.take(~is_query))
+
+
+class Feed:
+    """Batches of augmented images, P identities with K each."""
+
+    def __init__(self, run: Run, experiment: Experiment, device: torch.device):
+        self.experiment, self.training, self.device = experiment, experiment.training, device
+        self.dataset = prepared(experiment, open_dataset(experiment.dataset, experiment.data))
+        split = self.dataset.train
+        found = facts_of(split)
+        if experiment.encoder:  # its cameras are the encoder's
+            found = replace(run.facts, classes=found.classes)
+        if found != run.facts:
+            root = self.dataset.root
+            raise BadInput(f"the images in {root} changed since run {run.name!r} was created")
+        size, cache = self.training.size, self.training.cache
+        test = (*self.dataset.query.paths, *self.dataset.gallery.paths)
+        self.images, self.test = (
+            Images(split.paths, size, TRAIN_FILTER, cache),
+            Images(test, size, cache=cache),
+        )
+        # Sorted, so that row i of a classifier is the i-th smallest identity.
+        self.classes = np.unique(split.identities, return_inverse=True)[1]
+        self.cameras = rows_of(split.cameras.tolist(), run.facts.cameras)
+        self.views = rows_of(split.views.tolist(), run.facts.views)
+
+    def begin(self, epoch: int) -> None:
+        """Before an epoch."""
+
+    def plan(self, epoch: int) -> list[np.ndarray]:
+        """The batches of an epoch, as rows."""
+        generator = np.random.default_rng([self.training.seed, epoch])
+        p, k = self.training.identities_per_batch, self.training.images_per_identity
+        return batches(self.classes, p, k, generator)
+
+    def batch(self, rows: np.ndarray, epoch: int) -> Batch:
+        """The augmented images of these rows, on the device."""
+        seen, clean = augment(
+            self.images[rows].to(self.device),
+            flip=self.training.flip,
+            pad=self.training.pad,
+            erase=self.training.erase,
+            normalisation=self.training.normalisation,
+        )
+        identity = torch.as_tensor(self.classes[rows], device=self.device)
+        camera, view = self.cameras[rows].to(self.device), self.views[rows].to(self.device)
+        return Batch(seen, camera, view, identity, epoch, clean)
+
+
+class Sequences:
+    """NFormer's second stage: sequences of features that the frozen encoder gave to the augmented
+    training images, taken anew for each pass as in the official code."""
+
+    def __init__(self, feed: Feed, options, model: ReIDModel):
+        self.feed, self.options, self.model = feed, options, model
+        self.vectors, self.classes = torch.empty(0), np.empty(0, int)
+
+    @torch.no_grad()
+    def begin(self, epoch: int) -> None:
+        """Embed the training images of one epoch of batches, in evaluation mode."""
+        seed(self.feed.training.seed, epoch)
+        plan = self.feed.plan(epoch)
+        self.model.eval()
+        found = []
+        for rows in plan:
+            batch = self.feed.batch(rows, epoch)
+            batch.identity = None
+            found.append(self.model(batch).embedding.float())
+        self.model.train()
+        self.vectors = torch.cat(found)  # (N, D)
+        self.classes = self.feed.classes[np.concatenate(plan)]
+
+    def plan(self, epoch: int) -> list[np.ndarray]:
+        """The batches of a pass, each S x N rows of the stored features."""
+        generator = np.random.default_rng([self.feed.training.seed, epoch, 1])
+        count = max(1, len(self.vectors) // self.options.images_per_sequence)
+        drawn = sequences(self.vectors.cpu().numpy(), self.options.sequence, count, generator)
+        size = self.options.sequences_per_batch
+        return [np.stack(drawn[i : i + size]) for i in range(0, len(drawn), size)]
+
+    def batch(self, rows: np.ndarray, epoch: int) -> Batch:
+        """Stored features as sequences, on the device; identities follow one another."""
+        identity = torch.as_tensor(self.classes[rows].ravel(), device=self.feed.device)
+        nothing = torch.empty(0, dtype=torch.long, device=self.feed.device)
+        return Batch(None, nothing, nothing, identity, epoch, vectors=self.vectors[rows])
+
+
+def seed(*numbers: int) -> None:
+    """Seed every generator from a tuple of numbers."""
+    drawn = int(np.random.SeedSequence(numbers).generate_state(1)[0])
+    random.seed(drawn)
+    np.random.seed(drawn)
+    torch.manual_seed(drawn)

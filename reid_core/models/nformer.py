@@ -1,0 +1,327 @@
+"""NFormer: Robust Person Re-identification with Neighbor Transformer (Wang et al., CVPR 2022).
+
+Shapes: B images, S sequences of N features each, D width, H heads, l landmarks, k neighbours, C classes.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reid_core.errors import BadInput
+from reid_core.knobs import knob
+from reid_core.models.base import Batch, Facts, Output, ReIDModel
+from reid_core.models.neck import BNNeck, Centers
+from reid_core.models.resnet_bot import ResNetBoT, ResNetBoTOptions
+from reid_core.probe import Probe
+
+
+@dataclass(frozen=True)
+class NFormerOptions:
+    """What NFormer adds to the common knobs, which are its encoder's. Defaults are the paper's."""
+
+    encoder: str = knob(
+        "",
+        "The run whose embeddings are refined. Empty: an encoder of its own (a ResNet with BNNeck) "
+        "is trained first.",
+        "Encoder",
+    )
+    trunk: str = knob("resnet50", "The timm name of the own encoder's ResNet.", "Encoder")
+    pretrained: str = knob(
+        "timm", "Weights of that trunk: none, timm (ImageNet, downloaded), or a file.", "Encoder"
+    )
+    trunk_width: int = knob(
+        0, "Channels of that trunk's first stage; 0 is the trunk's own.", "Encoder", least=0
+    )
+    width: int = knob(
+        256,
+        "Width of a feature. An own encoder projects to it; features of another run of another width "
+        "are projected by a learned matrix (ours).",
+        "Neighbour transformer",
+        least=2,
+    )
+    layers: int = knob(4, "Layers of the neighbour transformer.", "Neighbour transformer", least=1)
+    heads: int = knob(2, "Attention heads; the width is divided.", "Neighbour transformer", least=1)
+    landmarks: int = knob(
+        5,
+        "l: images drawn at random through which all others are compared (section 3.2).",
+        "Neighbour transformer",
+        least=1,
+    )
+    neighbours: int = knob(
+        20,
+        "k: an image attends to those among its k nearest that have it among theirs; itself counts "
+        "(section 3.3).",
+        "Neighbour transformer",
+        least=1,
+    )
+    dropout: float = knob(
+        0.1,
+        "Dropout after attention and feed-forward.",
+        "Neighbour transformer",
+        least=0,
+        most=0.9,
+    )
+    landmark_seed: int = knob(
+        0,
+        "Seed of the landmarks at test, so that a score can be repeated; -1 draws them anew at each "
+        "pass, as the official code does.",
+        "Neighbour transformer",
+        least=-1,
+    )
+    passes: int = knob(
+        20, "Second stage: passes over the stored training features.", "Second stage", least=1
+    )
+    sequence: int = knob(
+        7000,
+        "Features in a sequence, at most as many as there are training images. They are drawn from "
+        "the up to twice as many nearest to a random one.",
+        "Second stage",
+        least=2,
+    )
+    sequences_per_batch: int = knob(2, "Sequences in a batch.", "Second stage", least=1)
+    images_per_sequence: int = knob(
+        30, "A pass is one sequence for so many training images.", "Second stage", least=1
+    )
+    pass_learning_rate: float = knob(
+        1e-5, "Learning rate of the second stage (Adam, constant).", "Second stage", least=0
+    )
+    normalise_training: bool = knob(
+        False,
+        "L2-normalise the features in training too. The official code does so at test only.",
+        "Second stage",
+    )
+    center_weight: float = knob(
+        5e-4,
+        "Weight of the centre loss in both stages; its centres have an optimiser of their own.",
+        "Second stage",
+        least=0,
+    )
+
+
+class NeighbourAttention(nn.Module):
+    """Landmark agent attention with a reciprocal neighbour softmax (sections 3.2 and 3.3).
+
+    The affinity of images i and j is (q_i . k_L)(q_L . k_j) / sqrt(D / H), summed over l landmarks L:
+    two thin products in place of N x N x D. It is taken only where i and j are among each other's k
+    nearest, and the softmax runs over those alone. No N x N matrix is formed: everything lies on the
+    k neighbours of an image.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+        self.weights = Probe("neighbours")
+
+    def forward(self, x: Tensor, landmarks: Tensor, neighbours: Tensor, mutual: Tensor) -> Tensor:
+        """x (S, N, D); landmarks (l,); neighbours (S, N, k) rows of the sequence; mutual (S, N, k)."""
+        qkv = self.qkv(x).unflatten(2, (3, self.heads, -1))  # (S, N, 3, H, D/H)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (S, H, N, D/H) each
+        through_q = q @ k[:, :, landmarks].transpose(2, 3)  # (S, H, N, l)
+        through_k = k @ q[:, :, landmarks].transpose(2, 3)  # (S, H, N, l)
+        there = gather(through_k, neighbours)  # (S, H, N, k, l)
+        affinity = torch.einsum("shnl,shnkl->shnk", through_q, there) / math.sqrt(q.shape[-1])
+        weights = self.weights(reciprocal_softmax(affinity, mutual[:, None], self.training))
+        x = torch.einsum("shnk,shnkd->shnd", weights, gather(v, neighbours))  # (S, H, N, D/H)
+        return self.dropout(self.out(x.transpose(1, 2).flatten(2)))  # (S, N, D)
+
+
+def gather(x: Tensor, neighbours: Tensor) -> Tensor:
+    """x (S, H, N, E) and neighbours (S, N, k) -> the neighbours' rows (S, H, N, k, E)."""
+    sequence = torch.arange(len(x), device=x.device)[:, None, None]
+    return x.movedim(1, 2)[sequence, neighbours].movedim(3, 1)
+
+
+def reciprocal_softmax(affinity: Tensor, mutual: Tensor, training: bool) -> Tensor:
+    """Softmax over the mutual neighbours alone (eq. 8). affinity, mutual broadcast to (..., k).
+
+    At test an affinity of exactly 0 counts as no neighbour, as in the official code, whose sparse
+    softmax can't tell the two apart; a row without any neighbour is 0.
+    """
+    support = mutual if training else mutual & (affinity != 0)
+    weights = affinity.float().masked_fill(~support, -torch.inf).softmax(dim=-1)
+    return weights.nan_to_num(0.0).to(affinity.dtype)
+
+
+def mutual_neighbours(vectors: Tensor, k: int, block: int = 2048) -> tuple[Tensor, Tensor]:
+    """Whom each image of a set resembles most, by cosine, and whether that is mutual (eq. 7).
+
+    vectors (N, D) -> neighbours (N, k) rows, the image itself counted, and mutual (N, k) bool. k
+    shrinks to N. The similarities are formed a block of rows at a time.
+    """
+    count = len(vectors)
+    k = min(k, count)
+    vectors = F.normalize(vectors.float(), dim=1)
+    nearest = [(rows @ vectors.T).topk(k, dim=1).indices for rows in vectors.split(block)]
+    neighbours = torch.cat(nearest)  # (N, k)
+    own = torch.arange(count, device=vectors.device)[:, None]
+    pairs = (own * count + neighbours).flatten()
+    back = (neighbours * count + own).flatten()
+    return neighbours, torch.isin(back, pairs).unflatten(0, (count, k))
+
+
+class NeighbourLayer(nn.Module):
+    """A post-norm transformer layer over images in place of tokens."""
+
+    def __init__(self, width: int, heads: int, dropout: float):
+        super().__init__()
+        self.attention = NeighbourAttention(width, heads, dropout)
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(width, 4 * width),
+            nn.GELU(approximate="tanh"),
+            nn.Linear(4 * width, width),
+            nn.Dropout(dropout),
+        )
+
+    def forward(self, x: Tensor, *graph: Tensor) -> Tensor:
+        x = self.norm1(x + self.attention(x, *graph))
+        return self.norm2(x + self.feed_forward(x))
+
+
+class NeighbourTransformer(nn.Module):
+    """What is trained in the second stage: features of many images in, refined features out."""
+
+    def __init__(self, options: NFormerOptions, width: int, classes: int):
+        super().__init__()
+        self.options = options
+        self.project = nn.Identity()
+        if width != options.width:
+            self.project = nn.Linear(width, options.width, bias=False)
+            nn.init.orthogonal_(self.project.weight)
+        if options.width % options.heads:
+            raise BadInput(
+                f"heads: a width of {options.width} can't be divided by {options.heads} heads"
+            )
+        self.layers = nn.ModuleList(
+            NeighbourLayer(options.width, options.heads, options.dropout)
+            for _ in range(options.layers)
+        )
+        for linear in (m for m in self.layers.modules() if isinstance(m, nn.Linear)):
+            nn.init.normal_(linear.weight, std=0.02)
+            nn.init.zeros_(linear.bias)
+        self.neck = BNNeck(options.width, classes)
+        if options.center_weight:
+            self.centers = Centers(options.width, classes, options.center_weight)
+
+    def forward(self, vectors: Tensor, seed: int | None = None) -> Tensor:
+        """(S, N, D') -> (S, N, D) before BNNeck. seed of the landmarks; None draws from torch's."""
+        graph = [mutual_neighbours(each, self.options.neighbours) for each in vectors]
+        neighbours, mutual = (torch.stack(part) for part in zip(*graph, strict=True))  # (S, N, k)
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        count = vectors.shape[1]
+        x = self.project(vectors)  # (S, N, D)
+        for layer in self.layers:
+            drawn = torch.randperm(count, generator=generator)[: self.options.landmarks]
+            x = layer(x, drawn.to(x.device), neighbours, mutual)
+        return x
+
+
+class NFormer(ReIDModel):
+    """A transformer over images: each image's feature is refined by those that it resembles.
+
+    An encoder (a ResNet-50 with last stride 1, a projection to 256 and BNNeck, or any run) gives each
+    image a feature. The neighbour transformer takes the features of a whole set as one sequence.
+    Landmark agent attention compares images through l random ones; reciprocal neighbour softmax
+    lets an image attend only to those among its k nearest that have it among theirs. At test the
+    queries and the gallery are one set.
+
+    Training has two stages. First the encoder alone: identity loss with label smoothing, batch-hard
+    triplet, centre loss. Then the neighbour transformer over stored features of the augmented
+    training images, the encoder frozen: the same three losses over long sequences around a random
+    image.
+
+    As the official code does it, where the paper is silent or differs:
+    neighbours are found once, by cosine on the encoder's features after BNNeck, and serve all layers;
+    the features are L2-normalised at test but not in training; queries attend to each other, which the
+    paper's text excludes (protocol `nformer-joint`; `nformer-per-query` is one set of a single query
+    and the gallery for each query); an affinity of exactly 0 counts as no neighbour at test; the
+    encoder's stem has no ReLU; its centres move by SGD of their own.
+
+    Ours, not the paper's: the landmarks at test are drawn from a seed; sequences and the numbers of
+    landmarks and neighbours shrink to the set where it is smaller; the number of classes follows the
+    data (the official one is always 751); the features of a run as encoder are projected by a learned
+    matrix where their width differs.
+    """
+
+    title = "NFormer"
+    paper = (
+        "Wang et al., NFormer: Robust Person Re-identification with Neighbor Transformer, CVPR 2022"
+    )
+    idea = (
+        "A transformer whose tokens are images: each is refined by its mutual nearest neighbours."
+    )
+    Options = NFormerOptions
+    refines = True
+    recipes = {
+        # Official softmax_triplet_with_center.yml for Market-1501, both stages.
+        "paper": ResNetBoT.recipes["paper"]
+        | {"trunk": "resnet50", "pretrained": "timm", "center_weight": 5e-4},
+        # Ours: small, from scratch, for two CPU cores and the pedestrians.
+        "demo": ResNetBoT.recipes["demo"]
+        | {
+            "epochs": 16,
+            "width": 128,
+            "layers": 2,
+            "landmarks": 5,
+            "neighbours": 8,
+            "passes": 6,
+            "sequence": 600,
+            "pass_learning_rate": 5e-4,
+        },
+    }
+
+    def __init__(
+        self,
+        options: NFormerOptions,
+        size: tuple[int, int],
+        facts: Facts,
+        encoder: ReIDModel | None = None,
+    ):
+        super().__init__()
+        self.options, self.facts = options, facts
+        self.encoder = encoder or ResNetBoT(own_encoder(options), size, facts)
+        # What is refined is always the feature after BNNeck.
+        self.encoder.neck = "after"
+        self.grid, self.prefix_tokens = self.encoder.grid, self.encoder.prefix_tokens
+        self.transformer = NeighbourTransformer(options, self.encoder.width, facts.classes)
+
+    def forward(self, batch: Batch) -> Output:
+        """Images: the encoder's output. Sequences of stored features: the neighbour transformer's."""
+        if batch.vectors is None:
+            return self.encoder(batch)
+        vectors = batch.vectors  # (S, N, D')
+        if self.options.normalise_training:
+            vectors = F.normalize(vectors, dim=2)
+        feature = self.transformer(vectors).flatten(0, 1)  # (S * N, D)
+        normalised, branch = self.transformer.neck(feature, weight=1.0)
+        losses = {}
+        if batch.identity is not None and self.options.center_weight:
+            losses["center"] = self.transformer.centers(feature, batch.identity)
+        return Output(normalised if self.neck == "after" else feature, [branch], losses)
+
+    def refine(self, vectors: Tensor, seed: int | None = None) -> Tensor:
+        """(N, D') features of a whole set, from the encoder after BNNeck -> (N, D).
+
+        seed of the landmarks; None is the knob's.
+        """
+        seed = self.options.landmark_seed if seed is None else seed
+        vectors = F.normalize(vectors, dim=1)
+        feature = self.transformer(vectors[None], None if seed < 0 else seed)[0]  # (N, D)
+        return self.transformer.neck.norm(feature) if self.neck == "after" else feature
+
+
+def own_encoder(options: NFormerOptions) -> ResNetBoTOptions:
+    """The knobs of the encoder that is trained in the first stage."""
+    return ResNetBoTOptions(
+        trunk=options.trunk,
+        pretrained=options.pretrained,
+        width=options.trunk_width,
+        projection=options.width,
+        center_weight=options.center_weight,
+    )
