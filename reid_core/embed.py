@@ -9,7 +9,7 @@ from PIL import Image
 
 from reid_core.data import Dataset
 from reid_core.data.images import Images, normalise
-from reid_core.evaluate import Embeddings
+from reid_core.evaluate import Embeddings, directions, distances
 from reid_core.experiment import Experiment
 from reid_core.models.base import Batch, ReIDModel
 
@@ -93,3 +93,23 @@ def embed_test(
         is_query=np.arange(len(paths)) < len(dataset.query),
         encoded=encoded,
     )
+
+
+def per_query_distances(
+    model: ReIDModel, embeddings: Embeddings, seed: int | None = None
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Distances where each query meets the gallery without the other queries.
+
+    Returns rows (q,) of the embeddings -> distances (q, G): for each query, it and the gallery are
+    refined as one set of 1 + G images (NFormer's paper; protocol `nformer-per-query`).
+    """
+    gallery = embeddings.gallery_rows
+
+    def of(rows: np.ndarray) -> np.ndarray:
+        found = []
+        for row in rows:
+            refined = refine(model, embeddings.encoded[[row, *gallery]], seed=seed)
+            found.append(distances(directions(refined[:1]), directions(refined[1:]))[0])
+        return np.stack(found)
+
+    return of

@@ -1,5 +1,6 @@
 """Embeddings in, scores out: the market protocol. Q queries, G gallery images, D dimensions."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,6 +10,9 @@ import numpy as np
 from reid_core.errors import BadInput
 
 PROTOCOL = "market"
+# A model that refines compares a set's images with one another first: all queries and the gallery as
+# one set, which is what NFormer's official code does, or one query and the gallery at a time.
+JOINT, PER_QUERY = "nformer-joint", "nformer-per-query"
 CMC_LENGTH = 50
 
 
@@ -40,13 +44,16 @@ class Embeddings:
     @cached_property
     def directions(self) -> np.ndarray:
         """(N, D) float64 vectors of length 1; a zero vector stays zero."""
-        vectors = self.vectors.astype(np.float64)
-        if not np.isfinite(vectors).all():
-            bad = int((~np.isfinite(vectors).all(axis=1)).sum())
-            raise BadInput(
-                f"{bad} embeddings hold NaN or infinity: train with a lower learning rate"
-            )
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return directions(self.vectors)
+
+
+def directions(vectors: np.ndarray) -> np.ndarray:
+    """(N, D) float64 vectors of length 1; a zero vector stays zero. Raises BadInput for NaN."""
+    vectors = vectors.astype(np.float64)
+    if not np.isfinite(vectors).all():
+        bad = int((~np.isfinite(vectors).all(axis=1)).sum())
+        raise BadInput(f"{bad} embeddings hold NaN or infinity: train with a lower learning rate")
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def distances(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
@@ -176,11 +183,19 @@ class Evaluation:
         )
 
 
-def evaluate(embeddings: Embeddings, block: int = 256) -> Evaluation:
+def evaluate(
+    embeddings: Embeddings,
+    block: int = 256,
+    *,
+    distances_to: Callable[[np.ndarray], np.ndarray] | None = None,
+    protocol: str | None = None,
+) -> Evaluation:
     """Mean average precision, mINP and CMC by Market-1501's protocol.
 
     For each query gallery images of its identity under its own camera are left out; queries without
-    another true match are skipped; distractors stay. Raises BadInput where no query is left.
+    another true match are skipped; distractors stay. distances_to gives the distances (q, G) of some
+    rows to the gallery where they are not those of the embeddings; protocol is its name. Raises
+    BadInput where no query is left.
     """
     queries, gallery = embeddings.query_rows, embeddings.gallery_rows
     if not len(queries) or not len(gallery):
@@ -191,7 +206,10 @@ def evaluate(embeddings: Embeddings, block: int = 256) -> Evaluation:
     scores = []
     for start in range(0, len(queries), block):
         rows = queries[start : start + block]
-        matrix = distances(embeddings.directions[rows], embeddings.directions[gallery])
+        if distances_to is None:
+            matrix = distances(embeddings.directions[rows], embeddings.directions[gallery])
+        else:
+            matrix = distances_to(rows)
         for query, row in zip(rows, matrix, strict=True):
             judged = judge(
                 row, identities, cameras, embeddings.identities[query], embeddings.cameras[query]
@@ -205,4 +223,5 @@ def evaluate(embeddings: Embeddings, block: int = 256) -> Evaluation:
             f"none of {len(queries)} queries has an image of its identity under another camera in "
             "the gallery; check the camera numbers in the file names (_c1, _c2, ...)"
         )
-    return Evaluation(precision, penalty, first, gallery=len(gallery))
+    protocol = protocol or (PROTOCOL if embeddings.encoded is None else JOINT)
+    return Evaluation(precision, penalty, first, gallery=len(gallery), protocol=protocol)
