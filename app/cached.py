@@ -12,11 +12,10 @@ import streamlit as st
 from PIL import Image
 
 from reid_core.data import Dataset, default_root, open_dataset
-from reid_core.embed import embed_images
 from reid_core.evaluate import Embeddings, Evaluation, evaluate
 from reid_core.experiment import Experiment
 from reid_core.models import ReIDModel
-from reid_core.retrieve import RankedList, retrieve, retrieve_vector
+from reid_core.retrieve import RankedList, retrieve, retrieve_image
 from reid_core.runs import open_run
 
 # A quiet tile in place of a picture that is gone.
@@ -63,8 +62,7 @@ def ranked_upload(
 ) -> RankedList:
     """The gallery ranked for a picture that is in no data set, named by its digest."""
     asked = experiment(run, stamp)
-    vector = embed_images(model(run, stamp), asked, [_image], [camera])[0]
-    return retrieve_vector(embeddings(run, stamp), vector, camera)
+    return retrieve_image(model(run, stamp), asked, embeddings(run, stamp), _image, camera)
 
 
 def folder(asked: Experiment) -> tuple[str, str]:

@@ -59,9 +59,31 @@ def parser() -> Parser:
     train.add_argument("--quiet", action="store_true", help=argparse.SUPPRESS)
     train.set_defaults(act=act_train)
 
-    evaluate = commands.add_parser("evaluate", help="score a run on a test split, as JSON")
+    bring = commands.add_parser(
+        "import",
+        help="make a run of a checkpoint of a paper's official code",
+        description="Makes a run of a checkpoint of a paper's official code. Nothing in the file is "
+        "executed. What its shapes don't tell takes the official value; --set decides otherwise: "
+        "every knob of the model, and views=V for side information of V views.",
+    )
+    bring.add_argument("file", type=Path, metavar="FILE")
+    bring.add_argument("--model", required=True, help="transreid, pha, rga or nformer")
+    bring.add_argument("--run", required=True, metavar="NAME")
+    bring.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
+    bring.add_argument("--dataset", default="pedestrians", help="what evaluate takes by default")
+    bring.set_defaults(act=act_import)
+
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="score a run on a test split, as JSON",
+        description="Scores a run on a test split and prints them as JSON. An imported run keeps its "
+        "last evaluation, so that every page shows it, and the data set that it was made on; not with "
+        "another --neck or --stage than its own.",
+    )
     evaluate.add_argument("run", metavar="RUN")
+    evaluate.add_argument("--dataset", default=None, help="the run's own, unless given")
     evaluate.add_argument("--data", default=None, type=folder, metavar="DIR")
+    _feature_options(evaluate)
     evaluate.set_defaults(act=act_evaluate)
 
     embed = commands.add_parser("embed", help="write a run's embeddings of images")
@@ -69,12 +91,35 @@ def parser() -> Parser:
     embed.add_argument("--images", required=True, type=Path, metavar="FILE_OR_DIR")
     embed.add_argument("--out", required=True, type=Path, metavar="F.npz")
     embed.add_argument("--camera", type=int, default=None, metavar="N", help="3 means _c3")
+    _feature_options(embed)
     embed.set_defaults(act=act_embed)
 
     runs = commands.add_parser("runs", help="list the runs")
     runs.add_argument("--json", action="store_true")
     runs.set_defaults(act=act_runs)
     return top
+
+
+def _feature_options(command: argparse.ArgumentParser) -> None:
+    """Which of a model's features is meant."""
+    command.add_argument(
+        "--neck", choices=("before", "after"), default=None, help="BNNeck; the run's own knob"
+    )
+    command.add_argument(
+        "--stage",
+        choices=("encoder", "refined"),
+        default=None,
+        help="for a model that refines embeddings: each image alone, or all of them as one set "
+        "(the default; --neck is then the refining part's own)",
+    )
+    command.add_argument(
+        "--views",
+        type=Path,
+        default=None,
+        metavar="F.csv",
+        help="columns name (of the file, or the end of its path) and view (from 0), where a model is "
+        "told from which side a picture was taken",
+    )
 
 
 # torch takes seconds to import, and the renderer's workers come through this file: so each command
@@ -149,29 +194,67 @@ def act_train(asked: argparse.Namespace) -> int:
     return 0
 
 
+def act_import(asked: argparse.Namespace) -> None:
+    from reid_core.official import import_checkpoint
+
+    run, report = import_checkpoint(
+        asked.file,
+        model=asked.model,
+        name=asked.run,
+        settings=dict(_pair(each) for each in asked.set),
+        dataset=asked.dataset,
+    )
+    for line in report:
+        print(f"reid_core: {line}", file=sys.stderr)
+    print(run.name)
+
+
 def act_evaluate(asked: argparse.Namespace) -> None:
+    from dataclasses import replace
+
+    import numpy as np
+
     from reid_core.data import prepare
-    from reid_core.embed import embed_test
+    from reid_core.embed import embed_test, read_view_table, views_of
     from reid_core.evaluate import evaluate
     from reid_core.feed import prepared
     from reid_core.runs import open_run
 
     run = open_run(asked.run)
     experiment = run.experiment
+    model = _asked_model(run, asked)
+    table = read_view_table(asked.views) if asked.views else None
+    name = asked.dataset or experiment.dataset
+    data = asked.data
+    if data is None and name == experiment.dataset:
+        data = experiment.data
     with Bar() as progress:
-        data = asked.data if asked.data is not None else experiment.data
-        dataset = prepared(experiment, prepare(experiment.dataset, data, progress))
+        dataset = prepared(experiment, prepare(name, data, progress))
+    if table is not None:
+        splits = {part: getattr(dataset, part) for part in ("query", "gallery")}
+        dataset = replace(
+            dataset,
+            **{
+                part: replace(split, views=np.array(views_of(split.paths, table)))
+                for part, split in splits.items()
+            },
+        )
     with Bar() as progress:
-        embeddings = embed_test(model := run.model(), experiment, dataset, progress=progress)
+        stage = asked.stage or "refined"
+        embeddings = embed_test(model, experiment, dataset, stage=stage, progress=progress)
     _tell_unknown(experiment, model, embeddings.cameras.tolist(), embeddings.views.tolist())
-    print(json.dumps(evaluate(embeddings).as_dict(), indent=2))
+    scores = evaluate(embeddings).as_dict()
+    own = asked.stage != "encoder" and asked.neck in (None, experiment.training.neck)
+    if run.imported and own:
+        run.keep_evaluation(embeddings, scores, name, data)
+    print(json.dumps(scores, indent=2))
 
 
 def act_embed(asked: argparse.Namespace) -> None:
     import numpy as np
 
     from reid_core.data.market import SUFFIXES, parse_name, read_views
-    from reid_core.embed import embed_images
+    from reid_core.embed import embed_images, read_view_table, refine, views_of
     from reid_core.runs import open_run
 
     run = open_run(asked.run)
@@ -191,11 +274,14 @@ def act_embed(asked: argparse.Namespace) -> None:
     if asked.camera is not None:
         cameras = [asked.camera] * len(files)
     # The views of a data set of ours stand in a table above its image folders.
-    table = read_views(files[0].absolute().parent.parent / "attributes.csv")
-    views = [table.get(f"{path.absolute().parent.name}/{path.name}", -1) for path in files]
-    model = run.model()
+    above = files[0].absolute().parent.parent / "attributes.csv"
+    table = read_view_table(asked.views) if asked.views else read_views(above)
+    views = views_of([path.absolute() for path in files], table)
+    model = _asked_model(run, asked)
     with Bar() as progress:
         vectors = embed_images(model, run.experiment, files, cameras, views, progress=progress)
+    if model.refines and asked.stage != "encoder":
+        vectors = refine(model, vectors)
     names = np.array([path.name for path in files])
     beside = asked.out.with_name(f".{asked.out.name}.{os.getpid()}")
     try:
@@ -230,6 +316,22 @@ def act_runs(asked: argparse.Namespace) -> None:
     for row in rows:
         score = f"mAP {row['metrics']['mAP']:.3f}" if row["metrics"] else ""
         print(f"{row['run']:<32} {row['model']:<12} {row['recipe']:<8} {row['state']:<12} {score}")
+
+
+def _asked_model(run, asked: argparse.Namespace):
+    """The run's model, giving the feature that --neck, --stage and --views ask for."""
+    from reid_core.models import MODELS
+
+    experiment = run.experiment
+    refines = MODELS[experiment.model].refines
+    if asked.stage and not refines:
+        raise BadInput(f"--stage: {experiment.model} refines no embeddings; leave it out")
+    if asked.views and not experiment.knows_views:
+        raise BadInput(f"--views: run {run.name!r} is not told of views; leave it out")
+    model = run.model()
+    if asked.neck:
+        (model.encoder if asked.stage == "encoder" else model).neck = asked.neck
+    return model
 
 
 def _tell_unknown(experiment, model, cameras: list, views: list) -> None:

@@ -1,5 +1,6 @@
 """Images in, embeddings out. N images, D dimensions."""
 
+import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from PIL import Image
 
 from reid_core.data import Dataset
 from reid_core.data.images import Images, normalise
+from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings, directions, distances
 from reid_core.experiment import Experiment
 from reid_core.models.base import Batch, ReIDModel
@@ -63,6 +65,40 @@ def refine(model: ReIDModel, vectors: np.ndarray, **keywords) -> np.ndarray:
     """(N, D') features of a whole set -> (N, D), each refined by those that it resembles."""
     device = next(model.parameters()).device
     return model.refine(torch.from_numpy(vectors).to(device), **keywords).float().cpu().numpy()
+
+
+def read_view_table(table: Path) -> dict[str, int]:
+    """Names of images to rows of a model's view embedding, from a table with columns name and view.
+
+    A name is a file's name or the end of its path. Raises BadInput, with the line, for anything odd.
+    """
+    views = {}
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            if not {"name", "view"} <= set(rows.fieldnames or ()):
+                raise BadInput(f"{table}, line 1: expected the columns name and view")
+            for row in rows:
+                name, view = (row["name"] or "").replace("\\", "/"), (row["view"] or "").strip()
+                where = f"{table}, line {rows.line_num}"
+                if not name or not view.isdecimal():
+                    raise BadInput(
+                        f"{where}: expected a name and a view from 0, got {name!r} and {view!r}"
+                    )
+                if views.setdefault(name, int(view)) != int(view):
+                    raise BadInput(f"{where}: {name} had view {views[name]} before, and now {view}")
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"{table} is no table in UTF-8 ({error}): save it anew as CSV") from None
+    return views
+
+
+def views_of(paths: Sequence[Path], table: dict[str, int]) -> list[int]:
+    """Each image's view in a table, by the longest end of its path that stands there; -1 without."""
+    found = []
+    for path in paths:
+        ends = ("/".join(path.parts[start:]) for start in range(len(path.parts)))
+        found.append(next((table[end] for end in ends if end in table), -1))
+    return found
 
 
 def embed_test(

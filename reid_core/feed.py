@@ -2,12 +2,13 @@
 
 import random
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 
 from reid_core.data import Dataset, Split, open_dataset
-from reid_core.data.images import TRAIN_FILTER, Images, augment
+from reid_core.data.images import TRAIN_FILTER, Images, augment, finish
 from reid_core.data.sampler import batches, sequences
 from reid_core.embed import rows_of
 from reid_core.errors import BadInput
@@ -77,16 +78,13 @@ class Feed:
 
     def batch(self, rows: np.ndarray, epoch: int) -> Batch:
         """The augmented images of these rows, on the device."""
-        seen, clean = augment(
-            self.images[rows].to(self.device),
-            flip=self.training.flip,
-            pad=self.training.pad,
-            erase=self.training.erase,
-            normalisation=self.training.normalisation,
-        )
+        images = self.images[rows].to(self.device)
+        end = dict(erase=self.training.erase, normalisation=self.training.normalisation)
+        seen, clean = augment(images, flip=self.training.flip, pad=self.training.pad, **end)
         identity = torch.as_tensor(self.classes[rows], device=self.device)
         camera, view = self.cameras[rows].to(self.device), self.views[rows].to(self.device)
-        return Batch(seen, camera, view, identity, epoch, clean)
+        plain = images.float() / 255
+        return Batch(seen, camera, view, identity, epoch, clean, plain, partial(finish, **end))
 
 
 class Sequences:

@@ -34,6 +34,7 @@ import psutil
 import torch
 from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save
+from torch import Tensor
 
 from reid_core.data import ROOT
 from reid_core.errors import BadInput
@@ -90,8 +91,19 @@ class Run:
     # What was asked
 
     @classmethod
-    def create(cls, experiment: Experiment, facts: Facts, name: str | None = None) -> "Run":
-        """A new run folder; without a name the next free one. Raises BadInput for a taken name."""
+    def create(
+        cls,
+        experiment: Experiment,
+        facts: Facts,
+        name: str | None = None,
+        *,
+        weights: dict[str, Tensor] | None = None,
+        imported: dict[str, str] | None = None,
+    ) -> "Run":
+        """A new run folder; without a name the next free one. Raises BadInput for a taken name.
+
+        With weights it is a finished one, and imported says whose they are.
+        """
         runs_folder().mkdir(parents=True, exist_ok=True)
         for candidate in [name] if name else _names(experiment):
             run = cls(candidate, runs_folder() / checked(candidate))
@@ -106,9 +118,14 @@ class Run:
         record = experiment.as_dict() | dict(
             run=run.name, facts=asdict(facts), seed=experiment.training.seed, **environment()
         )
+        record |= {"imported": imported} if imported else {}
         try:
             (run.folder / "state").mkdir()
-            run.report("starting", epochs=experiment.epochs)
+            if weights is None:
+                run.report("starting", epochs=experiment.epochs)
+            else:
+                run.write("weights.safetensors", save(weights))
+                run.report("finished")
             run.write("experiment.json", _json(record))
         except BaseException:  # half a run would block its name for ever
             shutil.rmtree(run.folder, ignore_errors=True)
@@ -143,6 +160,11 @@ class Run:
     def shipped(self) -> bool:
         """Whether it came with the product."""
         return bool(self.record.get("shipped"))
+
+    @property
+    def imported(self) -> dict[str, str]:
+        """The file that it was made of (file, sha256); empty for what was trained here."""
+        return self.record.get("imported") or {}
 
     # What was kept
 
@@ -217,6 +239,14 @@ class Run:
         """Weights, embeddings and scores of one evaluation."""
         weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
         self.write("weights.safetensors", save(weights))
+        self.keep_embeddings(embeddings)
+        self.write("metrics.json", _json(metrics))
+
+    def keep_evaluation(
+        self, embeddings: Embeddings, metrics: dict[str, Any], dataset: str, data: str | None
+    ) -> None:
+        """An evaluation of an imported run, and on which data set and folder it was."""
+        self.write("experiment.json", _json(self.record | dict(dataset=dataset, data=data)))
         self.keep_embeddings(embeddings)
         self.write("metrics.json", _json(metrics))
 

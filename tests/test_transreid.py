@@ -188,7 +188,7 @@ def test_a_pickle_is_never_executed(tmp_path):
             return (open, (str(tmp_path / "sprung"), "w"))
 
     torch.save({"a": Trap()}, tmp_path / "trap.pth")
-    with pytest.raises(BadInput, match="no code is executed"):
+    with pytest.raises(BadInput, match="no code of a file is ever executed"):
         build(pretrained=str(tmp_path / "trap.pth"))
     assert not (tmp_path / "sprung").exists()
 

@@ -89,6 +89,14 @@ def normalise(image: Tensor, normalisation: str) -> Tensor:
     return (image - mean) / deviation
 
 
+def finish(image: Tensor, *, erase: float, normalisation: str) -> Tensor:
+    """How `augment` ends: (B, 3, H, W) in 0..1 -> normalised, and erased with this probability."""
+    seen = normalise(image, normalisation)
+    if erase:
+        seen = RandomErasing(probability=erase, mode="pixel", device=str(image.device))(seen)
+    return seen
+
+
 def augment(
     image: Tensor, *, flip: float, pad: int, erase: float, normalisation: str
 ) -> tuple[Tensor, Tensor]:
@@ -108,8 +116,4 @@ def augment(
         padded = F.pad(clean, (pad,) * 4).movedim(1, 3)  # (B, H + 2p, W + 2p, 3)
         each = torch.arange(count, device=image.device)[:, None, None]
         clean = padded[each, rows[:, :, None], columns[:, None]].movedim(3, 1).contiguous()
-    seen = normalise(clean, normalisation)
-    if erase:
-        eraser = RandomErasing(probability=erase, mode="pixel", device=str(image.device))
-        seen = eraser(seen.clone())
-    return seen, clean
+    return finish(clean, erase=erase, normalisation=normalisation), clean

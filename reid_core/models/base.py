@@ -1,5 +1,6 @@
 """What every model has in common: what goes in, what comes out, what it says of itself."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -16,6 +17,9 @@ class Batch:
     view      (B,) rows of the view embedding from 0; -1 is unknown
     progress  the epoch from 1, for losses that follow a schedule
     clean     (B, 3, H, W) float 0..1: the same resize, flip and crop before normalising and erasing
+    plain     (B, 3, H, W) float 0..1: resized, nothing else
+    finish    normalises and erases images in 0..1 as `image` was, for a model that makes another view
+              of them; `finish(images, erase=0)` only normalises
     vectors   (S, N, D) S sequences of N stored features in place of images; identity is (S * N,)
     """
 
@@ -25,6 +29,8 @@ class Batch:
     identity: Tensor | None = None
     progress: int = 0
     clean: Tensor | None = None
+    plain: Tensor | None = None
+    finish: Callable[..., Tensor] | None = None
     vectors: Tensor | None = None
 
 

@@ -28,12 +28,17 @@ class NFormerOptions:
         "is trained first.",
         "Encoder",
     )
-    trunk: str = knob("resnet50", "The timm name of the own encoder's ResNet.", "Encoder")
+    trunk: str = knob("resnet50.tv_in1k", "The timm name of the own encoder's ResNet.", "Encoder")
     pretrained: str = knob(
         "timm", "Weights of that trunk: none, timm (ImageNet, downloaded), or a file.", "Encoder"
     )
     trunk_width: int = knob(
         0, "Channels of that trunk's first stage; 0 is the trunk's own.", "Encoder", least=0
+    )
+    stem_relu: bool = knob(
+        False,
+        "A ReLU after that trunk's first normalisation. The official encoder leaves it out.",
+        "Encoder",
     )
     width: int = knob(
         256,
@@ -260,12 +265,11 @@ class NFormer(ReIDModel):
     refines = True
     recipes = {
         # Official softmax_triplet_with_center.yml for Market-1501, both stages.
-        "paper": ResNetBoT.recipes["paper"]
-        | {"trunk": "resnet50", "pretrained": "timm", "center_weight": 5e-4},
+        "paper": ResNetBoT.recipes["paper"] | {"trunk": "resnet50.tv_in1k", "pretrained": "timm"},
         # Ours: small, from scratch, for two CPU cores and the pedestrians.
         "demo": ResNetBoT.recipes["demo"]
         | {
-            "epochs": 16,
+            "trunk_width": 32,
             "width": 128,
             "layers": 2,
             "landmarks": 5,
@@ -289,7 +293,8 @@ class NFormer(ReIDModel):
         # What is refined is always the feature after BNNeck.
         self.encoder.neck = "after"
         self.grid, self.prefix_tokens = self.encoder.grid, self.encoder.prefix_tokens
-        self.transformer = NeighbourTransformer(options, self.encoder.width, facts.classes)
+        width = embedding_width(self.encoder, size)
+        self.transformer = NeighbourTransformer(options, width, facts.classes)
 
     def forward(self, batch: Batch) -> Output:
         """Images: the encoder's output. Sequences of stored features: the neighbour transformer's."""
@@ -316,12 +321,23 @@ class NFormer(ReIDModel):
         return self.transformer.neck.norm(feature) if self.neck == "after" else feature
 
 
+@torch.no_grad()
+def embedding_width(model: ReIDModel, size: tuple[int, int]) -> int:
+    """D of a model's embeddings, whichever model it is: that of one black image."""
+    unknown = torch.full((1,), -1)
+    training = model.training
+    found = model.eval()(Batch(torch.zeros(1, 3, *size), unknown, unknown)).embedding
+    model.train(training)
+    return found.shape[1]
+
+
 def own_encoder(options: NFormerOptions) -> ResNetBoTOptions:
     """The knobs of the encoder that is trained in the first stage."""
     return ResNetBoTOptions(
         trunk=options.trunk,
         pretrained=options.pretrained,
         width=options.trunk_width,
+        stem_relu=options.stem_relu,
         projection=options.width,
         center_weight=options.center_weight,
     )

@@ -19,35 +19,9 @@ from reid_core.models.neck import BNNeck
 
 
 @dataclass(frozen=True)
-class TransReIDOptions:
-    """What TransReID adds to the common knobs. Defaults are the paper's ViT-B/16, stride 12."""
+class TransReIDOptions(vit.ViTOptions):
+    """What TransReID adds to the trunk's knobs. Defaults are the paper's."""
 
-    trunk: str = knob(
-        "vit_base_patch16_224.orig_in21k_ft_in1k",
-        "The timm name of a plain ViT or DeiT; the part after the dot names its ImageNet weights.",
-        "Trunk",
-    )
-    pretrained: str = knob(
-        "timm", "Weights of the trunk: none, timm (ImageNet, downloaded), or a file.", "Trunk"
-    )
-    patch: int = knob(0, "Patch size in pixels; 0 is the trunk's own.", "Trunk", least=0)
-    depth: int = knob(0, "Number of layers; 0 is the trunk's own.", "Trunk", least=0)
-    width: int = knob(0, "Width of a token; 0 is the trunk's own.", "Trunk", least=0)
-    heads: int = knob(0, "Attention heads; 0 is the trunk's own.", "Trunk", least=0)
-    stride: int = knob(
-        12,
-        "Pixels between patches (section 3.1). Below the patch size patches overlap; equal to it, "
-        "they tile the image.",
-        "Trunk",
-        least=1,
-    )
-    drop_path: float = knob(
-        0.1,
-        "Share of residual paths dropped in the last layer, growing from 0.",
-        "Trunk",
-        least=0,
-        most=0.9,
-    )
     sie: Literal["none", "camera", "view", "both"] = knob(
         "camera",
         "Side information embedding (section 3.3): a learned vector for each camera, view, or pair "
@@ -203,25 +177,13 @@ class TransReID(ReIDModel):
     def __init__(self, options: TransReIDOptions, size: tuple[int, int], facts: Facts):
         super().__init__()
         self.options, self.facts = options, facts
-        own = dict(patch_size=options.patch, depth=options.depth, embed_dim=options.width)
-        own = {k: v for k, v in (own | {"num_heads": options.heads}).items() if v}
         if options.depth == 1:
             raise BadInput(
                 "depth: expected 2 or more layers (the last one is the branches'), got 1"
             )
-        self.trunk = vit.trunk(
-            options.trunk, options.pretrained, drop_path_rate=options.drop_path, **own
-        )
-        width = self.trunk.embed_dim
-        projection = self.trunk.patch_embed.proj
-        self.grid = vit.grid_of(size, projection.kernel_size[0], options.stride)
+        self.trunk, self.grid = vit.prepared(options, size)
         self.prefix_tokens = 1
-        projection.stride = (options.stride, options.stride)
-        positions = vit.resize_positions(self.trunk.pos_embed.detach(), self.grid)
-        self.trunk.pos_embed = nn.Parameter(positions)
-        if options.pretrained == "none":
-            trunc_normal_(self.trunk.pos_embed, std=0.02)
-
+        width = self.trunk.embed_dim
         rows = side_rows(options.sie, facts)
         self.side = nn.Parameter(torch.zeros(rows, 1, width)) if rows else None
         if rows:
@@ -239,14 +201,25 @@ class TransReID(ReIDModel):
         )
 
     def forward(self, batch: Batch) -> Output:
-        tokens = self.embed(batch)  # (B, 1 + N, D)
-        tokens = self.trunk.norm(self.trunk.blocks(tokens))
-        if not self.options.jpm:
-            normalised, branch = self.necks[0](tokens[:, 0], weight=1.0)
-            return Output(normalised if self.neck == "after" else branch.feature, [branch])
+        return self.heads(self.encode(self.embed(batch)))
 
-        features = [self.global_layer(tokens)[:, 0], *self.local_features(tokens)]  # (B, D) each
-        weights = [0.5] + [0.5 / self.options.parts] * self.options.parts
+    def embed(self, batch: Batch) -> Tensor:
+        """Image to tokens with position and side information (section 3.1 and eq. 5)."""
+        tokens = vit.cut(self.trunk, batch.image) + self.trunk.pos_embed  # (B, 1 + N, D)
+        if self.side is not None:
+            tokens = tokens + self.options.sie_coefficient * self.side_information(batch)
+        return self.trunk.norm_pre(self.trunk.pos_drop(tokens))
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        """The layers of the trunk; with JPM all but the last one, and no norm yet."""
+        return self.trunk.norm(self.trunk.blocks(tokens))  # (B, 1 + N, D)
+
+    def heads(self, tokens: Tensor) -> Output:
+        """The global feature and, with JPM, the local ones, each before its BNNeck."""
+        features, weights = [self.global_feature(tokens)], [1.0]  # (B, D) each
+        if self.options.jpm:
+            features += self.local_features(tokens)
+            weights = [0.5] + [0.5 / self.options.parts] * self.options.parts
         heads = [
             neck(feature, weight)
             for neck, feature, weight in zip(self.necks, features, weights, strict=True)
@@ -256,15 +229,9 @@ class TransReID(ReIDModel):
         embedding = torch.cat([shown[0], *local], dim=1)  # (B, (1 + P) * D)
         return Output(embedding, [branch for _, branch in heads])
 
-    def embed(self, batch: Batch) -> Tensor:
-        """Image to tokens with position and side information (section 3.1 and eq. 5)."""
-        patches = self.trunk.patch_embed.proj(batch.image)  # (B, D, h, w)
-        patches = patches.flatten(2).transpose(1, 2)  # (B, N, D)
-        cls = self.trunk.cls_token.expand(len(patches), -1, -1)  # (B, 1, D)
-        tokens = torch.cat([cls, patches], dim=1) + self.trunk.pos_embed  # (B, 1 + N, D)
-        if self.side is not None:
-            tokens = tokens + self.options.sie_coefficient * self.side_information(batch)
-        return self.trunk.norm_pre(self.trunk.pos_drop(tokens))
+    def global_feature(self, tokens: Tensor) -> Tensor:
+        """(B, D): the class token after the last layer."""
+        return (self.global_layer(tokens) if self.options.jpm else tokens)[:, 0]
 
     def side_information(self, batch: Batch) -> Tensor:
         """(B, 1, D): each image's camera and view embedding; the mean over what is unknown."""
@@ -280,7 +247,7 @@ class TransReID(ReIDModel):
 
     def local_features(self, tokens: Tensor) -> tuple[Tensor, ...]:
         """P features (B, D): the shared last layer over each part, the class token before it."""
-        count = len(tokens)
+        count = tokens.shape[0]  # len() would fix the batch size of an exported graph
         # index_select, since the gradient of plain indexing is several times slower on a CPU.
         parts = tokens.index_select(1, 1 + self.part_index.flatten())  # (B, P * n, D)
         parts = parts.unflatten(1, self.part_index.shape)  # (B, P, n, D)

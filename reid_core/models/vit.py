@@ -4,17 +4,18 @@ Shapes: B images, N tokens (class token first), D width, H heads, h x w grid of 
 """
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import timm
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
-from timm.layers import Attention
+from timm.layers import Attention, trunc_normal_
 from torch import Tensor, nn
 
 from reid_core.errors import BadInput
-from reid_core.knobs import unknown
+from reid_core.knobs import knob, unknown
+from reid_core.models.weights import read_weights
 from reid_core.probe import Probe
 
 # timm's plain ViTs and DeiTs with a class token and learned positions, as `tests/test_vit.py` finds
@@ -45,12 +46,55 @@ TRUNKS = tuple(
     for name in names.split()
 )
 
+# The small ViT of TransReID's experiments is older than timm's: wider, shallower, no bias on q, k, v.
+OFFICIAL_SMALL = "vit_small_patch16_224_transreid"
+_OFFICIAL_SMALL = dict(embed_dim=768, depth=8, num_heads=8, mlp_ratio=3.0, qkv_bias=False)
+
+
+@dataclass(frozen=True)
+class ViTOptions:
+    """The knobs of a trunk and of how it cuts images. Defaults are TransReID's ViT-B/16, stride 12."""
+
+    trunk: str = knob(
+        "vit_base_patch16_224.orig_in21k_ft_in1k",
+        "The timm name of a plain ViT or DeiT; the part after the dot names its ImageNet weights. "
+        f"{OFFICIAL_SMALL} is the official TransReID's own small ViT.",
+        "Trunk",
+    )
+    pretrained: str = knob(
+        "timm", "Weights of the trunk: none, timm (ImageNet, downloaded), or a file.", "Trunk"
+    )
+    patch: int = knob(0, "Patch size in pixels; 0 is the trunk's own.", "Trunk", least=0)
+    depth: int = knob(0, "Number of layers; 0 is the trunk's own.", "Trunk", least=0)
+    width: int = knob(0, "Width of a token; 0 is the trunk's own.", "Trunk", least=0)
+    heads: int = knob(0, "Attention heads; 0 is the trunk's own.", "Trunk", least=0)
+    mlp_ratio: float = knob(
+        0.0,
+        "Width of the MLPs as a multiple of a token's; 0 is the trunk's own.",
+        "Trunk",
+        least=0,
+    )
+    stride: int = knob(
+        12,
+        "Pixels between patches (TransReID, section 3.1). Below the patch size patches overlap; equal "
+        "to it, they tile the image.",
+        "Trunk",
+        least=1,
+    )
+    drop_path: float = knob(
+        0.1,
+        "Share of residual paths dropped in the last layer, growing from 0.",
+        "Trunk",
+        least=0,
+        most=0.9,
+    )
+
 
 class WatchedAttention(Attention):
     """timm's attention with a window on its map.
 
-    Unwatched it is timm's own (fused kernel, nothing stored); watched it forms the (B, H, N, N) map.
-    So does training on a CPU, where the fused kernel's backward pass is several times slower.
+    Unwatched it runs the fused kernel and stores nothing; watched it forms the (B, H, N, N) map. So
+    does training on a CPU, where the fused kernel's backward pass is several times slower.
     """
 
     def __init__(self, *args, **keywords):
@@ -58,16 +102,50 @@ class WatchedAttention(Attention):
         self.attention = Probe("attention")
 
     def forward(self, x: Tensor, **keywords) -> Tensor:
-        if not self.attention.watched and not (x.is_cpu and torch.is_grad_enabled()):
-            return super().forward(x, **keywords)
         count, tokens, _ = x.shape  # (B, N, D)
         qkv = self.qkv(x).reshape(count, tokens, 3, self.num_heads, self.head_dim)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, H, N, D/H) each
         q, k = self.q_norm(q), self.k_norm(k)
-        weights = (q * self.scale @ k.transpose(-2, -1)).softmax(dim=-1)  # (B, H, N, N)
-        x = self.attn_drop(self.attention(weights)) @ v  # (B, H, N, D/H)
+        if self.attention.watched or (x.is_cpu and torch.is_grad_enabled()):
+            weights = (q * self.scale @ k.transpose(-2, -1)).softmax(dim=-1)  # (B, H, N, N)
+            x = self.attn_drop(self.attention(weights)) @ v  # (B, H, N, D/H)
+        else:  # timm's own leaves the scale to the kernel, which knows only the usual one
+            dropout = self.attn_drop.p if self.training else 0.0
+            x = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=self.scale)
         x = self.norm(x.transpose(1, 2).reshape(count, tokens, self.attn_dim))  # (B, N, D)
         return self.proj_drop(self.proj(x))
+
+
+def prepared(options: ViTOptions, size: tuple[int, int]) -> tuple[nn.Module, tuple[int, int]]:
+    """A trunk for images of this size, with its stride and its positions; and its grid.
+
+    Position embeddings are resized as the official code does it; from scratch they start at the size
+    they need. Raises BadInput.
+    """
+    own = dict(
+        patch_size=options.patch,
+        depth=options.depth,
+        embed_dim=options.width,
+        num_heads=options.heads,
+        mlp_ratio=options.mlp_ratio,
+    )
+    own = {name: value for name, value in own.items() if value}
+    vit = trunk(options.trunk, options.pretrained, drop_path_rate=options.drop_path, **own)
+    projection = vit.patch_embed.proj
+    projection.stride = (options.stride, options.stride)
+    grid = grid_of(size, projection.kernel_size[0], options.stride)
+    vit.pos_embed = nn.Parameter(resize_positions(vit.pos_embed.detach(), grid))
+    if options.pretrained == "none":
+        trunc_normal_(vit.pos_embed, std=0.02)
+    return vit, grid
+
+
+def cut(vit: nn.Module, image: Tensor) -> Tensor:
+    """(B, 3, H, W) -> the class token and the patches (B, 1 + N, D), without positions."""
+    patches = vit.patch_embed.proj(image)  # (B, D, h, w)
+    patches = patches.flatten(2).transpose(1, 2)  # (B, N, D)
+    cls = vit.cls_token.expand(patches.shape[0], -1, -1)  # (B, 1, D)
+    return torch.cat([cls, patches], dim=1)  # (B, 1 + N, D)
 
 
 def trunk(name: str, pretrained: str, **overrides) -> nn.Module:
@@ -75,16 +153,23 @@ def trunk(name: str, pretrained: str, **overrides) -> nn.Module:
 
     pretrained is "none", "timm" (downloads the weights of that name) or the path of a safetensors
     or torch file with the trunk's weights, read without executing anything in it. overrides are
-    timm's own arguments (depth, embed_dim, num_heads, patch_size, drop_path_rate). Raises BadInput.
+    timm's own arguments (depth, embed_dim, num_heads, mlp_ratio, patch_size, drop_path_rate). Raises
+    BadInput.
     """
-    if name.split(".")[0] not in TRUNKS:
+    official_small = name == OFFICIAL_SMALL
+    known = (*TRUNKS, OFFICIAL_SMALL)
+    if name.split(".")[0] not in TRUNKS and not official_small:
         raise BadInput(
-            f"trunk: {unknown('trunk', name, TRUNKS)} (plain vit_* and deit_* with a class token "
-            f"only: {', '.join(TRUNKS)})"
+            f"trunk: {unknown('trunk', name, known)} (plain vit_* and deit_* with a class token "
+            f"only: {', '.join(known)})"
         )
+    if official_small:
+        if pretrained == "timm":
+            raise BadInput(f"pretrained: timm has no weights of {name}; give a file, or none")
+        overrides = _OFFICIAL_SMALL | overrides
     try:
         vit = timm.create_model(
-            name,
+            "vit_base_patch16_224" if official_small else name,
             pretrained=pretrained == "timm",
             num_classes=0,
             attn_layer=WatchedAttention,
@@ -95,6 +180,9 @@ def trunk(name: str, pretrained: str, **overrides) -> nn.Module:
         if pretrained == "timm":
             reason += "; without a network give a file (pretrained=FILE) or pretrained=none"
         raise BadInput(f"trunk {name} could not be built: {reason}") from error
+    if official_small:  # its heads divide by the root of the whole width
+        for block in vit.blocks:
+            block.attn.scale = vit.embed_dim**-0.5
     if pretrained not in ("none", "timm"):
         load_trunk(vit, Path(pretrained))
     if getattr(vit, "dist_token", None) is not None:
@@ -115,9 +203,13 @@ def load_trunk(vit: nn.Module, file: Path) -> None:
     position embedding may be of any size: it is resized later. Raises BadInput.
     """
     weights = read_weights(file)
-    weights = {key.removeprefix("module."): value for key, value in weights.items()}
     weights = {key: value for key, value in weights.items() if "head" not in key}
     weights = {k: v for k, v in weights.items() if not k.startswith(("fc.", "pre_logits."))}
+    projection = weights.get("patch_embed.proj.weight")
+    if projection is not None and projection.ndim == 2:  # files from before patches were convolved
+        own = vit.patch_embed.proj.weight
+        if projection.numel() == own.numel():
+            weights["patch_embed.proj.weight"] = projection.reshape(own.shape)
     if "dist_token" in weights and getattr(vit, "dist_token", None) is None:
         positions = weights["pos_embed"]
         weights["pos_embed"] = torch.cat([positions[:, :1], positions[:, 2:]], dim=1)
@@ -142,30 +234,6 @@ def load_trunk(vit: nn.Module, file: Path) -> None:
             f"{wrong[0]}; give the file of the same trunk"
         )
     vit.load_state_dict(weights, strict=False)
-
-
-def read_weights(file: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors or torch file; a pickle is never executed. Raises BadInput."""
-    if not file.is_file():
-        raise BadInput(f"no weights at {file}: give none, timm or the path of a file")
-    try:
-        if file.suffix == ".safetensors":
-            return {key: value.float() for key, value in load_file(file).items()}
-        found = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception:  # torch's own words advise to execute what is in the file
-        raise BadInput(
-            f"{file} can't be read as weights: it is damaged, or holds more than tensors, and no "
-            "code is executed; save a state dict"
-        ) from None
-    for key in ("model", "state_dict"):
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
-    if not isinstance(found, dict) or not all(
-        isinstance(key, str) and torch.is_tensor(value) for key, value in found.items()
-    ):
-        raise BadInput(f"{file} holds no table of tensors: give a state dict")
-    # Half precision would stay half in the optimiser.
-    return {key: value.float() for key, value in found.items()}
 
 
 def grid_of(size: tuple[int, int], patch: int, stride: int) -> tuple[int, int]:

@@ -1,0 +1,113 @@
+"""timm's residual networks as trunks: any width, last stride 1, a stem with or without its ReLU.
+
+Shapes: B images, D channels, h x w grid of a stage.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import timm
+from torch import Tensor, nn
+
+from reid_core.errors import BadInput
+from reid_core.knobs import unknown
+from reid_core.models.vit import read_weights
+
+# timm's ResNets, in their forms: stem, layer1 to layer4. Left out are pruned ones, which have no
+# regular widths, and those that blur by averaging ("aa"), which fail on odd sizes.
+TRUNKS = tuple(
+    name
+    for name in timm.list_models(module="resnet")
+    if not any(part in name for part in ("_pruned", "netaa", "nextaa", "test_"))
+)
+STAGES = ("layer1", "layer2", "layer3", "layer4")
+
+
+def trunk(
+    name: str, pretrained: str, width: int = 0, last_stride: int = 1, stem_relu: bool = True
+) -> nn.Module:
+    """A timm ResNet without its classifier.
+
+    pretrained is "none", "timm" (downloads the weights of that name) or the path of a safetensors
+    or torch file, read without executing anything in it. width is the first stage's number of
+    channels, which each stage doubles; 0 is the trunk's own. last_stride 1 keeps the last stage at
+    the grid of the one before. Raises BadInput.
+    """
+    if name.split(".")[0] not in TRUNKS:
+        raise BadInput(
+            f"trunk: {unknown('trunk', name, TRUNKS)} (residual networks only: {', '.join(TRUNKS)})"
+        )
+    if width % 8:
+        raise BadInput(f"width: expected a multiple of 8 channels, or 0, got {width}")
+    own = {}
+    if width:  # of the stems only those of three convolutions narrow along; the others keep 64
+        own = dict(channels=tuple(width * 2**i for i in range(4)), stem_width=width // 2)
+    try:
+        resnet = timm.create_model(
+            name,
+            pretrained=pretrained == "timm",
+            num_classes=0,
+            output_stride=16 if last_stride == 1 else 32,
+            **own,
+        )
+    except (OSError, RuntimeError, AssertionError, ValueError, ZeroDivisionError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if pretrained == "timm":
+            reason += "; without a network give a file (pretrained=FILE) or pretrained=none"
+        raise BadInput(f"trunk {name} could not be built: {reason}") from error
+    # timm dilates the last stage in return for its stride; ReID's trunks only drop the stride.
+    for layer in resnet.layer4.modules():
+        if isinstance(layer, nn.Conv2d) and layer.dilation != (1, 1):
+            layer.padding = tuple(
+                p // d for p, d in zip(layer.padding, layer.dilation, strict=True)
+            )
+            layer.dilation = (1, 1)
+    if not stem_relu:
+        resnet.act1 = nn.Identity()
+    if pretrained not in ("none", "timm"):
+        load_trunk(resnet, Path(pretrained))
+    return resnet
+
+
+def load_trunk(resnet: nn.Module, file: Path) -> None:
+    """Fill a trunk from a file, torchvision's included: its ResNets bear the same names.
+
+    Classifiers are ignored, counters of batches may be missing; anything else must fit. Raises
+    BadInput.
+    """
+    weights = {key.removeprefix("module."): value for key, value in read_weights(file).items()}
+    own = resnet.state_dict()
+    needed = [key for key in own if not key.endswith("num_batches_tracked")]
+    wrong = [
+        f"{key} {tuple(own[key].shape)}"
+        + (f" but there {tuple(weights[key].shape)}" if key in weights else " missing there")
+        for key in needed
+        if key not in weights or weights[key].shape != own[key].shape
+    ]
+    if wrong:
+        raise BadInput(
+            f"{file} does not fit this trunk: {len(wrong)} of {len(needed)} tensors differ, such as "
+            f"{wrong[0]}; give the file of the same trunk"
+        )
+    resnet.load_state_dict(weights, strict=False)
+
+
+def stem(resnet: nn.Module, image: Tensor) -> Tensor:
+    """(B, 3, H, W) -> (B, D, H/4, W/4): what stands before the first stage."""
+    return resnet.maxpool(resnet.act1(resnet.bn1(resnet.conv1(image))))
+
+
+def stages(resnet: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The four stages, by name."""
+    return ((name, getattr(resnet, name)) for name in STAGES)
+
+
+def widths(resnet: nn.Module) -> list[int]:
+    """Channels after each of the four stages."""
+    return [info["num_chs"] for info in resnet.feature_info[-4:]]
+
+
+def grids_of(size: tuple[int, int], last_stride: int) -> list[tuple[int, int]]:
+    """Rows and columns after each of the four stages, for images of size (height, width)."""
+    strides = (4, 8, 16, 16 * last_stride)
+    return [(-(-size[0] // stride), -(-size[1] // stride)) for stride in strides]

@@ -1,0 +1,328 @@
+"""PHA: Patch-wise High-frequency Augmentation (Zhang et al., CVPR 2023), on TransReID.
+
+Shapes: B images of H x W pixels, N = h * w patches, K of them of high frequency, D width; sub-bands
+of a wavelet are (H', W'), half of the image for Haar. Tokens have the class token first.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reid_core.errors import BadInput
+from reid_core.knobs import knob, unknown
+from reid_core.models import vit
+from reid_core.models.base import Batch, Branch, Facts, Output
+from reid_core.models.neck import BNNeck
+from reid_core.models.transreid import TransReID, TransReIDOptions
+from reid_core.probe import Probe
+
+GROUP = "High frequency"
+
+
+@dataclass(frozen=True)
+class PHAOptions(TransReIDOptions):
+    """What PHA adds to TransReID's knobs. Defaults are the official code's."""
+
+    variant: Literal["paper", "official"] = knob(
+        "paper",
+        "paper: patches ranked by their energy, on the view the model sees. official: as the "
+        "authors' code does it, step by step.",
+        GROUP,
+        choices=("paper", "official"),
+    )
+    wavelet: str = knob("haar", "A discrete wavelet by its PyWavelets name.", GROUP)
+    high_frequency_share: float = knob(
+        0.4, "Share of the patches that count as high-frequency.", GROUP, least=0.01, most=1
+    )
+    low_frequency_step: float = knob(
+        5.0,
+        "Low-frequency coefficients are rounded to multiples of this many of 255 levels; 0 leaves "
+        "them as they are.",
+        GROUP,
+        least=0,
+        most=255,
+    )
+    high_frequency_weight: float = knob(
+        0.5, "Largest weight of the losses on the high-frequency feature.", GROUP, least=0
+    )
+    high_frequency_growth: float = knob(
+        0.05, "What that weight gains in each epoch until then.", GROUP, least=0
+    )
+    contrastive_weight: float = knob(
+        1.0, "Weight of the patch-wise contrastive loss.", GROUP, least=0
+    )
+
+
+# Wavelets
+
+
+def split(image: Tensor, wavelet: str) -> tuple[Tensor, Tensor]:
+    """One level of the wavelet transform, zeros beyond the border.
+
+    (B, C, H, W) -> low frequencies LL (B, C, H', W') and details LH, HL, HH (B, C, 3, H', W').
+    Raises BadInput for an unknown wavelet.
+    """
+    import ptwt
+
+    with torch.autocast(image.device.type, enabled=False):
+        low, details = ptwt.wavedec2(image.float(), known(wavelet), mode="zero", level=1)
+    return low, torch.stack(tuple(details), dim=2)
+
+
+def join(low: Tensor, details: Tensor, wavelet: str, size: tuple[int, int]) -> Tensor:
+    """The inverse of `split`: an image (B, C, H, W) of size = (H, W)."""
+    import ptwt
+
+    bands = ptwt.constants.WaveletDetailTuple2d(*details.unbind(2))
+    with torch.autocast(low.device.type, enabled=False):
+        image = ptwt.waverec2((low, bands), known(wavelet))
+    return image[..., : size[0], : size[1]]  # one row or column more where the size is odd
+
+
+def known(wavelet: str):
+    """A discrete wavelet by name. Raises BadInput."""
+    import pywt
+
+    names = pywt.wavelist(kind="discrete")
+    if wavelet not in names:
+        raise BadInput(f"wavelet: {unknown('wavelet', wavelet, names)}")
+    return pywt.Wavelet(wavelet)
+
+
+def high_frequency(image: Tensor, wavelet: str) -> Tensor:
+    """(B, C, H, W): the image without its low frequencies (section 3.1), around 0."""
+    low, details = split(image, wavelet)
+    return join(torch.zeros_like(low), details, wavelet, image.shape[-2:])
+
+
+def drop_low_frequency(image: Tensor, wavelet: str, step: float) -> Tensor:
+    """(B, C, H, W) in 0..1 -> the same with its low frequencies rounded to steps of 255 levels, its
+    high ones untouched (section 3.2). To the eye nothing changes; with step 0 nothing does."""
+    low, details = split(image, wavelet)
+    if step:
+        low = (low * 255 / step).round() * step / 255
+    return join(low, details, wavelet, image.shape[-2:])
+
+
+# Which patches
+
+
+def patch_energy(detail: Tensor, patch: int, stride: int) -> Tensor:
+    """(B, h, w): the L2 norm of `high_frequency` within each patch's own window.
+
+    For an orthogonal wavelet whose blocks the window does not cut (Haar, even stride and patch) it
+    is the norm of the patch's coefficients in the three detail sub-bands.
+    """
+    square = detail.square().sum(dim=1, keepdim=True)  # (B, 1, H, W)
+    return (F.avg_pool2d(square, patch, stride)[:, 0] * patch**2).sqrt()
+
+
+def top_patches(energy: Tensor, share: float) -> Tensor:
+    """(B, h, w) -> the positions (B, K) of the strongest patches, in the order of the grid."""
+    flat = energy.flatten(1)  # (B, N)
+    count = max(1, int(share * flat.shape[1]))
+    return flat.topk(count, dim=1).indices.sort(dim=1).values
+
+
+def official_marks(image: Tensor, wavelet: str, share: float) -> Tensor:
+    """(B, H', W') bool: the strongest coefficients as the official code finds them, the three
+    sub-bands added with their signs before the norm over the colours."""
+    norm = split(image, wavelet)[1].sum(dim=2).norm(dim=1)  # (B, H', W')
+    flat = norm.flatten(1)
+    strongest = flat.topk(int(share * flat.shape[1]), dim=1).indices
+    return torch.zeros_like(flat).scatter(1, strongest, 1).bool().view_as(norm)
+
+
+def official_patches(marks: Tensor, grid: tuple[int, int], share: float) -> Tensor:
+    """(B, H', W') -> positions (B, K): the first marked patches after resizing to the nearest pixel,
+    then the first unmarked ones if there are too few."""
+    marked = F.interpolate(marks[None].float(), size=grid)[0].flatten(1)  # (B, N)
+    count = max(1, int(share * marked.shape[1]))
+    return (-marked).argsort(dim=1, stable=True)[:, :count]
+
+
+def official_enhanced(image: Tensor, marks: Tensor, wavelet: str, step: float) -> Tensor:
+    """(B, C, H, W): `drop_low_frequency` as the official code does it: coarse where a coefficient is
+    marked, to whole levels elsewhere, each rounded by a steep tanh."""
+    low, details = split(image, wavelet)
+    steps = torch.where(marks, step, 1.0)[:, None] / 255  # (B, 1, H', W')
+    whole = (low / steps).floor()
+    alpha = 0.1  # at 0 this would be plain rounding
+    rounded = torch.tanh((low / steps - whole - 0.5) * math.log(2 / alpha - 1)) / (1 - alpha)
+    low = (whole + (rounded + 1) / 2) * steps
+    return join(low, details, wavelet, image.shape[-2:])
+
+
+def gathered(tokens: Tensor, positions: Tensor) -> Tensor:
+    """(B, N, D), (B, K) -> (B, K, D): each image's own patches."""
+    return tokens.gather(1, positions[:, :, None].expand(-1, -1, tokens.shape[2]))
+
+
+# The loss
+
+
+def patch_contrast(first: Tensor, second: Tensor, identities: Tensor) -> Tensor:
+    """Patch-wise contrastive loss (section 3.2) between two lists of tokens (B, K, D).
+
+    At each place k an image's first token is compared by cosine with the second token at k of every
+    image: p is the mean over the images of its identity (itself too), n over all others. The loss is
+    the mean of -log(exp(p) / (exp(p) + exp(n))).
+    """
+    with torch.autocast(first.device.type, enabled=False):
+        first, second = (F.normalize(each.float(), dim=2) for each in (first, second))
+        cosine = torch.einsum("akd,bkd->kab", first, second)  # (K, B, B)
+        same = (identities[:, None] == identities[None]).float()  # (B, B)
+        other = 1 - same
+        positive = (cosine * same).sum(dim=2) / same.sum(dim=1)  # (K, B)
+        negative = (cosine * other).sum(dim=2) / other.sum(dim=1).clamp(min=1)
+        return F.softplus(negative - positive).mean()
+
+
+class PHA(TransReID):
+    """TransReID, trained to keep the high frequencies (texture, edges) that self-attention dilutes.
+    At test it is TransReID: nothing is added.
+
+    In training a wavelet transform finds the patches with the most high frequency. In a second view
+    of the image the low frequencies are quantised, which the eye does not see; it is cut into the same
+    patches, and only those K, with the class token, go through the same layers. Their class token has
+    a BNNeck, cross-entropy and triplet of its own; their weight grows by 0.05 an epoch to 0.5. A
+    patch-wise contrastive loss draws the whole image's tokens at these K places towards the
+    high-frequency tokens of the same identity and away from those of others.
+
+    Variant paper. As the official code does it, where the reading notes of the paper are silent: the
+    contrastive loss compares the k-th patch of one image with the k-th of another, in the order of
+    the grid, before the last layer; low frequencies are quantised rather than set to zero, in steps
+    of 5 of 255 levels; the share of 40%, the weights and their schedule. Ours, not the paper's: a
+    patch's energy is that of its own window, overlapping or not; all low frequencies are quantised
+    alike and by plain rounding; the second view has the same flip and crop and is not erased; only
+    that view gives a high-frequency sequence.
+
+    Variant official, as the code does it: the transform is of the image without flip and crop, so that
+    the places may be mirrored; the three sub-bands are added with their signs; 40% of the coefficients
+    are marked and resized to the nearest pixel; of the marked patches the first K in the order of the
+    grid are taken, unmarked ones where there are too few; the class token before them has neither
+    position nor side information; there are two high-frequency sequences, of the image itself and of
+    the quantised view (erased anew), whose patches have neither position nor side information unless
+    cameras alone are known; a second contrastive loss holds the two together, class token included.
+    Ours: any batch size and any order of identities, any size and stride, where the code has them
+    written in.
+
+    Ours in both: with JPM off, which the official code can't, the last layer is part of the encoder.
+    Watched at test, the places are those of the image as the model sees it.
+    """
+
+    title = "PHA"
+    paper = (
+        "Zhang et al., PHA: Patch-Wise High-Frequency Augmentation for Transformer-Based Person "
+        "Re-Identification, CVPR 2023"
+    )
+    idea = (
+        "TransReID that in training also looks at the patches with the most texture alone, so that "
+        "attention does not wash it out."
+    )
+    Options = PHAOptions
+    recipes = {
+        # Official vit_transreid_stride.yml for Market-1501. MSMT17 and Occluded-Duke have sie=camera;
+        # labelled CUHK03 sie=camera, identities_per_batch=8 and epochs=200.
+        "paper": TransReID.recipes["paper"] | {"identities_per_batch": 12, "sie": "none"},
+        # Ours: that of TransReID.
+        "demo": TransReID.recipes["demo"],
+    }
+
+    def __init__(self, options: PHAOptions, size: tuple[int, int], facts: Facts):
+        super().__init__(options, size, facts)
+        known(options.wavelet)
+        self.high_neck = BNNeck(self.trunk.embed_dim, facts.classes)
+        if options.variant == "official":
+            if options.low_frequency_step == 0:
+                raise BadInput("low_frequency_step: the official variant needs more than 0")
+            # The quantised view has statistics of its own and the classifier of the other.
+            self.enhanced_norm = nn.BatchNorm1d(self.trunk.embed_dim)
+            self.enhanced_norm.bias.requires_grad_(False)
+        self.high_frequency = Probe("spatial")
+
+    def forward(self, batch: Batch) -> Output:
+        embedded = self.embed(batch)
+        tokens = self.encode(embedded)  # (B, 1 + N, D)
+        output = self.heads(tokens)
+        if batch.identity is None:
+            if self.high_frequency.watched:
+                self.places(batch.image)
+            return output
+
+        if self.options.variant == "paper":
+            places, views = self.paper_views(batch)
+        else:
+            places, views = self.official_views(batch, embedded)
+        encoded = [self.encode(view) for view in views]  # (B, 1 + K, D) each
+        features = [self.global_feature(each) for each in encoded]  # (B, D) each
+        weight = self.weight(batch.progress)
+        output.branches.append(self.high_neck(features[0], weight)[1])
+        whole = gathered(tokens[:, 1:], places)  # (B, K, D)
+        pairs = {"contrastive": (whole, encoded[0][:, 1:])}
+        if self.options.variant == "official":
+            logits = self.high_neck.classifier(self.enhanced_norm(features[1]))
+            output.branches.append(Branch(features[1], logits, weight))
+            pairs["contrastive_views"] = (encoded[0], encoded[1])
+        for name, (first, second) in pairs.items():
+            contrast = patch_contrast(first, second, batch.identity)
+            output.losses[name] = self.options.contrastive_weight * contrast
+        return output
+
+    def weight(self, epoch: int) -> float:
+        """Of the losses on the high-frequency features, in an epoch from 1."""
+        return min(self.options.high_frequency_growth * epoch, self.options.high_frequency_weight)
+
+    def places(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, K): the patches of high frequency."""
+        options, share = self.options, self.options.high_frequency_share
+        if options.variant == "paper":
+            patch = self.trunk.patch_embed.proj.kernel_size[0]
+            energy = patch_energy(high_frequency(image, options.wavelet), patch, options.stride)
+            places = top_patches(energy, share)
+        else:
+            places = official_patches(
+                official_marks(image, options.wavelet, share), self.grid, share
+            )
+        if self.high_frequency.watched:
+            mask = image.new_zeros(len(image), self.grid[0] * self.grid[1]).scatter(1, places, 1)
+            self.high_frequency(mask.unflatten(1, self.grid)[:, None])  # (B, 1, h, w)
+        return places
+
+    def paper_views(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        """Places (B, K), and the patches there of the quantised view: [(B, 1 + K, D)]."""
+        clean = needed(batch, "clean")
+        places = self.places(clean)
+        view = drop_low_frequency(clean, self.options.wavelet, self.options.low_frequency_step)
+        tokens = self.embed(replace(batch, image=batch.finish(view, erase=0)))
+        return places, [torch.cat([tokens[:, :1], gathered(tokens[:, 1:], places)], dim=1)]
+
+    def official_views(self, batch: Batch, embedded: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Places (B, K), and the patches there of the image and of its quantised view."""
+        plain, options = needed(batch, "plain"), self.options
+        places = self.places(plain)
+        marks = official_marks(plain, options.wavelet, options.high_frequency_share)
+        view = official_enhanced(plain, marks, options.wavelet, options.low_frequency_step)
+        tokens = vit.cut(self.trunk, batch.finish(view))
+        if options.sie == "camera":
+            tokens = tokens + self.trunk.pos_embed
+            tokens = tokens + options.sie_coefficient * self.side_information(batch)
+        cls = self.trunk.cls_token.expand(len(tokens), -1, -1)  # (B, 1, D)
+        return places, [
+            torch.cat([cls, gathered(each[:, 1:], places)], dim=1) for each in (embedded, tokens)
+        ]
+
+
+def needed(batch: Batch, name: str) -> Tensor:
+    """A view of the images that PHA trains with. Raises BadInput where the batch has none."""
+    view = getattr(batch, name)
+    if view is None or batch.finish is None:
+        raise BadInput(
+            f"PHA trains with the batch's {name} view and its finish, got none; give both, or no "
+            "identities at test"
+        )
+    return view

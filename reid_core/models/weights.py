@@ -1,0 +1,64 @@
+"""Weights out of files that anyone may have made: tensors are read, nothing is ever executed."""
+
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from reid_core.errors import BadInput
+
+# Plain numbers of numpy, which training scripts like to keep beside the weights (a best score);
+# older versions of numpy wrote the first under another name.
+_SCALAR = np._core.multiarray.scalar
+HARMLESS = [_SCALAR, (_SCALAR, "numpy.core.multiarray.scalar"), np.dtype]
+HARMLESS += {type(np.dtype(code)) for code in "?bBhHiIlLqQefd"}
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors or torch file, floats in float32. Raises BadInput.
+
+    The state dict may be bare or lie under "state_dict" or "model", its keys may begin with
+    "module."; what else is in the file (an optimiser, an epoch) is left aside.
+    """
+    if not file.is_file():
+        raise BadInput(f"no weights at {file}: give none, timm or the path of a file")
+    try:
+        if file.suffix == ".safetensors":
+            found = load_file(file)
+        else:
+            with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found = torch.load(file, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # torch's own words advise to execute what is in the file
+        raise BadInput(f"{file} can't be read as weights: {_reason(error)}") from None
+    for key in ("model", "state_dict"):
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
+    tensors = {}
+    if isinstance(found, dict):
+        tensors = {k: v for k, v in found.items() if isinstance(k, str) and torch.is_tensor(v)}
+    if not tensors:
+        raise BadInput(
+            f"{file} holds no table of tensors: give a state dict, bare or under state_dict or model"
+        )
+    # Half precision would stay half in the optimiser.
+    return {
+        key.removeprefix("module."): value.float() if value.is_floating_point() else value
+        for key, value in tensors.items()
+    }
+
+
+def _reason(error: Exception) -> str:
+    named = re.search(r"GLOBAL (\w[\w.]*)", str(error))
+    if named:
+        return (
+            f"beside tensors it names {named[1]}, and no code of a file is ever executed; save the "
+            "state dict alone"
+        )
+    return "it is damaged, or no file of torch or safetensors; fetch it again"
