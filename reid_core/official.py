@@ -58,13 +58,19 @@ BNNECKS = {
     r"bottleneck\.": "necks.0.norm.",
     r"bottleneck_(\d+)\.": r"necks.\1.norm.",
 }
+TRUNK = {r"base\.sie_embed$": "side", r"base\.": "trunk."}
 NAMES: dict[str, dict[str, str]] = {
-    "transreid": BNNECKS
+    "transreid": TRUNK | BNNECKS | {r"b1\.": "global_layer.", r"b2\.": "local_layer."},
+    "pha": TRUNK
+    | BNNECKS
     | {
-        r"base\.sie_embed$": "side",
-        r"base\.": "trunk.",
-        r"b1\.": "global_layer.",
-        r"b2\.": "local_layer.",
+        r"b1_block\.": "global_layer.0.",
+        r"b1_norm\.": "global_layer.1.",
+        r"b2_block\.": "local_layer.0.",
+        r"b2_norm\.": "local_layer.1.",
+        r"classifier_mask\.": "high_neck.classifier.",
+        r"bottleneck_mask\.": "high_neck.norm.",
+        r"bottleneck_mask_adv\.": "enhanced_norm.",
     },
     "nformer": {
         r"backbone\.base\.": "encoder.trunk.",
@@ -178,6 +184,14 @@ def read_vit(weights: Weights, asked: dict[str, Any]) -> Reading:
     return Reading(settings, Facts(_classes(weights, "classifier.weight"), cameras, views), dead)
 
 
+def read_pha(weights: Weights, asked: dict[str, Any]) -> Reading:
+    """PHA: TransReID, and what only training needs."""
+    reading = read_vit(weights, asked)
+    dead = {r"(b1_block|b1_norm)_mask\.": "never run", r"\w+_mask_branch\.": "never run"}
+    settings = reading.settings | {"variant": "official"}
+    return Reading(settings, reading.facts, reading.dead | dead)
+
+
 def size_and_stride(patches: int, patch: int, asked: dict[str, Any]) -> tuple[tuple[int, int], int]:
     """The official image size and stride that give so many patches. Raises BadInput for none or
     several: asked may hold either or both."""
@@ -243,6 +257,7 @@ def read_nformer(weights: Weights, asked: dict[str, Any]) -> Reading:
 
 READERS: dict[str, Callable[[Weights, dict[str, Any]], Reading]] = {
     "transreid": read_vit,
+    "pha": read_pha,
     "nformer": read_nformer,
 }
 

@@ -1,5 +1,7 @@
 """Weights by a formula from their names: the same here and in the official code, without a download."""
 
+import json
+import re
 import zlib
 
 import numpy as np
@@ -10,7 +12,8 @@ def filled(name: str, shape: tuple[int, ...]) -> torch.Tensor:
     """A float32 tensor that follows from its name and shape alone.
 
     Matrices and kernels are normal with deviation 1/sqrt(fan in); running variances lie between 0.5
-    and 1.5; the weights of norms (one dimension, "weight" or "g") around 1; all else around 0.
+    and 1.5; the weights of norms (one dimension, "weight" or "g") around 1; tokens and their embeddings
+    have a deviation of 0.5; all else is around 0.
     """
     if name.endswith("num_batches_tracked"):
         return torch.zeros(shape, dtype=torch.long)
@@ -19,6 +22,8 @@ def filled(name: str, shape: tuple[int, ...]) -> torch.Tensor:
     values = draw.standard_normal(shape)
     if name.endswith("running_var"):
         values = draw.uniform(0.5, 1.5, shape)
+    elif name.endswith(("_embed", "_token")):
+        values = 0.5 * values
     elif len(shape) > 1:
         values = values / np.sqrt(np.prod(shape[1:]))
     elif name.endswith(("weight", ".g")):
@@ -32,3 +37,16 @@ def images(count: int, size: tuple[int, int]) -> torch.Tensor:
     """(B, 3, H, W) float32 standard normal, the same everywhere."""
     draw = np.random.RandomState(0)
     return torch.from_numpy(draw.standard_normal((count, 3, *size)).astype(np.float32))
+
+
+def renamed(keys: str, names: dict[str, str]) -> dict[str, torch.Tensor]:
+    """An official state dict's keys and shapes, as JSON -> its weights by formula under our names.
+
+    names are patterns and what stands in their place, as in `reid_core.official.NAMES`; keys that none
+    of them matches keep their name.
+    """
+    weights = {}
+    for key, shape in json.loads(keys).items():
+        pattern = next((each for each in names if re.match(each, key)), "$")
+        weights[re.sub(pattern, names.get(pattern, ""), key, count=1)] = filled(key, tuple(shape))
+    return weights

@@ -119,7 +119,7 @@ def test_with_as_many_landmarks_as_images_the_draw_does_not_matter():
 def test_an_image_listens_only_to_its_mutual_neighbours():
     one = transformer(layers=1, landmarks=1)
     x = vectors()
-    neighbours, mutual = mutual_neighbours(x, 4)
+    _, mutual = mutual_neighbours(x, 4)
     with torch.no_grad(), observe(one, "*weights") as seen:
         one(x[None], 3)
     weights = seen["layers.0.attention.weights"][0, :, 0]  # (H, k) of image 0

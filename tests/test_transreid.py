@@ -1,10 +1,13 @@
 """TransReID's mechanisms against the paper and the official code, by hand."""
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from formula import images, renamed
 from safetensors.torch import save_file
 
 from reid_core.errors import BadInput
@@ -12,7 +15,8 @@ from reid_core.experiment import Experiment
 from reid_core.losses import batch_hard_triplet, objective
 from reid_core.models import MODELS, Batch, Branch, Facts, Output, vit
 from reid_core.models.transreid import TransReID, TransReIDOptions, jigsaw_order, part_patches
-from reid_core.models.vit import resize_positions
+from reid_core.models.vit import OFFICIAL_SMALL, resize_positions
+from reid_core.official import NAMES
 from reid_core.probe import observe
 
 FACTS = Facts(classes=5, cameras=(1, 2, 5), views=(0, 1))
@@ -291,3 +295,82 @@ def test_paper_recipe_is_the_official_one():
     )
     assert (o.jpm, o.shift, o.groups, o.parts) == (True, 5, 2, 4)
     np.testing.assert_equal(t.triplet_margin, None)
+
+
+# The official code's numbers for weights by formula, how obtained: tests/golden/README.md.
+
+GOLDEN = Path(__file__).parent / "golden" / "transreid.npz"
+DEIT_SMALL = dict(trunk="deit_small_patch16_224")
+CASES = {
+    "stride-12 jpm camera": dict(sie="camera"),
+    "stride-16": dict(stride=16, jpm=False),
+    "stride-12": dict(jpm=False),
+    "stride-16 jpm": dict(stride=16),
+    "stride-12 jpm both": dict(sie="both"),
+    "stride-16 jpm view": dict(stride=16, sie="view"),
+    "stride-16 camera": dict(stride=16, jpm=False, sie="camera"),
+    "stride-11 jpm camera": dict(stride=11, sie="camera"),
+    "stride-12 jpm camera 384x128": dict(sie="camera"),
+    "stride-12 jpm both 256x256 shift-8": dict(sie="both", shift=8),
+    "stride-16 jpm stripes": dict(stride=16, rearrange=False),
+    "whole stride-12 jpm camera": dict(sie="camera", depth=0),
+    "vit-small whole": dict(trunk=OFFICIAL_SMALL, stride=16, jpm=False, depth=0),
+    "vit-small jpm camera": dict(trunk=OFFICIAL_SMALL, stride=16, sie="camera"),
+    "deit-small whole camera": DEIT_SMALL | dict(stride=16, jpm=False, sie="camera", depth=0),
+}
+
+
+def official(case: str) -> TransReID:
+    """The model of a case with the official weights by formula, renamed as an import does it."""
+    usual = dict(trunk="vit_base_patch16_224", pretrained="none", depth=3, drop_path=0, sie="none")
+    with torch.device("meta"):
+        options = TransReIDOptions(**usual | CASES[case])
+        model = TransReID(options, size_of(case), Facts(11, tuple(range(6)), (0, 1, 2)))
+    weights = renamed(str(np.load(GOLDEN)[f"{case}/keys"]), NAMES["transreid"])
+    own = set(model.state_dict())
+    never_run = {key for key in weights if re.match(r"trunk\.(fc|norm|blocks)\.", key)} - own
+    assert own == set(weights) - never_run
+    model.load_state_dict({key: weights[key] for key in own}, assign=True)
+    if options.jpm:
+        model.part_index = torch.tensor(model.parts)
+    return model
+
+
+def size_of(case: str) -> tuple[int, int]:
+    found = re.search(r"(\d+)x(\d+)", case)
+    return (int(found[1]), int(found[2])) if found else (256, 128)
+
+
+@pytest.mark.parametrize(
+    "case", [c if n < 2 else pytest.param(c, marks=pytest.mark.long) for n, c in enumerate(CASES)]
+)
+def test_the_official_features(case):
+    golden, model = np.load(GOLDEN), official(case).eval()
+    asked = Batch(images(2, size_of(case)), torch.tensor([1, 4]), torch.tensor([2, 0]))
+    for neck, norm in zip(("before", "after"), golden[f"{case}/norms"], strict=True):
+        model.neck = neck
+        with torch.no_grad():
+            found = model(asked).embedding
+        expected = torch.from_numpy(golden[f"{case}/{neck}"])
+        assert (found[:, ::8] - expected).norm() / expected.norm() < 1e-5
+        assert found.norm().item() == pytest.approx(norm, rel=1e-5)
+
+
+def test_the_official_training_losses_and_gradients():
+    """Two images of each of two people, three cameras."""
+    golden, model = np.load(GOLDEN), official("stride-12 jpm camera").train()
+    for parameter in model.parameters():
+        parameter.requires_grad_()
+    identities, cameras = torch.tensor([3, 3, 7, 7]), torch.tensor([0, 2, 5, 5])
+    asked = Batch(images(4, (256, 128)), cameras, torch.full((4,), -1), identities)
+    terms = objective(model(asked), identities, margin=None, label_smoothing=0.0)
+    for name, term in terms.items():
+        assert term.item() == pytest.approx(float(golden[f"loss/{name}"]), rel=1e-5)
+    sum(terms.values()).backward()
+    for key in [key for key in golden if key.startswith("gradient/")]:
+        name = key.removeprefix("gradient/")
+        pattern = next(each for each in NAMES["transreid"] if re.match(each, name))
+        found = model.get_parameter(re.sub(pattern, NAMES["transreid"][pattern], name)).grad
+        found = found.flatten()[:: max(1, found.numel() // 256)][:256]
+        expected = torch.from_numpy(golden[key])
+        assert (found - expected).norm() / expected.norm() < 1e-4, name

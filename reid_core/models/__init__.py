@@ -4,6 +4,7 @@ from reid_core.models.base import Batch, Branch, Facts, Output, ReIDModel
 from reid_core.models.nformer import NFormer
 from reid_core.models.pha import PHA
 from reid_core.models.resnet_bot import ResNetBoT
+from reid_core.models.rga import RGA
 from reid_core.models.transreid import TransReID
 from reid_core.models.vit_bot import ViTBoT
 
@@ -13,6 +14,7 @@ MODELS: dict[str, type[ReIDModel]] = {
     "vit-bot": ViTBoT,
     "nformer": NFormer,
     "resnet-bot": ResNetBoT,
+    "rga": RGA,
 }
 
 __all__ = ["MODELS", "Batch", "Branch", "Facts", "Output", "ReIDModel"]

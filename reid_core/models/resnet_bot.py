@@ -29,7 +29,8 @@ class ResNetBoTOptions:
     )
     width: int = knob(
         0,
-        "Channels of the first stage, a multiple of 8, doubled by each further one; 0 is the trunk's own.",
+        "Channels of the first stage, a multiple of 8, doubled by each further one; 0 is the trunk's "
+        "own.",
         "Trunk",
         least=0,
     )

@@ -52,8 +52,8 @@ _OFFICIAL_SMALL = dict(embed_dim=768, depth=8, num_heads=8, mlp_ratio=3.0, qkv_b
 
 
 @dataclass(frozen=True)
-class ViTOptions:
-    """The knobs of a trunk and of how it cuts images. Defaults are TransReID's ViT-B/16, stride 12."""
+class TrunkOptions:
+    """The knobs of a trunk. The default is TransReID's ViT-B/16."""
 
     trunk: str = knob(
         "vit_base_patch16_224.orig_in21k_ft_in1k",
@@ -64,7 +64,6 @@ class ViTOptions:
     pretrained: str = knob(
         "timm", "Weights of the trunk: none, timm (ImageNet, downloaded), or a file.", "Trunk"
     )
-    patch: int = knob(0, "Patch size in pixels; 0 is the trunk's own.", "Trunk", least=0)
     depth: int = knob(0, "Number of layers; 0 is the trunk's own.", "Trunk", least=0)
     width: int = knob(0, "Width of a token; 0 is the trunk's own.", "Trunk", least=0)
     heads: int = knob(0, "Attention heads; 0 is the trunk's own.", "Trunk", least=0)
@@ -74,19 +73,26 @@ class ViTOptions:
         "Trunk",
         least=0,
     )
-    stride: int = knob(
-        12,
-        "Pixels between patches (TransReID, section 3.1). Below the patch size patches overlap; equal "
-        "to it, they tile the image.",
-        "Trunk",
-        least=1,
-    )
     drop_path: float = knob(
         0.1,
         "Share of residual paths dropped in the last layer, growing from 0.",
         "Trunk",
         least=0,
         most=0.9,
+    )
+
+
+@dataclass(frozen=True)
+class ViTOptions(TrunkOptions):
+    """The knobs of a trunk and of how it cuts images. Defaults are TransReID's: stride 12."""
+
+    patch: int = knob(0, "Patch size in pixels; 0 is the trunk's own.", "Trunk", least=0)
+    stride: int = knob(
+        12,
+        "Pixels between patches (TransReID, section 3.1). Below the patch size patches overlap; equal "
+        "to it, they tile the image.",
+        "Trunk",
+        least=1,
     )
 
 
@@ -102,42 +108,62 @@ class WatchedAttention(Attention):
         self.attention = Probe("attention")
 
     def forward(self, x: Tensor, **keywords) -> Tensor:
-        count, tokens, _ = x.shape  # (B, N, D)
-        qkv = self.qkv(x).reshape(count, tokens, 3, self.num_heads, self.head_dim)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, H, N, D/H) each
-        q, k = self.q_norm(q), self.k_norm(k)
         if self.attention.watched or (x.is_cpu and torch.is_grad_enabled()):
-            weights = (q * self.scale @ k.transpose(-2, -1)).softmax(dim=-1)  # (B, H, N, N)
-            x = self.attn_drop(self.attention(weights)) @ v  # (B, H, N, D/H)
-        else:  # timm's own leaves the scale to the kernel, which knows only the usual one
-            dropout = self.attn_drop.p if self.training else 0.0
-            x = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=self.scale)
-        x = self.norm(x.transpose(1, 2).reshape(count, tokens, self.attn_dim))  # (B, N, D)
-        return self.proj_drop(self.proj(x))
+            return self.with_map(x)[0]
+        # timm's own leaves the scale to the kernel, which knows only the usual one.
+        dropout = self.attn_drop.p if self.training else 0.0
+        q, k, v = self.split(x)
+        return self.join(
+            F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=self.scale)
+        )
+
+    def with_map(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, N, D) -> the same as `forward`, and the (B, H, N, N) map."""
+        q, k, v = self.split(x)
+        weights = (q * self.scale @ k.transpose(-2, -1)).softmax(dim=-1)  # (B, H, N, N)
+        return self.join(self.attn_drop(self.attention(weights)) @ v), weights
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, N, D) -> queries, keys and values, (B, H, N, D/H) each."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        return self.q_norm(q), self.k_norm(k), v
+
+    def join(self, heads: Tensor) -> Tensor:
+        """(B, H, N, D/H) -> (B, N, D)."""
+        return self.proj_drop(self.proj(self.norm(heads.transpose(1, 2).flatten(2))))
 
 
 def prepared(options: ViTOptions, size: tuple[int, int]) -> tuple[nn.Module, tuple[int, int]]:
-    """A trunk for images of this size, with its stride and its positions; and its grid.
+    """A trunk for images of this size, with its stride and its positions; and its grid. Raises
+    BadInput."""
+    vit = chosen(options, patch_size=options.patch)
+    projection = vit.patch_embed.proj
+    projection.stride = (options.stride, options.stride)
+    grid = grid_of(size, projection.kernel_size[0], options.stride)
+    fit_positions(vit, grid, options)
+    return vit, grid
 
-    Position embeddings are resized as the official code does it; from scratch they start at the size
-    they need. Raises BadInput.
-    """
+
+def chosen(options: TrunkOptions, **more) -> nn.Module:
+    """The trunk that its knobs ask for. Raises BadInput."""
     own = dict(
-        patch_size=options.patch,
         depth=options.depth,
         embed_dim=options.width,
         num_heads=options.heads,
         mlp_ratio=options.mlp_ratio,
+        **more,
     )
     own = {name: value for name, value in own.items() if value}
-    vit = trunk(options.trunk, options.pretrained, drop_path_rate=options.drop_path, **own)
-    projection = vit.patch_embed.proj
-    projection.stride = (options.stride, options.stride)
-    grid = grid_of(size, projection.kernel_size[0], options.stride)
+    return trunk(options.trunk, options.pretrained, drop_path_rate=options.drop_path, **own)
+
+
+def fit_positions(vit: nn.Module, grid: tuple[int, int], options: TrunkOptions) -> None:
+    """Position embeddings are resized as TransReID's code does it; from scratch they start at the
+    size they need."""
     vit.pos_embed = nn.Parameter(resize_positions(vit.pos_embed.detach(), grid))
     if options.pretrained == "none":
         trunc_normal_(vit.pos_embed, std=0.02)
-    return vit, grid
 
 
 def cut(vit: nn.Module, image: Tensor) -> Tensor:

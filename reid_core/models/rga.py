@@ -1,0 +1,245 @@
+"""RGA: Relation-Aware Global Attention for Person Re-identification (Zhang et al., CVPR 2020).
+
+Shapes: B images, C channels, h x w grid of a stage; an attention module sees N nodes of width D:
+over space N = h * w and D = C, over channels N = C and D = h * w.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from reid_core.errors import BadInput
+from reid_core.knobs import knob
+from reid_core.models import cnn
+from reid_core.models.attentions import CBAM, NonLocal, SimplifiedNonLocal
+from reid_core.models.base import Batch, Facts, Output, ReIDModel
+from reid_core.models.neck import BNNeck
+from reid_core.probe import Probe
+
+
+@dataclass(frozen=True)
+class RGAOptions:
+    """What RGA adds to the common knobs. Defaults are the paper's RGA-SC on a ResNet-50."""
+
+    trunk: str = knob(
+        "resnet50.tv_in1k",
+        "The timm name of a ResNet; the part after the dot names its ImageNet weights.",
+        "Trunk",
+    )
+    pretrained: str = knob(
+        "timm", "Weights of the trunk: none, timm (ImageNet, downloaded), or a file.", "Trunk"
+    )
+    width: int = knob(
+        0,
+        "Channels of the first stage, a multiple of 8, doubled by each further one; 0 is the trunk's "
+        "own.",
+        "Trunk",
+        least=0,
+    )
+    last_stride: int = knob(
+        1,
+        "Stride of the last stage: 1 gives it twice the rows and columns of 2.",
+        "Trunk",
+        least=1,
+        most=2,
+    )
+    bnneck: bool = knob(
+        True, "BNNeck: normalise between the triplet and the identity loss.", "Trunk"
+    )
+    attention: Literal["rga", "cbam", "nl", "snl", "none"] = knob(
+        "rga",
+        "After each stage: relation-aware global attention, or what the paper compares it with: CBAM, "
+        "a non-local block, a simplified one, nothing.",
+        "Attention",
+        choices=("rga", "cbam", "nl", "snl", "none"),
+    )
+    spatial: bool = knob(True, "RGA-S, section 3.2: attention over positions.", "Attention")
+    channel: bool = knob(True, "RGA-C, section 3.3: attention over channels.", "Attention")
+    spatial_ratio: int = knob(
+        8, "By how much the embeddings reduce the number of positions.", "Attention", least=1
+    )
+    channel_ratio: int = knob(
+        8, "By how much the embeddings reduce the number of channels.", "Attention", least=1
+    )
+    down_ratio: int = knob(
+        8,
+        "By how much the last but one convolution of the attention reduces.",
+        "Attention",
+        least=1,
+    )
+
+
+def embedding(inputs: int, outputs: int) -> nn.Sequential:
+    """A 1x1 convolution, batch normalisation and ReLU: every learned function of section 3."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
+    )
+
+
+class RelationAware(nn.Module):
+    """One attention value for each of N nodes, from its relations with all others (section 3.2).
+
+    Nodes (B, D, rows, columns) with rows * columns = N -> (B, 1, rows, columns) between 0 and 1.
+    The embeddings reduce D by width_ratio and N by node_ratio, the last but one layer by down_ratio.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        nodes: int,
+        width_ratio: int,
+        node_ratio: int,
+        down_ratio: int,
+        kind: str = "relation",
+    ):
+        super().__init__()
+        inner, fewer = max(1, width // width_ratio), max(1, nodes // node_ratio)
+        down = max(1, (1 + fewer) // down_ratio)
+        self.theta, self.phi = embedding(width, inner), embedding(width, inner)
+        self.own = embedding(width, inner)
+        self.related = embedding(2 * nodes, fewer)
+        self.weigh = nn.Sequential(
+            embedding(1 + fewer, down), nn.Conv2d(down, 1, 1, bias=False), nn.BatchNorm2d(1)
+        )
+        self.relation = Probe(kind)
+
+    def forward(self, x: Tensor) -> Tensor:
+        grid = x.shape[2:]
+        relation = self.relation(self.relations(x)).unflatten(2, grid)  # (B, 2N, rows, columns)
+        own = self.own(x).mean(dim=1, keepdim=True)  # (B, 1, rows, columns)
+        joined = torch.cat([own, self.related(relation)], dim=1)
+        return self.weigh(joined).sigmoid()
+
+    def relations(self, x: Tensor) -> Tensor:
+        """(B, 2N, N): column i is the relation vector of node i, first the relations of i to every
+        node, theta_i . phi_j, then those of every node to i, theta_j . phi_i."""
+        theta, phi = self.theta(x).flatten(2), self.phi(x).flatten(2)  # (B, D/s1, N) each
+        outward = phi.transpose(1, 2) @ theta  # (B, N, N): [j, i] is theta_i . phi_j
+        return torch.cat([outward, outward.transpose(1, 2)], dim=1)
+
+
+class RGAModule(nn.Module):
+    """Spatial attention, then channel attention on what it left (section 3.3).
+
+    (B, C, h, w) -> the same, each position and each channel scaled by its attention.
+    """
+
+    def __init__(self, channels: int, grid: tuple[int, int], options: RGAOptions):
+        super().__init__()
+        positions, down = grid[0] * grid[1], options.down_ratio
+        ratios = options.channel_ratio, options.spatial_ratio
+        self.spatial = self.channel = None
+        if options.spatial:
+            self.spatial = RelationAware(channels, positions, *ratios, down)
+            self.spatial_gate = Probe("spatial")
+        if options.channel:
+            self.channel = RelationAware(
+                positions, channels, *reversed(ratios), down, kind="channel relation"
+            )
+            self.channel_gate = Probe("channel")
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.spatial is not None:
+            x = x * self.spatial_gate(self.spatial(x))  # (B, 1, h, w)
+        if self.channel is not None:
+            nodes = x.flatten(2).transpose(1, 2)[..., None]  # (B, h * w, C, 1)
+            gate = self.channel_gate(self.channel(nodes).flatten(1))  # (B, C)
+            x = x * gate[..., None, None]
+        return x
+
+
+def attention_after(channels: int, grid: tuple[int, int], options: RGAOptions) -> nn.Module:
+    """The attention module that follows a stage of that many channels and that grid."""
+    if options.attention == "rga":
+        return RGAModule(channels, grid, options)
+    if options.attention == "cbam":
+        return CBAM(channels, options.spatial, options.channel)
+    return {"nl": NonLocal, "snl": SimplifiedNonLocal}.get(options.attention, nn.Identity)(channels)
+
+
+class RGA(ReIDModel):
+    """A ResNet-50 whose stages are followed by attention that knows how each position relates to
+    all others.
+
+    For each of the N positions of a stage the relations with all N positions, in both directions, are
+    stacked in a fixed order to a vector of 2N numbers. With the position's own feature it goes
+    through a few 1x1 convolutions to one attention value (RGA-S). Then the same over channels
+    (RGA-C). Attention scales the features; there is no residual path around it. The global average
+    of the last stage is the feature: label-smoothed cross-entropy after BNNeck, batch-hard triplet
+    with margin 0.3 before it. At test the feature before BNNeck is compared; the official test prints
+    both.
+
+    As the official code does it, where the paper is silent: the attention's own part is the mean over
+    its embedded channels; every convolution of the attention is followed by batch normalisation, also
+    the last one before the sigmoid; no layer of the attention has a bias. The size of the images
+    decides the attention's shapes, so weights belong to one size.
+
+    Ours, not the paper's: an embedding keeps at least one channel where ratios would leave none; the
+    trunk can be any ResNet of timm, of any width. CBAM, the non-local block and its simplified form,
+    which the paper compares with, stand at the same four places, rebuilt from their own papers.
+    """
+
+    title = "RGA"
+    paper = "Zhang et al., Relation-Aware Global Attention for Person Re-identification, CVPR 2020"
+    idea = "Attention that weighs each position and channel by how it relates to all others."
+    Options = RGAOptions
+    recipes = {
+        "paper": {},
+        "demo": {
+            "size": (128, 64),
+            "normalisation": "imagenet",
+            "identities_per_batch": 8,
+            "images_per_identity": 4,
+            "pad": 5,
+            "erase": 0.0,
+            "epochs": 16,
+            "optimizer": "adam",
+            "learning_rate": 2e-3,
+            "bias_learning_rate": 1.0,
+            "weight_decay": 5e-4,
+            "schedule": "cosine",
+            "warmup_epochs": 2,
+            "warmup_start": 0.1,
+            "final_learning_rate": 0.01,
+            "label_smoothing": 0.1,
+            "margin": "0.3",
+            "evaluate_every": 4,
+            "trunk": "resnet10t",
+            "pretrained": "none",
+            "width": 32,
+        },
+    }
+
+    def __init__(self, options: RGAOptions, size: tuple[int, int], facts: Facts):
+        super().__init__()
+        if options.attention in ("rga", "cbam") and not (options.spatial or options.channel):
+            raise BadInput(
+                f"attention={options.attention}: neither spatial nor channel is on; turn one on, or "
+                "give attention=none"
+            )
+        self.options, self.facts = options, facts
+        self.trunk = cnn.trunk(
+            options.trunk, options.pretrained, options.width, options.last_stride
+        )
+        widths, grids = cnn.widths(self.trunk), cnn.grids_of(size, options.last_stride)
+        self.grid = grids[-1]
+        self.attentions = nn.ModuleDict(
+            {
+                name: attention_after(width, grid, options)
+                for name, width, grid in zip(cnn.STAGES, widths, grids, strict=True)
+            }
+        )
+        self.features = nn.ModuleDict({name: Probe("features") for name in cnn.STAGES})
+        self.head = BNNeck(widths[-1], facts.classes)
+        if not options.bnneck:
+            self.head.norm = nn.Identity()
+
+    def forward(self, batch: Batch) -> Output:
+        x = cnn.stem(self.trunk, batch.image)  # (B, C, H/4, W/4)
+        for name, stage in cnn.stages(self.trunk):
+            x = self.features[name](self.attentions[name](stage(x)))  # (B, C, h, w)
+        feature = x.mean(dim=(2, 3))  # (B, C)
+        normalised, branch = self.head(feature, weight=1.0)
+        return Output(normalised if self.neck == "after" else feature, [branch])
