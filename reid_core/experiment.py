@@ -17,7 +17,7 @@ class Training:
     learning_rate: float = knob(0.008, "Base learning rate.", "Schedule", least=0)
     schedule: Literal["cosine", "multistep"] = knob(
         "cosine",
-        "How the learning rate falls after warm-up: along a cosine, or tenfold at each step of "
+        "How the learning rate falls after warm-up: along a cosine, or by `decay` at each step of "
         "`steps`.",
         "Schedule",
         choices=("cosine", "multistep"),
@@ -30,6 +30,13 @@ class Training:
         0.002, "Where the cosine ends, as a share of the base.", "Schedule", least=0
     )
     steps: str = knob("40,70", "Epochs at which a multistep schedule falls.", "Schedule")
+    decay: float = knob(
+        0.1,
+        "What a multistep schedule multiplies the learning rate by.",
+        "Schedule",
+        least=0,
+        most=1,
+    )
     optimizer: Literal["sgd", "adam", "adamw"] = knob(
         "sgd", "SGD has momentum 0.9.", "Optimiser", choices=("sgd", "adam", "adamw")
     )
@@ -39,12 +46,24 @@ class Training:
     )
     identities_per_batch: int = knob(16, "P: identities in a batch.", "Batch", least=2)
     images_per_identity: int = knob(4, "K: images of each of them.", "Batch", least=2)
+    sampler: Literal["images", "identities"] = knob(
+        "images",
+        "What an epoch shows: nearly all images, or each identity once, with K of its images.",
+        "Batch",
+        choices=("images", "identities"),
+    )
     size: tuple[int, int] = knob((256, 128), "Height x width of the images, in pixels.", "Images")
     normalisation: Literal["half", "imagenet"] = knob(
         "half",
         "Subtracted and divided by: 0.5 and 0.5, or ImageNet's mean and deviation.",
         "Images",
         choices=("half", "imagenet"),
+    )
+    resize: Literal["bicubic", "bilinear"] = knob(
+        "bicubic",
+        "How training images are brought to that size; test images bilinearly.",
+        "Images",
+        choices=("bicubic", "bilinear"),
     )
     flip: float = knob(0.5, "Probability of mirroring an image.", "Images", least=0, most=1)
     pad: int = knob(
@@ -54,12 +73,33 @@ class Training:
         least=0,
         most=512,
     )
-    erase: float = knob(
-        0.5,
-        "Probability of random erasing (Zhong et al. 2020): a rectangle of 2 to 33% becomes noise.",
+    translate: float = knob(
+        0.0,
+        "Probability of enlarging an image by an eighth before a random crop of `size`.",
         "Images",
         least=0,
         most=1,
+    )
+    erase: float = knob(
+        0.5,
+        "Probability of random erasing (Zhong et al. 2020) of a rectangle.",
+        "Images",
+        least=0,
+        most=1,
+    )
+    erase_area: float = knob(
+        1 / 3,
+        "The largest share of the image that is erased; the smallest is 0.02.",
+        "Images",
+        least=0.02,
+        most=1,
+    )
+    erase_fill: Literal["noise", "zero", "mean"] = knob(
+        "noise",
+        "What an erased rectangle becomes, after normalising: noise, zero (the mean colour), or the "
+        "numbers of ImageNet's mean colour (the convolutional baseline's official code).",
+        "Images",
+        choices=("noise", "zero", "mean"),
     )
     label_smoothing: float = knob(
         0.0, "Of the cross-entropy; 0 is none.", "Loss", least=0, most=0.9

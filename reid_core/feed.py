@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from reid_core.data import Dataset, Split, open_dataset
-from reid_core.data.images import TRAIN_FILTER, Images, augment, finish
+from reid_core.data.images import FILTERS, Images, augment, finish
 from reid_core.data.sampler import batches, sequences
 from reid_core.embed import rows_of
 from reid_core.errors import BadInput
@@ -59,7 +59,7 @@ class Feed:
         size, cache = self.training.size, self.training.cache
         test = (*self.dataset.query.paths, *self.dataset.gallery.paths)
         self.images, self.test = (
-            Images(split.paths, size, TRAIN_FILTER, cache),
+            Images(split.paths, size, FILTERS[self.training.resize], cache),
             Images(test, size, cache=cache),
         )
         # Sorted, so that row i of a classifier is the i-th smallest identity.
@@ -74,13 +74,16 @@ class Feed:
         """The batches of an epoch, as rows."""
         generator = np.random.default_rng([self.training.seed, epoch])
         p, k = self.training.identities_per_batch, self.training.images_per_identity
-        return batches(self.classes, p, k, generator)
+        return batches(self.classes, p, k, generator, self.training.sampler == "identities")
 
     def batch(self, rows: np.ndarray, epoch: int) -> Batch:
         """The augmented images of these rows, on the device."""
-        images = self.images[rows].to(self.device)
-        end = dict(erase=self.training.erase, normalisation=self.training.normalisation)
-        seen, clean = augment(images, flip=self.training.flip, pad=self.training.pad, **end)
+        images, asked = self.images[rows].to(self.device), self.training
+        end = dict(erase=asked.erase, area=asked.erase_area, fill=asked.erase_fill)
+        end |= dict(normalisation=asked.normalisation)
+        seen, clean = augment(
+            images, flip=asked.flip, pad=asked.pad, translate=asked.translate, **end
+        )
         identity = torch.as_tensor(self.classes[rows], device=self.device)
         camera, view = self.cameras[rows].to(self.device), self.views[rows].to(self.device)
         plain = images.float() / 255

@@ -6,9 +6,10 @@ be set.
 """
 
 import hashlib
+import math
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from reid_core.errors import BadInput
 from reid_core.experiment import Experiment, knobs
 from reid_core.knobs import Knob, unknown
-from reid_core.models import MODELS, Facts, vit
+from reid_core.models import MODELS, Facts, cnn, vit
 from reid_core.models.weights import read_weights
 from reid_core.runs import Run, build, checked, runs_folder
 
@@ -72,6 +73,15 @@ NAMES: dict[str, dict[str, str]] = {
         r"bottleneck_mask\.": "high_neck.norm.",
         r"bottleneck_mask_adv\.": "enhanced_norm.",
     },
+    "rga": {
+        r"backbone\.rga_att(\d)\.gx_(spatial|channel)\.": r"attentions.layer\1.\2.own.",
+        r"backbone\.rga_att(\d)\.gg_(spatial|channel)\.": r"attentions.layer\1.\2.related.",
+        r"backbone\.rga_att(\d)\.W_(spatial|channel)\.": r"attentions.layer\1.\2.weigh.",
+        r"backbone\.rga_att(\d)\.(theta|phi)_(spatial|channel)\.": r"attentions.layer\1.\3.\2.",
+        r"backbone\.": "trunk.",
+        r"feat_bn\.": "head.norm.",
+        r"cls\.": "head.classifier.",
+    },
     "nformer": {
         r"backbone\.base\.": "encoder.trunk.",
         r"backbone\.projection\.": "encoder.projection.",
@@ -95,11 +105,14 @@ NAMES: dict[str, dict[str, str]] = {
 
 @dataclass(frozen=True)
 class Reading:
-    """What names and shapes told: knobs, facts, and by pattern which tensors are of no use, and why."""
+    """What names and shapes told: knobs and facts; what they did not, by the names of the knobs; by
+    pattern which tensors are of no use, and why. encoder is the facts of NFormer's first stage."""
 
     settings: dict[str, Any]
     facts: Facts
-    dead: dict[str, str]
+    untold: tuple[str, ...]
+    dead: dict[str, str] = field(default_factory=dict)
+    encoder: Facts | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +146,8 @@ def import_checkpoint(
     values = {"pretrained": "none"} | reading.settings | asked
     values.pop("views", None)
     experiment = Experiment.create(model=model, recipe="paper", dataset=dataset, settings=values)
+    if reading.encoder not in (None, reading.facts):
+        experiment = with_encoder(experiment, reading.encoder)
     fitted = fit(file, weights, experiment, reading)
     source = dict(file=file.name, sha256=_digest(file))
     run = Run.create(experiment, reading.facts, name, weights=fitted.weights, imported=source)
@@ -175,6 +190,7 @@ def read_vit(weights: Weights, asked: dict[str, Any]) -> Reading:
     only_views = rows if asked.get("sie") == "view" else None
     sie, cameras, views = side_information(rows, asked.get("views", only_views))
     settings |= dict(size=size, stride=stride, sie=sie, jpm=bool(branch), neck="before")
+    untold = ("normalisation", *(["sie_coefficient"] if rows else []))
     dead = {r"base\.fc\.": "ImageNet's classifier"}
     if branch:
         settings |= dict(
@@ -243,6 +259,31 @@ def side_information(rows: int, views: int | None) -> tuple[str, tuple[int, ...]
     )
 
 
+def read_rga(weights: Weights, asked: dict[str, Any]) -> Reading:
+    """RGA: a ResNet with spatial attention, channel attention or both after each stage."""
+    first = "backbone.rga_att1"
+    spatial, channel = (
+        f"{first}.theta_{kind}.0.weight" in weights for kind in ("spatial", "channel")
+    )
+    if spatial:
+        nodes = _shape(weights, f"{first}.gg_spatial.0.weight", 4)[1] // 2
+    else:
+        nodes = _shape(weights, f"{first}.theta_channel.0.weight", 4)[1]
+    sizes = [asked["size"]] if "size" in asked else SIZES
+    counts = {size: math.prod(cnn.grids_of(size, 1)[0]) for size in sizes}
+    fitting = [size for size, count in counts.items() if count == nodes]
+    if not fitting:
+        listed = ", ".join(f"{_text(size)} ({count})" for size, count in counts.items())
+        raise BadInput(
+            f"size: the file's {nodes} positions after the first stage are given by none of {listed}; "
+            "decide with --set size=HEIGHTxWIDTH"
+        )
+    settings = _resnet(weights, "backbone.", "width") | dict(
+        size=fitting[0], spatial=spatial, channel=channel, neck="before"
+    )
+    return Reading(settings, Facts(_classes(weights, "cls.weight")), {})
+
+
 def read_nformer(weights: Weights, asked: dict[str, Any]) -> Reading:
     """NFormer: a ResNet with a projection, and the neighbour transformer."""
     width, outputs = _shape(weights, "nformer.h.0.attn.c_attn.w", 2)
@@ -258,6 +299,7 @@ def read_nformer(weights: Weights, asked: dict[str, Any]) -> Reading:
 READERS: dict[str, Callable[[Weights, dict[str, Any]], Reading]] = {
     "transreid": read_vit,
     "pha": read_pha,
+    "rga": read_rga,
     "nformer": read_nformer,
 }
 

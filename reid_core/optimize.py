@@ -77,6 +77,6 @@ def learning_rate(training: Training, epoch: int) -> float:
         start = training.warmup_start * base
         return start + (base - start) * epoch / warmup
     if training.schedule == "multistep":
-        return base * 0.1 ** sum(epoch >= milestone for milestone in training.milestones)
+        return base * training.decay ** sum(epoch >= step for step in training.milestones)
     end = training.final_learning_rate * base
     return end + (base - end) * (1 + math.cos(math.pi * epoch / training.epochs)) / 2

@@ -39,14 +39,14 @@ def images(count: int, size: tuple[int, int]) -> torch.Tensor:
     return torch.from_numpy(draw.standard_normal((count, 3, *size)).astype(np.float32))
 
 
-def renamed(keys: str, names: dict[str, str]) -> dict[str, torch.Tensor]:
-    """An official state dict's keys and shapes, as JSON -> its weights by formula under our names.
+def renamed(keys: str, names: dict[str, str]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """An official state dict's keys and shapes, as JSON -> what `filled` needs, under our names.
 
     names are patterns and what stands in their place, as in `reid_core.official.NAMES`; keys that none
     of them matches keep their name.
     """
-    weights = {}
+    ours = {}
     for key, shape in json.loads(keys).items():
         pattern = next((each for each in names if re.match(each, key)), "$")
-        weights[re.sub(pattern, names.get(pattern, ""), key, count=1)] = filled(key, tuple(shape))
-    return weights
+        ours[re.sub(pattern, names.get(pattern, ""), key, count=1)] = (key, tuple(shape))
+    return ours

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from formula import images, renamed
+from formula import filled, images, renamed
 from safetensors.torch import save_file
 
 from reid_core.errors import BadInput
@@ -322,15 +322,15 @@ CASES = {
 
 def official(case: str) -> TransReID:
     """The model of a case with the official weights by formula, renamed as an import does it."""
-    usual = dict(trunk="vit_base_patch16_224", pretrained="none", depth=3, drop_path=0, sie="none")
+    usual = dict(trunk="vit_base_patch16_224", pretrained="none", depth=2, drop_path=0, sie="none")
     with torch.device("meta"):
         options = TransReIDOptions(**usual | CASES[case])
         model = TransReID(options, size_of(case), Facts(11, tuple(range(6)), (0, 1, 2)))
-    weights = renamed(str(np.load(GOLDEN)[f"{case}/keys"]), NAMES["transreid"])
+    given = renamed(str(np.load(GOLDEN)[f"{case}/keys"]), NAMES["transreid"])
     own = set(model.state_dict())
-    never_run = {key for key in weights if re.match(r"trunk\.(fc|norm|blocks)\.", key)} - own
-    assert own == set(weights) - never_run
-    model.load_state_dict({key: weights[key] for key in own}, assign=True)
+    never_run = {name for name in given if re.match(r"trunk\.(fc|norm|blocks)\.", name)} - own
+    assert own == set(given) - never_run
+    model.load_state_dict({name: filled(*given[name]) for name in own}, assign=True)
     if options.jpm:
         model.part_index = torch.tensor(model.parts)
     return model

@@ -19,8 +19,9 @@ NORMALISATIONS = {
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "imagenet": (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
 }
-# The official loaders' filters: bicubic for training, torchvision's default for test.
-TRAIN_FILTER, TEST_FILTER = Image.Resampling.BICUBIC, Image.Resampling.BILINEAR
+# TransReID's loader takes the first for training; all take torchvision's default for test.
+FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+TEST_FILTER = FILTERS["bilinear"]
 
 
 def read(
@@ -89,18 +90,29 @@ def normalise(image: Tensor, normalisation: str) -> Tensor:
     return (image - mean) / deviation
 
 
-def finish(image: Tensor, *, erase: float, normalisation: str) -> Tensor:
-    """How `augment` ends: (B, 3, H, W) in 0..1 -> normalised, and erased with this probability."""
+def finish(
+    image: Tensor, *, erase: float, normalisation: str, area: float = 1 / 3, fill: str = "noise"
+) -> Tensor:
+    """How `augment` ends: (B, 3, H, W) in 0..1 -> normalised, and erased with this probability.
+
+    A rectangle of 0.02 to `area` of the image becomes noise, zero, or the numbers of ImageNet's mean.
+    """
     seen = normalise(image, normalisation)
-    if erase:
-        seen = RandomErasing(probability=erase, mode="pixel", device=str(image.device))(seen)
-    return seen
+    if not erase:
+        return seen
+    mode = "pixel" if fill == "noise" else "const"
+    eraser = RandomErasing(erase, max_area=area, mode=mode, device=str(image.device))
+    if fill == "mean":  # timm's constant is zero
+        mean = seen.new_tensor(IMAGENET_DEFAULT_MEAN)[:, None, None]
+        return eraser(seen - mean) + mean
+    return eraser(seen)
 
 
 def augment(
-    image: Tensor, *, flip: float, pad: int, erase: float, normalisation: str
+    image: Tensor, *, flip: float, pad: int, translate: float = 0.0, **end
 ) -> tuple[Tensor, Tensor]:
-    """The official training transform on a batch: flip, pad with black, crop, normalise, erase.
+    """The official training transforms on a batch: flip, pad with black and crop, or enlarge and
+    crop with probability `translate`; then `finish` with `end`.
 
     image (B, 3, H, W) uint8 -> (what the model sees, the same before normalising and erasing), both
     float. Draws from torch's and (erasing) Python's global generators.
@@ -110,10 +122,23 @@ def augment(
     mirrored = torch.rand(count, device=image.device) < flip
     clean = torch.where(mirrored[:, None, None, None], clean.flip(3), clean)
     if pad:
-        corner = torch.randint(0, 2 * pad + 1, (2, count, 1), device=image.device)
-        rows = corner[0] + torch.arange(height, device=image.device)  # (B, H)
-        columns = corner[1] + torch.arange(width, device=image.device)  # (B, W)
-        padded = F.pad(clean, (pad,) * 4).movedim(1, 3)  # (B, H + 2p, W + 2p, 3)
-        each = torch.arange(count, device=image.device)[:, None, None]
-        clean = padded[each, rows[:, :, None], columns[:, None]].movedim(3, 1).contiguous()
-    return finish(clean, erase=erase, normalisation=normalisation), clean
+        clean = cropped(F.pad(clean, (pad,) * 4), (height, width))
+    if translate:
+        # RGA's code enlarges the file's image; this one has been resized before.
+        size = (round(1.125 * height), round(1.125 * width))
+        larger = F.interpolate(clean, size=size, mode="bilinear")
+        moved = torch.rand(count, device=image.device) < translate
+        clean = torch.where(moved[:, None, None, None], cropped(larger, (height, width)), clean)
+    return finish(clean, **end), clean
+
+
+def cropped(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, 3, H', W') -> (B, 3, H, W) with size = (H, W): each image at a random place."""
+    count, (height, width), device = len(image), size, image.device
+    top = torch.randint(0, image.shape[2] - height + 1, (count, 1), device=device)
+    left = torch.randint(0, image.shape[3] - width + 1, (count, 1), device=device)
+    rows = top + torch.arange(height, device=device)  # (B, H)
+    columns = left + torch.arange(width, device=device)  # (B, W)
+    each = torch.arange(count, device=device)[:, None, None]
+    found = image.movedim(1, 3)[each, rows[:, :, None], columns[:, None]]  # (B, H, W, 3)
+    return found.movedim(3, 1).contiguous()

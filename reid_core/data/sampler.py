@@ -4,13 +4,14 @@ import numpy as np
 
 
 def batches(
-    identities: np.ndarray, p: int, k: int, generator: np.random.Generator
+    identities: np.ndarray, p: int, k: int, generator: np.random.Generator, once: bool = False
 ) -> list[np.ndarray]:
     """One epoch of batches, each (P * K,) rows with the K images of an identity side by side.
 
     As in the official sampler: every identity's images are shuffled and cut into chunks of K (with
     fewer than K, drawn with repetition); P identities that still have a chunk are drawn again and
-    again until fewer than P are left. So the number of batches varies a little.
+    again until fewer than P are left. So the number of batches varies a little. once keeps only one
+    chunk of each identity, as in RGA's sampler.
     """
     chunks: dict[int, list[np.ndarray]] = {}
     for identity in np.unique(identities):
@@ -18,7 +19,8 @@ def batches(
         if len(rows) < k:
             rows = generator.choice(rows, k, replace=True)
         rows = generator.permutation(rows)
-        chunks[int(identity)] = [rows[i : i + k] for i in range(0, len(rows) - k + 1, k)]
+        found = [rows[i : i + k] for i in range(0, len(rows) - k + 1, k)]
+        chunks[int(identity)] = found[:1] if once else found
     epoch = []
     while len(chunks) >= p:
         drawn = generator.choice(list(chunks), p, replace=False)

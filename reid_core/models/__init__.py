@@ -2,6 +2,7 @@
 
 from reid_core.models.base import Batch, Branch, Facts, Output, ReIDModel
 from reid_core.models.nformer import NFormer
+from reid_core.models.ohformer import OHFormer
 from reid_core.models.pha import PHA
 from reid_core.models.resnet_bot import ResNetBoT
 from reid_core.models.rga import RGA
@@ -15,6 +16,7 @@ MODELS: dict[str, type[ReIDModel]] = {
     "nformer": NFormer,
     "resnet-bot": ResNetBoT,
     "rga": RGA,
+    "ohformer": OHFormer,
 }
 
 __all__ = ["MODELS", "Batch", "Branch", "Facts", "Output", "ReIDModel"]

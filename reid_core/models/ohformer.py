@@ -1,0 +1,379 @@
+"""OH-Former: Omni-Relational High-Order Transformer for Person Re-Identification (Chen et al., 2021).
+
+Shapes: B images, D width, H heads, h x w grid of N = h * w patches, h' x w' coarse grid of
+M = h' * w' cells, K points of a kernel, P parts; tokens are (B, 1 + N, D), class token first.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from timm.layers import trunc_normal_
+from torch import Tensor, nn
+from torchvision.ops import DeformConv2d
+
+from reid_core.divergence import TINY, js_divergence, pooled_map
+from reid_core.errors import BadInput
+from reid_core.knobs import knob
+from reid_core.models import vit
+from reid_core.models.base import Batch, Facts, Output, ReIDModel
+from reid_core.models.neck import BNNeck
+from reid_core.models.transreid import TransReID
+from reid_core.probe import Probe
+
+HIGH, HEADS = "High orders", "Parts"
+
+
+@dataclass(frozen=True)
+class OHFormerOptions(vit.TrunkOptions):
+    """What OH-Former adds to the common knobs."""
+
+    oh_layers: str = knob(
+        "middle",
+        "Which layers are OH layers: middle (all but the first and the last) or their numbers from 1, "
+        "such as 3,4. The first and the last layer stay plain.",
+        HIGH,
+    )
+    orders: int = knob(2, "The highest order of attention (m).", HIGH, least=2, most=8)
+    lrp_stride: int = knob(
+        2,
+        "Patches between the positions at which local relations are perceived; above 1 the high "
+        "orders live on a coarser grid.",
+        HIGH,
+        least=1,
+    )
+    sharing: Literal["shared", "prior-mixed", "independent", "weighted"] = knob(
+        "prior-mixed",
+        "Where a high-order map comes from. shared: it is the first-order map. prior-mixed: that map "
+        "and a learned prior. independent: queries and keys of its own. weighted: of its own, held to "
+        "the first-order map times a learned weight matrix.",
+        HIGH,
+        choices=("shared", "prior-mixed", "independent", "weighted"),
+    )
+    js_weight: float = knob(
+        0.1,
+        "Weight of the JS divergence between the first-order and each high-order map.",
+        HIGH,
+        least=0,
+    )
+    parts: int = knob(4, "Part tokens: horizontal stripes of the last layer.", HEADS, least=1)
+
+
+def oh_layers(text: str, depth: int) -> tuple[int, ...]:
+    """The numbers from 1 of the OH layers in `text`. Raises BadInput."""
+    if depth < 3:
+        raise BadInput(
+            f"depth: expected 3 or more layers, the first and the last being plain, got {depth}"
+        )
+    if text.strip() == "middle":
+        return tuple(range(2, depth))
+    try:
+        numbers = tuple(sorted(int(part) for part in text.split(",")))
+    except ValueError:
+        numbers = ()
+    if not numbers or len(set(numbers)) < len(numbers) or not 1 < numbers[0] <= numbers[-1] < depth:
+        raise BadInput(
+            f"oh_layers: expected middle or different numbers from 2 to {depth - 1} with commas "
+            f"between, got {text!r}"
+        )
+    return numbers
+
+
+# Local relation perception
+
+
+class Deformable(DeformConv2d):
+    """torchvision's deformable convolution (Dai et al. 2017), in float32.
+
+    Training on a CPU it samples with `grid_sample` instead: the same numbers, and a backward pass
+    that is more than ten times as fast there.
+    """
+
+    def forward(self, x: Tensor, offsets: Tensor) -> Tensor:
+        """x (B, D, h, w) and offsets (B, 2K, h', w'), rows before columns -> (B, D, h', w')."""
+        x, offsets = x.float(), offsets.float()
+        if not (x.is_cpu and torch.is_grad_enabled()):
+            return super().forward(x, offsets)
+        (height, width), (rows, columns) = x.shape[-2:], offsets.shape[-2:]
+        size, stride, padding = self.kernel_size[0], self.stride[0], self.padding[0]
+        tap = torch.arange(size * size)
+        row = (torch.arange(rows) * stride - padding)[:, None] + (tap // size)[:, None, None]
+        column = torch.arange(columns) * stride - padding + (tap % size)[:, None, None]
+        y, x_ = offsets[:, 0::2] + row, offsets[:, 1::2] + column  # (B, K, h', w') each
+        where = torch.stack([(2 * x_ + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
+        seen = F.grid_sample(x, where.flatten(2, 3), align_corners=False)  # (B, D, K, M)
+        out = self.weight.flatten(1) @ seen.flatten(1, 2) + self.bias[:, None]  # (B, D, M)
+        return out.unflatten(2, (rows, columns))
+
+
+class LocalRelations(nn.Module):
+    """Local relation perception: a deformable and a depthwise convolution of the same map, summed."""
+
+    def __init__(self, width: int, stride: int):
+        super().__init__()
+        self.to_offsets = nn.Conv2d(width, 2 * 9, 3, stride, padding=1)
+        nn.init.zeros_(self.to_offsets.weight)  # so it starts as a convolution
+        nn.init.zeros_(self.to_offsets.bias)
+        self.offsets = Probe("offsets")
+        self.deformable = Deformable(width, width, 3, stride, padding=1)
+        self.depthwise = nn.Conv2d(width, width, 3, stride, padding=1, groups=width, bias=False)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """(B, D, h, w) -> (B, D, h', w')."""
+        offsets = self.offsets(self.to_offsets(patches).float())  # (B, 2K, h', w')
+        return self.deformable(patches, offsets) + self.depthwise(patches)
+
+
+# Omni-relational high-order attention
+
+
+def mixed(first: Tensor, prior: Tensor) -> Tensor:
+    """Prior mixing: softmax(log A + P), that is A times exp(P) with rows that sum to 1 again.
+
+    first (B, H, M, M) has rows that sum to 1; prior is (H, M, M). A prior of zero changes nothing.
+    """
+    return (first.clamp(min=TINY).log() + prior).softmax(dim=-1)
+
+
+class HighOrderAttention(nn.Module):
+    """Attention of one order: the patches of the order before, perceived locally, attend by a map
+    that comes from the first order or is held to it."""
+
+    def __init__(self, width: int, heads: int, cells: int, stride: int, sharing: str):
+        super().__init__()
+        self.heads, self.sharing = heads, sharing
+        self.local = LocalRelations(width, stride)
+        self.norm = nn.LayerNorm(width)
+        self.value, self.proj = nn.Linear(width, width), nn.Linear(width, width)
+        if sharing in ("independent", "weighted"):
+            self.query, self.key = nn.Linear(width, width), nn.Linear(width, width)
+        if sharing in ("prior-mixed", "weighted"):
+            self.mixing = nn.Parameter(torch.zeros(heads, cells, cells))
+            self.prior = Probe("prior")
+        self.attention = Probe("attention")
+        for linear in (each for each in self.children() if isinstance(each, nn.Linear)):
+            trunc_normal_(linear.weight, std=0.02)  # as timm starts a ViT's
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, patches: Tensor, first: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """One order up: (B, D, h, w) -> (B, D, h', w'), and how far its map is from the first one.
+
+        first is the first-order map on the coarse grid (B, H, M, M), or None where nobody needs it;
+        then the divergence, a mean over images, heads and rows, is None too.
+        """
+        local = self.local(patches)  # (B, D, h', w')
+        tokens = self.norm(local.flatten(2).transpose(1, 2))  # (B, M, D)
+        prior = self.prior(self.mixing) if hasattr(self, "mixing") else None  # (H, M, M)
+        nearest = first if prior is None or first is None else mixed(first, prior)
+        own = self.sharing in ("independent", "weighted")
+        attention = self.attention(self.own_map(tokens) if own else nearest)  # (B, H, M, M)
+        attended = attention @ self.in_heads(self.value(tokens))  # (B, H, M, D/H)
+        attended = self.proj(attended.transpose(1, 2).flatten(2))  # (B, M, D)
+        patches = attended.transpose(1, 2).unflatten(2, local.shape[-2:])  # (B, D, h', w')
+        if first is None:
+            return patches, None
+        held_to = nearest if self.sharing == "weighted" else first
+        return patches, js_divergence(held_to, attention).mean()
+
+    def own_map(self, tokens: Tensor) -> Tensor:
+        """(B, M, D) -> (B, H, M, M) from queries and keys of this order."""
+        q, k = self.in_heads(self.query(tokens)), self.in_heads(self.key(tokens))
+        return (q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)).float().softmax(dim=-1)
+
+    def in_heads(self, tokens: Tensor) -> Tensor:
+        """(B, M, D) -> (B, H, M, D/H)."""
+        return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+class OHLayer(nn.Module):
+    """A ViT's layer with attention of higher orders between its attention and its MLP.
+
+    Its own parts keep the names that they have in a ViT, so that ImageNet weights fit.
+    """
+
+    def __init__(self, layer: nn.Module, grid: tuple[int, int], options: OHFormerOptions):
+        super().__init__()
+        for name, part in layer.named_children():
+            self.add_module(name, part)
+        self.grid, self.stride = grid, options.lrp_stride
+        cells = -(-grid[0] // self.stride) * -(-grid[1] // self.stride)
+        width, heads = layer.attn.attn_dim, layer.attn.num_heads
+        self.mapped = options.sharing in ("shared", "prior-mixed")
+        # The first high order makes the grid coarse, the next ones keep it.
+        self.orders = nn.ModuleDict(
+            {
+                str(m): HighOrderAttention(
+                    width, heads, cells, self.stride if m == 2 else 1, options.sharing
+                )
+                for m in range(2, options.orders + 1)
+            }
+        )
+
+    def forward(self, tokens: Tensor, measured: bool = False) -> tuple[Tensor, list[Tensor]]:
+        """(B, 1 + N, D) -> the same; and, where they are measured, each high order's divergence."""
+        tokens, first = self.first_order(tokens, self.mapped or measured)
+        patches = tokens[:, 1:].transpose(1, 2).unflatten(2, self.grid)  # (B, D, h, w)
+        fused, divergences = patches, []
+        for order in self.orders.values():
+            patches, divergence = order(patches, first)  # (B, D, h', w')
+            fused = fused + self.drop_path1(self.upsampled(patches))  # (B, D, h, w)
+            divergences.append(divergence)
+        tokens = torch.cat([tokens[:, :1], fused.flatten(2).transpose(1, 2)], dim=1)
+        tokens = tokens + self.drop_path2(self.ls2(self.mlp(self.norm2(tokens))))
+        return tokens, divergences if measured else []
+
+    def first_order(self, tokens: Tensor, mapped: bool) -> tuple[Tensor, Tensor | None]:
+        """Plain attention; and, where it is wanted, its map between the cells of the coarse grid."""
+        attended, first = self.norm1(tokens), None
+        if mapped:
+            attended, attention = self.attn.with_map(attended)  # (B, H, 1 + N, 1 + N)
+            first = pooled_map(attention[:, :, 1:, 1:], self.grid, self.stride)  # (B, H, M, M)
+        else:
+            attended = self.attn(attended)
+        return tokens + self.drop_path1(self.ls1(attended)), first
+
+    def upsampled(self, cells: Tensor) -> Tensor:
+        """(B, D, h', w') -> (B, D, h, w): each patch takes what its cell has."""
+        patches = F.interpolate(cells, scale_factor=self.stride, mode="nearest")
+        return patches[:, :, : self.grid[0], : self.grid[1]]
+
+
+class OHFormer(ReIDModel):
+    """A vision transformer whose middle layers also attend in higher orders, by one shared map.
+
+    A convolutional stem (5x5 with stride 5, then 3x3 with stride 2) makes patch tokens; a class
+    token and learned positions join them. The first and the last layer are plain. In an OH layer
+    between them, first-order attention is followed by local relation perception (a deformable and a
+    depthwise convolution of the patches, summed) and attention of the next order over what came of
+    it, up to the order m. Prior mixing takes the first-order map A for every order, as
+    softmax(log A + P) with a learned prior P for each head: attention of any order for the price of
+    one map. The high orders are brought back to the grid of patches by nearest-neighbour upsampling
+    and summed with the first; the class token is put back, LayerNorm and an MLP follow. The JS
+    divergence between the first-order map and each high-order one is minimised. Stripes of the last
+    layer's patches are averaged to part tokens; class and part tokens each have BNNeck,
+    cross-entropy and triplet. At test they are concatenated.
+
+    There is no official code. Ours, not the paper's, where our sources leave it open:
+    the stem's first convolution has half of the width, and nothing stands between the two;
+    local perception has 3x3 kernels and stride 2 at order 2, and 1 at the orders after it; the
+    offsets start at zero;
+    the shared map leaves the class token's row and column out, is averaged over keys and queries to
+    the coarse grid, and its rows are made to sum to 1 again;
+    a high order has a LayerNorm, values and a projection of its own, and no residual path but the
+    sum;
+    P starts at zero, so that training starts from the shared map;
+    the divergence is in nats, a mean over images, heads, rows, orders and layers, with a weight of
+    0.1, and its gradient reaches both maps;
+    half of the loss is the class token's, the other half the mean of the part tokens';
+    m is 2, all layers but the first and the last are OH layers, there are 4 parts;
+    the transformer starts from a ViT's ImageNet weights (not the stem, nor what an OH layer adds),
+    its positions resized bilinearly; the recipe is TransReID's.
+
+    Of the sharing modes, prior-mixed is the paper's; shared and independent are what it is compared
+    with. weighted is an idea of one of the paper's readers, its form ours: a map of the order's own,
+    whose divergence is taken from softmax(log A + P), the first-order map times the learned weight
+    matrix exp(P). So a difference that is the same in every image costs nothing, and keeps the
+    orders diverse; what changes from image to image is held to A.
+    """
+
+    title = "OH-Former"
+    paper = (
+        "Chen et al., OH-Former: Omni-Relational High-Order Transformer for Person "
+        "Re-Identification, arXiv 2109.11159, 2021"
+    )
+    idea = (
+        "A vision transformer that relates parts of relations: attention over attention, for the "
+        "price of one attention map."
+    )
+    Options = OHFormerOptions
+    recipes = {
+        # Ours: TransReID's official recipe for Market-1501. The paper's is not known to us.
+        "paper": TransReID.recipes["paper"],
+        # Ours: small, from scratch, for two CPU cores and the pedestrians.
+        "demo": {
+            "size": (128, 64),
+            "normalisation": "half",
+            "identities_per_batch": 8,
+            "images_per_identity": 4,
+            "pad": 5,
+            "erase": 0.0,
+            "epochs": 24,
+            "optimizer": "adamw",
+            "learning_rate": 1e-3,
+            "bias_learning_rate": 1.0,
+            "weight_decay": 0.05,
+            "schedule": "cosine",
+            "warmup_epochs": 2,
+            "warmup_start": 0.1,
+            "final_learning_rate": 0.01,
+            "evaluate_every": 4,
+            "trunk": "vit_tiny_patch16_224",
+            "pretrained": "none",
+            "depth": 5,
+            "width": 96,
+            "heads": 2,
+            "drop_path": 0.0,
+            "parts": 3,
+        },
+    }
+
+    def __init__(self, options: OHFormerOptions, size: tuple[int, int], facts: Facts):
+        super().__init__()
+        self.options, self.facts = options, facts
+        self.trunk = vit.chosen(options)
+        width = self.trunk.embed_dim
+        self.trunk.patch_embed = nn.Sequential(
+            nn.Conv2d(3, width // 2, 5, stride=5),
+            nn.Conv2d(width // 2, width, 3, stride=2, padding=1),
+        )
+        self.grid = tuple((side // 5 + 1) // 2 for side in size)
+        self.prefix_tokens = 1
+        vit.fit_positions(self.trunk, self.grid, options)
+        if options.parts > self.grid[0]:
+            raise BadInput(
+                f"parts: {self.grid[0]} rows of patches can't fill {options.parts} parts; give fewer "
+                "parts or higher images"
+            )
+        self.oh_layers = oh_layers(options.oh_layers, len(self.trunk.blocks))
+        for number in self.oh_layers:
+            plain = self.trunk.blocks[number - 1]
+            self.trunk.blocks[number - 1] = OHLayer(plain, self.grid, options)
+        self.necks = nn.ModuleList(BNNeck(width, facts.classes) for _ in range(1 + options.parts))
+
+    def forward(self, batch: Batch) -> Output:
+        tokens, divergences = self.embed(batch.image), []  # (B, 1 + N, D)
+        for number, layer in enumerate(self.trunk.blocks, start=1):
+            if number in self.oh_layers:
+                tokens, found = layer(tokens, measured=batch.identity is not None)
+                divergences += found
+            else:
+                tokens = layer(tokens)
+        tokens = self.trunk.norm(tokens)
+
+        features = [tokens[:, 0], *self.part_tokens(tokens[:, 1:])]  # (B, D) each
+        weights = [0.5] + [0.5 / self.options.parts] * self.options.parts
+        heads = [
+            neck(feature, weight)
+            for neck, feature, weight in zip(self.necks, features, weights, strict=True)
+        ]
+        if self.neck == "after":
+            features = [normalised for normalised, _ in heads]
+        losses = {}
+        if divergences:
+            losses["divergence"] = self.options.js_weight * torch.stack(divergences).mean()
+        embedding = torch.cat(features, dim=1)  # (B, (1 + P) * D)
+        return Output(embedding, [branch for _, branch in heads], losses)
+
+    def embed(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) -> class token and patch tokens with their positions (B, 1 + N, D)."""
+        patches = self.trunk.patch_embed(image).flatten(2).transpose(1, 2)  # (B, N, D)
+        cls = self.trunk.cls_token.expand(patches.shape[0], -1, -1)  # (B, 1, D)
+        tokens = torch.cat([cls, patches], dim=1) + self.trunk.pos_embed
+        return self.trunk.norm_pre(self.trunk.pos_drop(tokens))
+
+    def part_tokens(self, patches: Tensor) -> tuple[Tensor, ...]:
+        """(B, N, D) -> P stripes' means (B, D), from top to bottom; they share rows where P does
+        not divide their number."""
+        patches = patches.transpose(1, 2).unflatten(2, self.grid)  # (B, D, h, w)
+        return F.adaptive_avg_pool2d(patches, (self.options.parts, 1)).flatten(2).unbind(2)
