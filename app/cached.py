@@ -11,11 +11,13 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
+from app import uploads
 from reid_core.data import Dataset, default_root, open_dataset
+from reid_core.embed import embed_images
 from reid_core.evaluate import Embeddings, Evaluation, evaluate
 from reid_core.experiment import Experiment
 from reid_core.models import ReIDModel
-from reid_core.retrieve import RankedList, retrieve, retrieve_image
+from reid_core.retrieve import RankedList, retrieve, retrieve_encoded
 from reid_core.runs import open_run
 
 # A quiet tile in place of a picture that is gone.
@@ -56,13 +58,31 @@ def experiment(run: str, stamp: int) -> Experiment:
     return open_run(run).experiment
 
 
+@st.cache_resource(max_entries=512, show_spinner=False)
+def vector(
+    run: str, stamp: int, digest: str, camera: int | None, view: int | None, _content: bytes
+) -> np.ndarray:
+    """A visitor's picture (1, D) as the model sees it alone. Raises BadInput.
+
+    One by one and kept, since a gallery grows by a file at a time.
+    """
+    asked, image = experiment(run, stamp), uploads.picture(_content)
+    return embed_images(model(run, stamp), asked, [image], [camera], [view])
+
+
 @st.cache_resource(max_entries=16, show_spinner="The model looks at your picture")
 def ranked_upload(
-    run: str, stamp: int, digest: str, camera: int | None, _image: Image.Image
+    run: str, stamp: int, digest: str, camera: int | None, view: int | None, _content: bytes
 ) -> RankedList:
-    """The gallery ranked for a picture that is in no data set, named by its digest."""
-    asked = experiment(run, stamp)
-    return retrieve_image(model(run, stamp), asked, embeddings(run, stamp), _image, camera)
+    """The test split's gallery ranked for a visitor's picture. Raises BadInput."""
+    alone = vector(run, stamp, digest, camera, view, _content)
+    return retrieve_encoded(model(run, stamp), embeddings(run, stamp), alone, camera)
+
+
+@st.cache_data(max_entries=512, show_spinner=False)
+def thumbnail(digest: str, height: int, _content: bytes) -> str:
+    """A visitor's picture as a data URL. Raises BadInput."""
+    return data_url(uploads.picture(_content), height)
 
 
 def folder(asked: Experiment) -> tuple[str, str]:

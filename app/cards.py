@@ -1,18 +1,20 @@
 """What the pages say of runs, models, data and scores."""
 
+from pathlib import Path
+
 import numpy as np
 import streamlit as st
 
 from app import cached, charts, contents
-from app.live import badge
+from app.live import badges
 from app.notices import plain
 from reid_core.errors import BadInput
-from reid_core.evaluate import Evaluation
+from reid_core.evaluate import Embeddings, Evaluation
 from reid_core.experiment import Experiment
 from reid_core.models import MODELS
 from reid_core.runs import Run
 
-MOST = 12
+MOST = 24
 PAPERS = (
     "**From the papers**\n"
     + "".join(
@@ -29,8 +31,13 @@ OURS = (
     "\n- **The pedestrians are drawn**, not photographed. Their truth is known, which makes attention "
     "measurable; scores on them say nothing about a public benchmark.\n"
     "- **Recipe `demo`**: small models from scratch, for a laptop.\n"
-    "- **An unknown camera** takes the mean camera embedding.\n"
-    "- Bring your own data in Market-1501's layout on the page Train."
+    "- **OH-Former has no public code.** What its paper leaves open, its recipe `paper` included, is "
+    "decided here.\n"
+    "- **An unknown camera or view** takes the mean embedding.\n"
+    "- **What else departs from a paper** or its code stands in each model's description on the page "
+    "Train.\n"
+    "- Bring your own data in Market-1501's layout on the page Train, and the official code's "
+    "checkpoints with `python -m reid_core import`."
 )
 
 
@@ -87,25 +94,81 @@ def scores(scored: Evaluation, asked: Experiment) -> None:
     )
 
 
+def no_embeddings(run: Run) -> None:
+    """Say why a run has no ranked galleries of a test split, and how it gets them."""
+    if run.imported:
+        st.info(
+            "This run was imported, and nothing is scored yet. It answers your own pictures below. To "
+            "see a test split's galleries here, score it on a folder in Market-1501's layout:",
+            icon=":material/info:",
+        )
+        st.code(evaluation(run), language=None)
+    else:
+        st.info(
+            "This run has no embeddings yet: they come with its first evaluation. Watch it on the "
+            "page Train, or choose another run on the left."
+            + (" Meanwhile it answers your own pictures." if run.has_weights else ""),
+            icon=":material/hourglass_top:",
+        )
+
+
+def evaluation(run: Run) -> str:
+    """The command that scores an imported run."""
+    return f"python -m reid_core evaluate {run.name} --data DIR"
+
+
+def refined(found: Embeddings, asked: Experiment) -> None:
+    """Say which images looked at one another, for a model that lets them."""
+    if not MODELS[asked.model].refines:
+        return
+    if found.encoded is None:
+        st.caption("So far only the encoder is trained: each image was embedded alone.")
+    else:
+        st.caption(
+            "All queries and the gallery were refined as one set (protocol `nformer-joint`); an "
+            "uploaded picture is refined as one set with the gallery."
+        )
+
+
 def _card(run: Run, scores: dict) -> None:
     asked = run.experiment
     dot = f"<span style='color:{charts.colour(asked.model)}'>●</span>"
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(f"{dot} **{plain(run.name)}**", unsafe_allow_html=True, width="content")
-        badge(run.status().state)
-        if run.shipped:
-            st.badge("shipped", color="gray", help="Came with the product.")
-    changed = f", {len(asked.changed)} changed" if asked.changed else ""
-    st.caption(f"{MODELS[asked.model].title}, recipe {asked.recipe}{changed}, {asked.dataset}")
+        badges(run, run.status().state)
+    st.caption(plain(_about(run, bool(scores))))
+    if run.imported and not scores:
+        st.markdown("Not scored yet. On a folder in Market-1501's layout:")
+        st.code(evaluation(run), language=None, wrap_lines=True)
+    else:
+        _numbers(scores)
+    with st.container(horizontal=True, gap="medium"):
+        scored, mute = run.has_embeddings, not (run.has_embeddings or run.has_weights)
+        label = "Ranked galleries" if scored or mute else "Your pictures"
+        contents.link(label, "retrieval", "image_search", mute, run=run.name)
+        if not run.imported:
+            contents.link("Training", "train", "show_chart", run=run.name, view="Watch")
+
+
+def _numbers(scores: dict) -> None:
     names = {"mAP": "mAP", "mINP": "mINP", "rank-1": "rank1"}
     values = scores | {"rank1": scores.get("cmc", {}).get("1")}
-    for column, (name, key) in zip(st.columns(3), names.items(), strict=True):
-        value = values.get(key)
-        column.metric(name, "–" if value is None else f"{value:.3f}")
-    with st.container(horizontal=True, gap="medium"):
-        pictures = run.has_embeddings
-        contents.link("Ranked galleries", "retrieval", "image_search", not pictures, run=run.name)
-        contents.link("Training", "train", "show_chart", run=run.name, view="Watch")
+    with st.container(horizontal=True):
+        for name, key in names.items():
+            value = values.get(key)
+            st.metric(name, "–" if value is None else f"{value:.3f}", width=90)
+
+
+def _about(run: Run, scored: bool) -> str:
+    """What a run is, in a line."""
+    asked = run.experiment
+    title = MODELS[asked.model].title
+    if run.imported:
+        where = Path(asked.data).name if asked.data else asked.dataset
+        return f"{title}, from {run.imported['file']}" + (f", scored on {where}" if scored else "")
+    changed = f", {len(asked.changed)} changed" if asked.changed else ""
+    over = f" over {asked.options.encoder}" if asked.encoder else ""
+    return f"{title}{over}, recipe {asked.recipe}{changed}, {asked.dataset}"
 
 
 def _metrics(run: Run) -> dict:

@@ -1,28 +1,42 @@
 """A form out of knobs: every field's kind, limits and help come from where the knob is declared."""
 
-from itertools import groupby
 from typing import Any
 
 import streamlit as st
 
-from reid_core.experiment import knobs, recipe_values
-from reid_core.knobs import Knob
+from app.notices import plain
+from reid_core.experiment import Training, recipe_values
+from reid_core.knobs import Knob, knobs_of
+from reid_core.models import MODELS
+from reid_core.runs import list_runs
+
+OWN = "trains its own"
 
 
 def settings(model: str, name: str) -> dict[str, Any]:
-    """Draw the knobs of a model, grouped; returns those that the visitor set apart from the recipe."""
-    usual = recipe_values(model, name)
-    groups = [(group, list(rows)) for group, rows in groupby(knobs(model), lambda knob: knob.group)]
-    key = f"{model}-{name}"
-    changed: dict[str, Any] = {}
-    for tab, (_, rows) in zip(st.tabs([group for group, _ in groups]), groups, strict=True):
-        with tab, st.grid("auto", min_column_width=210, vertical_alignment="bottom"):
-            for knob in rows:
-                given = _field(knob, usual[knob.name], f"knob-{key}-{knob.name}")
-                if given != _shown(usual[knob.name]):
-                    changed[knob.name] = given
+    """Draw the knobs of a model, its own first; returns those set apart from the recipe."""
+    usual, key = recipe_values(model, name), f"{model}-{name}"
+    own = {f"{MODELS[model].title}'s own settings": knobs_of(MODELS[model].Options)}
+    given: dict[str, Any] = {}
+    for title, knobs in (own | {"Settings of every model": knobs_of(Training)}).items():
+        st.markdown(f"**{title}**")
+        given |= _tabs(knobs, usual, key)
+    changed = {name: value for name, value in given.items() if value != _shown(usual[name])}
     _summary(changed, usual, key)
     return changed
+
+
+def _tabs(knobs: list[Knob], usual: dict[str, Any], key: str) -> dict[str, Any]:
+    """A tab for each group of knobs; returns the value of each."""
+    groups: dict[str, list[Knob]] = {}
+    for knob in knobs:
+        groups.setdefault(knob.group, []).append(knob)
+    given: dict[str, Any] = {}
+    for tab, rows in zip(st.tabs(list(groups)), groups.values(), strict=True):
+        with tab, st.grid("auto", min_column_width=210, vertical_alignment="bottom"):
+            for knob in rows:
+                given[knob.name] = _field(knob, usual[knob.name], f"knob-{key}-{knob.name}")
+    return given
 
 
 def _field(knob: Knob, usual: Any, key: str) -> Any:
@@ -35,10 +49,19 @@ def _field(knob: Knob, usual: Any, key: str) -> Any:
         return st.toggle(label, usual, **state)
     if knob.kind == "choice":
         return st.selectbox(label, knob.choices, knob.choices.index(usual), **state)
+    if knob.kind == "run":
+        names = ["", *_encoders()]
+        return st.selectbox(label, names, format_func=lambda name: name or OWN, **state)
     if knob.kind == "int":
         least = None if knob.least is None else int(knob.least)
         return st.number_input(label, least, None, usual, 1, **state)
     return st.text_input(label, usual, **state)
+
+
+def _encoders() -> list[str]:
+    """The runs whose embeddings another model may refine."""
+    runs = [run for run in list_runs() if run.has_weights]
+    return [run.name for run in runs if not MODELS[run.experiment.model].refines]
 
 
 def _shown(value: Any) -> Any:
@@ -52,7 +75,10 @@ def _summary(changed: dict[str, Any], usual: dict[str, Any], key: str) -> None:
     if not changed:
         st.caption("Every setting is the recipe's.")
         return
-    words = ", ".join(f"{k} {v} (recipe: {_shown(usual[k])})" for k, v in changed.items())
+    recipe = {name: _shown(usual[name]) for name in changed}
+    words = ", ".join(
+        f"{k} {plain(_word(v))} (recipe: {plain(_word(recipe[k]))})" for k, v in changed.items()
+    )
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f":orange[**Changed:**] {words}", width="stretch")
         st.button(
@@ -62,6 +88,11 @@ def _summary(changed: dict[str, Any], usual: dict[str, Any], key: str) -> None:
             on_click=_reset,
             args=(key, usual),
         )
+
+
+def _word(value: Any) -> str:
+    """A value in a sentence."""
+    return "none" if value == "" else str(value)
 
 
 def _reset(key: str, usual: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from app import cached
+from app.uploads import Upload
 from reid_core.evaluate import Embeddings, Evaluation
 from reid_core.retrieve import RankedList
 
@@ -32,22 +33,38 @@ def tiles(
     return [_tile(source, found, ranking, place, longest, judged) for place in places]
 
 
+def own(found: Embeddings, ranking: RankedList, pictures: list[Upload]) -> list[dict[str, Any]]:
+    """A visitor's pictures, row by row those of the embeddings, as tiles: nobody judges them."""
+    longest = float(ranking.distances.max(initial=1e-9))
+    tiles = []
+    for place, row in enumerate(ranking.rows):
+        picture = pictures[row]
+        src = cached.thumbnail(picture.digest, TILE, picture.content)
+        tile = _measured(found, ranking, place, longest)
+        tiles.append(tile | dict(src=src, title=picture.name, state="unknown"))
+    return tiles
+
+
 def _tile(source, found, ranking, place, longest, judged) -> dict[str, Any]:
-    row, distance = ranking.rows[place], float(ranking.distances[place])
+    row = ranking.rows[place]
     ignored, match = ranking.ignored[place], ranking.match[place]
     state = "ignored" if ignored else "unknown" if not judged else "right" if match else "wrong"
-    tile = dict(
-        src=cached.picture(*source, str(found.names[row]), TILE),
-        title=title(found, row),
-        rank=int(ranking.ranks[place]),
-        distance=f"{distance:.3f}",
-        share=distance / longest,
-        camera=max(int(found.cameras[row]), 0),
-        state=state,
-    )
+    src = cached.picture(*source, str(found.names[row]), TILE)
+    tile = _measured(found, ranking, place, longest)
+    tile |= dict(src=src, title=title(found, row), state=state)
     if state == "right":
         tile["running"] = f"{ranking.running_average_precision[place]:.2f}"
     return tile
+
+
+def _measured(found, ranking, place, longest) -> dict[str, Any]:
+    distance = float(ranking.distances[place])
+    return dict(
+        rank=int(ranking.ranks[place]),
+        distance=f"{distance:.3f}",
+        share=distance / longest,
+        camera=max(int(found.cameras[ranking.rows[place]]), 0),
+    )
 
 
 def title(found: Embeddings, row: int) -> str:
@@ -67,10 +84,12 @@ def query(
     return dict(src=src, title=label, facts=facts + scores(ranking))
 
 
-def upload(name: str, image: Image.Image, camera: int | None) -> dict[str, Any]:
+def upload(picture: Upload, image: Image.Image) -> dict[str, Any]:
     """A visitor's picture as the query."""
-    facts = [["Camera", str(camera or "unknown")], ["Pixels", f"{image.width} x {image.height}"]]
-    return dict(src=cached.data_url(image, LARGE), title=name, facts=facts, caption="Your picture")
+    facts = [["Camera", str(picture.camera or "unknown")]]
+    facts.append(["Pixels", f"{image.width} x {image.height}"])
+    src = cached.data_url(image, LARGE)
+    return dict(src=src, title=picture.name, facts=facts, caption="Your picture")
 
 
 def scores(ranking: RankedList) -> list[list[str]]:

@@ -7,7 +7,7 @@ import streamlit as st
 
 from app import charts
 from app.access import training_allowed
-from app.notices import explained, say
+from app.notices import explained, plain, say
 from reid_core import jobs
 from reid_core.errors import BadInput
 from reid_core.runs import Run, Status
@@ -29,10 +29,15 @@ def watch(run: Run) -> None:
     st.fragment(_show, run_every=2 if active else None)(run, active)
 
 
-def badge(state: str) -> None:
-    """A run's state in a word, a colour and a sign."""
+def badges(run: Run, state: str) -> None:
+    """A run's state in a word, a colour and a sign, and where it is from if not from here."""
+    if run.imported:
+        st.badge("imported", color="violet", help=_imported(run))
+        return
     colour, icon = STATES[state]
     st.badge(state, color=colour, icon=f":material/{icon}:")
+    if run.shipped:
+        st.badge("shipped", color="gray", help="Came with the product; regenerate it to change it.")
 
 
 def act(action: str, *arguments: Any, **keywords: Any) -> None:
@@ -69,8 +74,12 @@ def _show(run: Run, active: bool) -> None:
         _curves(run, history)
     elif status.active:
         st.caption("Curves appear after the first epoch.")
+    elif run.imported:
+        st.caption(_imported(run))
     else:
         st.caption("No epoch was finished, so there are no curves.")
+    if run.imported:
+        return
     with st.expander("Log", icon=":material/notes:", expanded=status.state == "failed"):
         st.code(run.log_tail(40) or "The log is empty.", language=None, wrap_lines=True, height=260)
 
@@ -79,11 +88,7 @@ def _head(run: Run, status: Status) -> None:
     allowed = training_allowed()
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader(run.name, anchor=False, width="content")
-        badge(status.state)
-        if run.shipped:
-            st.badge(
-                "shipped", color="gray", help="Came with the product; regenerate it to change it."
-            )
+        badges(run, status.state)
         st.space("stretch")
         if status.active:
             st.button(
@@ -105,6 +110,15 @@ def _head(run: Run, status: Status) -> None:
                 args=("resume", run.name),
                 disabled=not allowed,
             )
+
+
+def _imported(run: Run) -> str:
+    """Where an imported run's weights are from."""
+    file, digest = plain(run.imported["file"]), run.imported["sha256"]
+    return (
+        f"Imported from {file} (SHA-256 {digest[:16]}…). It was not trained here, so there are no "
+        "curves."
+    )
 
 
 def _progress(status: Status) -> None:

@@ -1,14 +1,17 @@
-"""Widgets that mean something on more than one page: the run, the query."""
+"""Widgets that mean something on more than one page: the run, the query, a visitor's picture."""
 
 import numpy as np
 import streamlit as st
-from PIL import Image
 
 from app import cached, uploads
 from app.notices import explained, say
+from app.uploads import Upload
+from reid_core.data.market import VIEWS, parse_name
+from reid_core.experiment import Experiment
 from reid_core.runs import Run, list_runs, open_run
 
 ORDERS = ["File name", "Worst first", "Best first"]
+BY_NAME = "as its name says"
 STEPS = {  # button -> shortcut, icon
     "Previous": ("Left", "arrow_back"),
     "Next": ("Right", "arrow_forward"),
@@ -106,33 +109,58 @@ def query(name: str, stamp: int) -> int:
     return labels.index(st.session_state["query"])
 
 
-def upload(known: tuple[int, ...]) -> tuple[str, str, Image.Image, int | None]:
-    """A visitor's picture as (name, digest, image, camera); the page ends here without a good one.
+def upload(run: Run, asked: Experiment, label: str, named: bool = False) -> Upload | None:
+    """A visitor's picture, and which camera took it from which side, where the model is told.
 
-    known are the cameras that the model has an embedding for: none, where it is not told of cameras.
+    named: unless the visitor says otherwise, the camera is the one that the picture's name tells.
     """
-    left, right = st.columns([3, 1])
-    file = left.file_uploader(
-        "A picture of one person", uploads.TYPES, max_upload_size=uploads.MEGABYTES
+    cameras = run.facts.cameras if asked.knows_cameras else ()
+    views = run.facts.views if asked.knows_views else ()
+    spots = st.columns([3, 1, 1] if views else [3, 1])
+    file = spots[0].file_uploader(
+        label, uploads.TYPES, max_upload_size=uploads.MEGABYTES, key="picture"
     )
-    camera = right.selectbox(
+    camera = spots[1].selectbox(
         "Taken by camera",
-        [None, *known],
-        format_func=lambda number: str(number or "unknown"),
+        [None, *cameras],
+        format_func=lambda number: str(number or (BY_NAME if named and cameras else "unknown")),
+        required=True,
         key="camera",
-        disabled=not known,
+        disabled=not cameras,
     )
-    if camera:
-        word = f"Camera {camera}: the picture takes that camera's embedding."
-    elif known:
-        word = "Unknown camera: the picture takes the mean camera embedding."
-    else:
-        word = "This model is not told which camera took a picture."
-    st.caption(f"{word} Nothing is removed from the ranking, since nobody knows who is on it.")
-    if not file:
-        st.stop()
-    with explained():
-        return file.name, *uploads.picture(file.getvalue()), camera
+    if named and file and camera is None:
+        found = named_camera(file.name)
+        camera = found if found in cameras else None
+    view = None
+    if views:
+        side = lambda row: "unknown" if row is None else _side(run, row)  # noqa: E731
+        view = spots[2].selectbox(
+            "Seen from", [None, *views], format_func=side, required=True, key="view of it"
+        )
+    told = [_told("camera", cameras, str(camera or ""))]
+    told += [_told("view", views, "" if view is None else _side(run, view))] if views else []
+    st.caption(" ".join(told))
+    return Upload(file.name, file.getvalue(), camera, view) if file else None
+
+
+def named_camera(name: str) -> int | None:
+    """The camera that a file's name tells, as in Market-1501's names."""
+    found = parse_name(name)
+    return found[1] if found else None
+
+
+def _told(what: str, known: tuple[int, ...], given: str) -> str:
+    """What a model makes of what is said, or not said, of a picture."""
+    if not known:
+        return f"This model is not told which {what} took a picture."
+    if given:
+        return f"{what.capitalize()} {given}: the picture takes that {what}'s embedding."
+    return f"Unknown {what}: the picture takes the mean {what} embedding."
+
+
+def _side(run: Run, row: int) -> str:
+    """A row of a model's view embedding, in words where it was trained here."""
+    return str(row) if run.imported else VIEWS[row]
 
 
 def pick_query(key: str) -> None:

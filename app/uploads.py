@@ -1,8 +1,9 @@
-"""A visitor's picture: looked at before it is decoded."""
+"""A visitor's pictures: looked at before they are decoded."""
 
 import hashlib
 import io
 import warnings
+from dataclasses import dataclass
 
 from PIL import Image, ImageOps
 
@@ -15,8 +16,27 @@ MEGAPIXELS = 40  # a small file can unfold into gigabytes
 TOO_LARGE = f"expected at most {MEGAPIXELS} megapixels, got more: scale the picture down"
 
 
-def picture(content: bytes) -> tuple[str, Image.Image]:
-    """(digest, upright RGB image). Raises BadInput, by size and header before anything is decoded."""
+@dataclass(frozen=True)
+class Upload:
+    """A picture as it came, and what the visitor says of it; None is unknown."""
+
+    name: str
+    content: bytes
+    camera: int | None = None
+    view: int | None = None
+
+    @property
+    def digest(self) -> str:
+        """What names it in the caches."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    def image(self) -> Image.Image:
+        """Decoded. Raises BadInput."""
+        return picture(self.content)
+
+
+def picture(content: bytes) -> Image.Image:
+    """The upright RGB image. Raises BadInput, by size and header before anything is decoded."""
     if len(content) > MEGABYTES * 2**20:
         raise BadInput(
             f"expected a picture of at most {MEGABYTES} MB, got {len(content) / 2**20:.0f} MB: "
@@ -38,9 +58,8 @@ def picture(content: bytes) -> tuple[str, Image.Image]:
     if min(width, height) < 8:
         raise BadInput(f"expected at least 8 x 8 pixels, got {width} x {height}: give a larger one")
     try:
-        upright = ImageOps.exif_transpose(image).convert("RGB")
+        return ImageOps.exif_transpose(image).convert("RGB")
     except Exception:
         raise BadInput(
             f"this {image.format} file is damaged or cut off: open and save it anew, or give another"
         ) from None
-    return hashlib.sha256(content).hexdigest(), upright

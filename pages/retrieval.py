@@ -3,7 +3,7 @@ protocol tells right from wrong. Every number here is computed from the same arr
 
 import streamlit as st
 
-from app import cached, cards, galleries, pickers
+from app import cached, cards, galleries, own, pickers
 from app.components import query_strip, ranked_gallery
 from app.notices import explained, heading
 
@@ -11,26 +11,36 @@ heading("Retrieval", __doc__)
 run = pickers.run()
 stamp = run.stamp()
 if not run.has_embeddings:
-    st.info(
-        "This run has no embeddings yet: they come with its first evaluation. Watch it on the page "
-        "Train, or choose another run on the left.",
-        icon=":material/hourglass_top:",
+    cards.no_embeddings(run)
+    if not run.has_weights:
+        st.stop()
+with explained():
+    asked = cached.experiment(run.name, stamp)
+
+TEST, UPLOAD = "Test split", "Upload"
+bar = st.container(horizontal=True, vertical_alignment="bottom")
+kind = own.KIND
+if run.has_embeddings:
+    kind = bar.segmented_control(
+        "Query from",
+        [TEST, UPLOAD, own.KIND],
+        default=TEST,
+        required=True,
+        key="source",
+        help=f"{UPLOAD}: a picture of yours, and the test split's gallery. {own.KIND}: a query and a "
+        "gallery of yours, without any data set.",
     )
+if kind == own.KIND:
+    own.show(run, asked)
     st.stop()
+
 with explained():
     found, scored = cached.embeddings(run.name, stamp), cached.evaluation(run.name, stamp)
-    asked = cached.experiment(run.name, stamp)
 source = cached.folder(asked)
 with explained("info"):
     cached.dataset(*source)
-
-OWN = "Upload"
-bar = st.container(horizontal=True, vertical_alignment="bottom")
-kind = bar.segmented_control(
-    "Query from", ["Test split", OWN], default="Test split", required=True, key="source"
-)
 with bar:
-    order = pickers.order(run.name, stamp) if kind != OWN else None
+    order = pickers.order(run.name, stamp) if kind == TEST else None
 count = bar.segmented_control(
     "Ranks", [10, 20, 50], default=20, required=True, key="ranks", bind="query-params"
 )
@@ -41,12 +51,17 @@ ghosts = bar.toggle(
     help="Show what the protocol ignores: the same person under the same camera is too easy, and "
     "gets no rank.",
 )
+cards.refined(found, asked)
 
-if kind == OWN:
-    name, digest, image, camera = pickers.upload(run.facts.cameras if asked.knows_cameras else ())
+if kind == UPLOAD:
+    picture = pickers.upload(run, asked, "A picture of one person")
+    st.caption("Nothing is removed from the ranking, since nobody knows who is on it.")
+    if not picture:
+        st.stop()
+    said = (picture.digest, picture.camera, picture.view)
     with explained():
-        ranking = cached.ranked_upload(run.name, stamp, digest, camera, image)
-    query = galleries.upload(name, image, camera)
+        ranking = cached.ranked_upload(run.name, stamp, *said, picture.content)
+        query = galleries.upload(picture, picture.image())
 else:
     position = pickers.query(run.name, stamp)
     labels = cached.labels(run.name, stamp)
@@ -58,7 +73,7 @@ else:
     query = galleries.query(source, found, ranking, labels[position], row)
 
 shown = galleries.shown(ranking, count, ghosts)
-tiles = galleries.tiles(source, found, ranking, shown, judged=kind != OWN)
+tiles = galleries.tiles(source, found, ranking, shown, judged=kind == TEST)
 ranked_gallery(query, tiles, key="gallery")
 
 cards.scores(scored, asked)

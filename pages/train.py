@@ -13,7 +13,8 @@ from reid_core.experiment import Experiment
 from reid_core.models import MODELS
 
 OURS = {
-    "paper": "The recipe of the paper. It expects a GPU and the paper's own data.",
+    "paper": "The authors' recipe, as far as it is published; where it is not, the model's description "
+    "says so. It expects a GPU and the paper's own data.",
     "demo": "Ours, not the paper's: small, from scratch, for a laptop and the synthetic pedestrians.",
 }
 

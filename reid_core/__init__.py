@@ -13,6 +13,8 @@ In reading order:
     retrieve     the same ranking for one query
     runs         what was kept: the folder checkpoints/<name>/
     jobs         trainings as processes of their own
+    official     checkpoints of the papers' official code, in
+    export       inference graphs, out
 """
 
 import os

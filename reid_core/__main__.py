@@ -81,7 +81,9 @@ def parser() -> Parser:
         "another --neck or --stage than its own.",
     )
     evaluate.add_argument("run", metavar="RUN")
-    evaluate.add_argument("--dataset", default=None, help="the run's own, unless given")
+    evaluate.add_argument(
+        "--dataset", default=None, help="the run's own; for an imported run with --data, market1501"
+    )
     evaluate.add_argument("--data", default=None, type=folder, metavar="DIR")
     _feature_options(evaluate)
     evaluate.set_defaults(act=act_evaluate)
@@ -93,6 +95,22 @@ def parser() -> Parser:
     embed.add_argument("--camera", type=int, default=None, metavar="N", help="3 means _c3")
     _feature_options(embed)
     embed.set_defaults(act=act_embed)
+
+    export = commands.add_parser(
+        "export",
+        help="write a run's inference graph as ONNX",
+        description="Writes a run's inference graph as ONNX and compares it with the model in "
+        "onnxruntime, at two batch sizes. Inputs: image (B, 3, H, W), normalised; where the model is "
+        "told of them, camera and view (B,), rows of the ids in the file's metadata, -1 for unknown. "
+        "A model that refines gives two files: its encoder's, and F.refine.onnx over the features of "
+        "a set.",
+    )
+    export.add_argument("run", metavar="RUN")
+    export.add_argument("--out", required=True, type=Path, metavar="F.onnx")
+    export.add_argument(
+        "--neck", choices=("before", "after"), default=None, help="BNNeck; the run's own knob"
+    )
+    export.set_defaults(act=act_export)
 
     runs = commands.add_parser("runs", help="list the runs")
     runs.add_argument("--json", action="store_true")
@@ -224,8 +242,10 @@ def act_evaluate(asked: argparse.Namespace) -> None:
     experiment = run.experiment
     model = _asked_model(run, asked)
     table = read_view_table(asked.views) if asked.views else None
-    name = asked.dataset or experiment.dataset
     data = asked.data
+    # A folder that somebody names for an imported run is whose it may be, in Market-1501's layout.
+    own_layout = "market1501" if run.imported and data is not None else experiment.dataset
+    name = asked.dataset or own_layout
     if data is None and name == experiment.dataset:
         data = experiment.data
     with Bar() as progress:
@@ -273,11 +293,11 @@ def act_embed(asked: argparse.Namespace) -> None:
     cameras = [name[1] if name else None for name in named]
     if asked.camera is not None:
         cameras = [asked.camera] * len(files)
+    model = _asked_model(run, asked)
     # The views of a data set of ours stand in a table above its image folders.
     above = files[0].absolute().parent.parent / "attributes.csv"
     table = read_view_table(asked.views) if asked.views else read_views(above)
     views = views_of([path.absolute() for path in files], table)
-    model = _asked_model(run, asked)
     with Bar() as progress:
         vectors = embed_images(model, run.experiment, files, cameras, views, progress=progress)
     if model.refines and asked.stage != "encoder":
@@ -295,6 +315,25 @@ def act_embed(asked: argparse.Namespace) -> None:
         beside.unlink(missing_ok=True)
     _tell_unknown(run.experiment, model, cameras, views)
     print(asked.out)
+
+
+def act_export(asked: argparse.Namespace) -> int:
+    from reid_core.export import Unequal, export
+    from reid_core.runs import open_run
+
+    run = open_run(asked.run)
+    try:
+        written = export(run, asked.out, asked.neck)
+    except Unequal as error:
+        print(f"reid_core: {error}", file=sys.stderr)
+        return 1
+    for each in written:
+        print(each.path)
+        print(
+            f"reid_core: {each.path.name}: as the model's to {each.difference:.1e} in onnxruntime",
+            file=sys.stderr,
+        )
+    return 0
 
 
 def act_runs(asked: argparse.Namespace) -> None:

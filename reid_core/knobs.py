@@ -11,8 +11,8 @@ from reid_core.errors import BadInput
 class Knob:
     """What a form and a command line need to know of one field.
 
-    kind is "bool", "int", "float", "str", "choice" or "size"; choices is a tuple for "choice";
-    least and most bound the value, if they are given.
+    kind is "bool", "int", "float", "str", "choice", "size" or "run" (the name of one, or empty);
+    choices is a tuple for "choice"; least and most bound the value, if they are given.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Knob:
             "str": "text",
             "choice": f"one of {', '.join(self.choices or ())}",
             "size": "height x width in pixels, each from 16 to 4096, such as 256x128",
+            "run": "the name of a run",
         }[self.kind]
         words += "" if self.least is None else f" of {self.least} or more"
         return words if self.most is None else f"{words}, {self.most} at most"
@@ -56,12 +57,15 @@ def knob(
     help: str,
     group: str,
     *,
+    kind: str | None = None,
     choices: tuple = (),
     least: float | None = None,
     most: float | None = None,
 ):
-    """A dataclass field that carries its help, its group and its limits."""
-    kind = "choice" if choices else "size" if isinstance(default, tuple) else type(default).__name__
+    """A dataclass field that carries its help, its group and its limits; kind where neither the
+    default nor the choices tell it."""
+    usual = "size" if isinstance(default, tuple) else type(default).__name__
+    kind = kind or ("choice" if choices else usual)
     return field(
         default=default,
         metadata=dict(
@@ -124,4 +128,5 @@ _READERS = {
     "str": str,
     "choice": str,
     "size": read_size,
+    "run": str,
 }

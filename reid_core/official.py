@@ -8,7 +8,7 @@ be set.
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from reid_core.errors import BadInput
 from reid_core.experiment import Experiment, knobs
 from reid_core.knobs import Knob, unknown
 from reid_core.models import MODELS, Facts, cnn, vit
+from reid_core.models.nformer import own_encoder
 from reid_core.models.weights import read_weights
 from reid_core.runs import Run, build, checked, runs_folder
 
@@ -140,8 +141,11 @@ def import_checkpoint(
     asked = _parsed(model, settings)
     weights = read_weights(file)
     if (found := kind_of(weights)) != model:
-        remedy = f"it looks like one of {found}'s" if found else "give the file that its code saved"
-        raise BadInput(f"{file} is no checkpoint of the official {MODELS[model].title}; {remedy}")
+        expected = f"expected {' and '.join(sorted(MARKS[model]))} in it"
+        remedy = (
+            f"it looks like one of {found}'s" if found else f"{expected}, got {_few([*weights])}"
+        )
+        raise BadInput(f"{file} is no checkpoint of the official {MODELS[model].title}: {remedy}")
     reading = READERS[model](weights, asked)
     values = {"pretrained": "none"} | reading.settings | asked
     values.pop("views", None)
@@ -165,47 +169,49 @@ def kind_of(names: Iterable[str]) -> str | None:
 
 def read_vit(weights: Weights, asked: dict[str, Any]) -> Reading:
     """TransReID and PHA: a ViT, perhaps side information, perhaps a jigsaw branch."""
-    branch = next((name for name in ("b1.0.", "b1_block.") if f"{name}norm1.weight" in weights), "")
-    depth, width = (
-        _count(weights, r"base\.blocks\.(\d+)\."),
-        _shape(weights, "base.cls_token", 3)[2],
-    )
-    if branch and "base.norm.weight" not in weights:  # somebody left out what never runs
+    jpm = any(name.startswith(("b1.", "b1_block.")) for name in weights)
+    depth = _count(weights, r"base\.blocks\.(\d+)\.")
+    if jpm and "base.norm.weight" not in weights:  # somebody left out what never runs
         depth += 1
-    hidden = _shape(weights, "base.blocks.0.mlp.fc1.weight", 2)[0]
-    known = VITS.get((width, depth, hidden, "base.blocks.0.attn.qkv.bias" in weights))
-    settings = dict(known or {})
-    if known is None and "trunk" not in asked:
-        patch = _shape(weights, "base.patch_embed.proj.weight", 4)[2]
-        settings = dict(width=width, depth=depth, mlp_ratio=hidden / width, patch=patch)
-        if "heads" not in asked:
-            raise BadInput(
-                f"heads: {depth} layers of width {width} are no official ViT, and shapes don't tell "
-                "their heads; give --set heads=N"
-            )
     patch = _shape(weights, "base.patch_embed.proj.weight", 4)[2]
     patches = _shape(weights, "base.pos_embed", 3)[1] - 1
     size, stride = size_and_stride(patches, patch, asked)
     rows = _shape(weights, "base.sie_embed", 3)[0] if "base.sie_embed" in weights else 0
     only_views = rows if asked.get("sie") == "view" else None
     sie, cameras, views = side_information(rows, asked.get("views", only_views))
-    settings |= dict(size=size, stride=stride, sie=sie, jpm=bool(branch), neck="before")
+    settings = dict(size=size, stride=stride, sie=sie, jpm=jpm, neck="before")
+    settings |= {} if "trunk" in asked else vit_knobs(weights, depth, patch, asked)
     untold = ("normalisation", *(["sie_coefficient"] if rows else []))
-    dead = {r"base\.fc\.": "ImageNet's classifier"}
-    if branch:
-        settings |= dict(
-            parts=_count(weights, r"bottleneck_(\d+)\.") - 1, shift=8 if size == (256, 256) else 5
+    dead = {r"base\.fc\.": "of ImageNet's classifier"}
+    if jpm:
+        settings["parts"] = max(1, _count(weights, r"bottleneck_(\d+)\.") - 1)
+        settings["shift"] = 8 if size == (256, 256) else 5  # the vehicles' configurations
+        untold += ("rearrange", "shift", "groups")
+        dead |= {rf"base\.(blocks\.{depth - 1}|norm)\.": "that never run beside the jigsaw branch"}
+    facts = Facts(_classes(weights, "classifier.weight"), cameras, views)
+    return Reading(settings, facts, untold, dead)
+
+
+def vit_knobs(weights: Weights, depth: int, patch: int, asked: dict[str, Any]) -> dict[str, Any]:
+    """The knobs of an official ViT, or of another one whose heads are given. Raises BadInput."""
+    width = _shape(weights, "base.cls_token", 3)[2]
+    hidden = _shape(weights, "base.blocks.0.mlp.fc1.weight", 2)[0]
+    known = VITS.get((width, depth, hidden, "base.blocks.0.attn.qkv.bias" in weights))
+    if known is None and "heads" not in asked:
+        raise BadInput(
+            f"heads: {depth} layers of width {width} are no official ViT, and shapes don't tell their "
+            "heads; give --set heads=N"
         )
-        dead |= {rf"base\.(blocks\.{depth - 1}|norm)\.": "never run beside the jigsaw branch"}
-    return Reading(settings, Facts(_classes(weights, "classifier.weight"), cameras, views), dead)
+    own = dict(width=width, depth=depth, mlp_ratio=hidden / width, patch=patch)
+    return own if known is None else known
 
 
 def read_pha(weights: Weights, asked: dict[str, Any]) -> Reading:
     """PHA: TransReID, and what only training needs."""
     reading = read_vit(weights, asked)
-    dead = {r"(b1_block|b1_norm)_mask\.": "never run", r"\w+_mask_branch\.": "never run"}
+    dead = {r"(b1_block|b1_norm)_mask\.": "that never run", r"\w+_mask_branch\.": "that never run"}
     settings = reading.settings | {"variant": "official"}
-    return Reading(settings, reading.facts, reading.dead | dead)
+    return replace(reading, settings=settings, dead=reading.dead | dead)
 
 
 def size_and_stride(patches: int, patch: int, asked: dict[str, Any]) -> tuple[tuple[int, int], int]:
@@ -263,7 +269,7 @@ def read_rga(weights: Weights, asked: dict[str, Any]) -> Reading:
     """RGA: a ResNet with spatial attention, channel attention or both after each stage."""
     first = "backbone.rga_att1"
     spatial, channel = (
-        f"{first}.theta_{kind}.0.weight" in weights for kind in ("spatial", "channel")
+        any(f"_{kind}." in name for name in weights) for kind in ("spatial", "channel")
     )
     if spatial:
         nodes = _shape(weights, f"{first}.gg_spatial.0.weight", 4)[1] // 2
@@ -281,7 +287,7 @@ def read_rga(weights: Weights, asked: dict[str, Any]) -> Reading:
     settings = _resnet(weights, "backbone.", "width") | dict(
         size=fitting[0], spatial=spatial, channel=channel, neck="before"
     )
-    return Reading(settings, Facts(_classes(weights, "cls.weight")), {})
+    return Reading(settings, Facts(_classes(weights, "cls.weight")), ("normalisation",))
 
 
 def read_nformer(weights: Weights, asked: dict[str, Any]) -> Reading:
@@ -293,7 +299,22 @@ def read_nformer(weights: Weights, asked: dict[str, Any]) -> Reading:
         )
     settings = _resnet(weights, "backbone.base.", "trunk_width")
     settings |= dict(width=width, layers=_count(weights, r"nformer\.h\.(\d+)\."), neck="after")
-    return Reading(settings, Facts(_classes(weights, "nformer.classifier.weight")), {})
+    facts = Facts(_classes(weights, "nformer.classifier.weight"))
+    encoder = Facts(_classes(weights, "backbone.classifier.weight"))
+    untold = ("size", "normalisation", "heads", "landmarks", "neighbours")
+    return Reading(settings, facts, untold, encoder=encoder if encoder.classes > 1 else None)
+
+
+def with_encoder(experiment: Experiment, facts: Facts) -> Experiment:
+    """NFormer whose first stage was trained on other identities: the encoder is a model of its own."""
+    same = {key: getattr(experiment.training, key) for key in ("size", "normalisation")}
+    encoder = Experiment.create(
+        model="resnet-bot",
+        recipe="paper",
+        dataset=experiment.dataset,
+        settings=asdict(own_encoder(experiment.options)) | same,
+    )
+    return replace(experiment, encoder=encoder.as_dict() | {"facts": asdict(facts)})
 
 
 READERS: dict[str, Callable[[Weights, dict[str, Any]], Reading]] = {
@@ -325,7 +346,7 @@ def fit(file: Path, weights: Weights, experiment: Experiment, reading: Reading) 
             )
     if needed := [key for key in missed if not any(word in key for word in UNUSED)]:
         raise BadInput(
-            f"{file} lacks {len(needed)} tensors of the model, such as {needed[0]}; set the knobs that "
+            f"{file} lacks {_tensors(needed)} of the model, such as {needed[0]}; set the knobs that "
             "it was trained with, or fetch it again"
         )
     if names:
@@ -356,19 +377,28 @@ def _renamed(
     return names, ignored
 
 
-def _report(experiment: Experiment, reading: Reading, asked: dict[str, Any], fitted: Fitted):
-    """What was found, used, ignored and missed."""
-    facts = reading.facts
-    told = {key: experiment.values[key] for key in reading.settings if key not in asked}
-    counts = f"{facts.classes} identities, {len(facts.cameras)} cameras, {len(facts.views)} views"
-    yield f"found {counts}; " + ", ".join(f"{key}={_text(value)}" for key, value in told.items())
+def _report(
+    experiment: Experiment, reading: Reading, asked: dict[str, Any], fitted: Fitted
+) -> Iterator[str]:
+    """What was found, supposed, asked for, used, ignored and missed."""
+    facts, values = reading.facts, experiment.values | asked
+    classes = f"{facts.classes} identities" if facts.classes > 1 else "no classifier"
+    counts = f"{classes}, {len(facts.cameras)} cameras, {len(facts.views)} views"
+
+    def listed(names: Iterable[str]) -> str:
+        return ", ".join(f"{name}={_text(values[name])}" for name in names)
+
+    told = [name for name in reading.settings if name not in asked and name not in reading.untold]
+    yield f"found {counts}; {listed(told)}"
+    if supposed := [name for name in reading.untold if name not in asked]:
+        yield f"took the official {listed(supposed)}: shapes don't tell, --set decides otherwise"
     if asked:
-        yield "asked for " + ", ".join(f"{key}={_text(value)}" for key, value in asked.items())
-    yield f"used {len(fitted.weights)} tensors"
+        yield f"was asked for {listed(asked)}"
+    yield f"used {_tensors(fitted.weights)}"
     for reason, names in fitted.ignored.items():
-        yield f"ignored {len(names)} tensors {reason}: {_few(names)}"
-    if fitted.missed:
-        yield f"missed {len(fitted.missed)} tensors that only training needs: {_few(fitted.missed)}"
+        yield f"ignored {_tensors(names)} {reason}: {_few(names)}"
+    missed = f"{_tensors(fitted.missed)}, for training: {_few(fitted.missed)}"
+    yield f"missed {missed if fitted.missed else 'nothing'}"
 
 
 def _parsed(model: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -414,7 +444,7 @@ def _shape(weights: Weights, name: str, dimensions: int) -> tuple[int, ...]:
 
 
 def _classes(weights: Weights, name: str) -> int:
-    """Identities that it was trained on; 1 where the classifier was left out."""
+    """Identities that it was trained on; 1, since none can't be built, without a classifier."""
     return _shape(weights, name, 2)[0] if name in weights else 1
 
 
@@ -424,6 +454,10 @@ def _words(tensor: Tensor) -> str:
 
 def _text(value: Any) -> str:
     return "x".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()
+
+
+def _tensors(names: Collection[str]) -> str:
+    return f"{len(names)} tensor{'s' * (len(names) != 1)}"
 
 
 def _few(names: list[str]) -> str:

@@ -1,13 +1,12 @@
 """One query against a gallery: the same distances and judgement that the scores are made of."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import Image
 
-from reid_core.embed import embed_images, refine
+from reid_core.embed import refine
 from reid_core.evaluate import Embeddings, Judged, distances, judge
-from reid_core.experiment import Experiment
 from reid_core.models import ReIDModel
 
 
@@ -43,26 +42,46 @@ def retrieve_vector(
     return _rank(embeddings, direction, identity, camera)
 
 
-def retrieve_image(
-    model: ReIDModel,
-    experiment: Experiment,
-    embeddings: Embeddings,
-    image: Image.Image,
-    camera: int | None = None,
+def retrieve_encoded(
+    model: ReIDModel, embeddings: Embeddings, encoded: np.ndarray, camera: int | None = None
 ) -> RankedList:
-    """Rank the gallery for a picture that is in no data set.
+    """Rank the gallery for a picture that is in no data set, (1, D') from `embed_images`.
 
-    Where the model refines, the picture and the gallery are one set, so the gallery's own features
-    move a little with each picture. Raises BadInput.
+    Where the gallery is refined, the picture and the gallery are one set, so the gallery's own
+    features move a little with each picture.
     """
-    vector = embed_images(model, experiment, [image], [camera])
+    vector = encoded
     if embeddings.encoded is not None:
         gallery = embeddings.gallery_rows
-        refined = refine(model, np.concatenate([vector, embeddings.encoded[gallery]]))
+        refined = refine(model, np.concatenate([encoded, embeddings.encoded[gallery]]))
         vectors = embeddings.vectors.copy()
         vector, vectors[gallery] = refined[:1], refined[1:]
         embeddings = replace(embeddings, vectors=vectors)
     return retrieve_vector(embeddings, vector[0], camera)
+
+
+def gallery_of(
+    model: ReIDModel,
+    encoded: np.ndarray,
+    names: Sequence[str],
+    cameras: Sequence[int | None],
+    refined: bool,
+) -> Embeddings:
+    """Pictures that are in no data set, as a gallery. encoded (N, D') from `embed_images`.
+
+    Nobody knows who is on them, so all have the identity of distractors, which no query matches.
+    refined: whether they look at one another, for a model that refines.
+    """
+    count = len(encoded)
+    return Embeddings(
+        refine(model, encoded) if refined else encoded,
+        names=np.array(names),
+        identities=np.zeros(count, int),
+        cameras=np.array([-1 if camera is None else camera for camera in cameras]),
+        views=np.full(count, -1),
+        is_query=np.zeros(count, bool),
+        encoded=encoded if refined else None,
+    )
 
 
 def _rank(

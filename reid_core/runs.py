@@ -189,6 +189,10 @@ class Run:
             raise BadInput(f"run {self.name!r} has a damaged metrics.json") from None
 
     @property
+    def has_weights(self) -> bool:
+        return (self.folder / "weights.safetensors").is_file()
+
+    @property
     def has_embeddings(self) -> bool:
         return (self.folder / "embeddings.npz").is_file()
 

@@ -3,22 +3,27 @@
 import io
 import json
 import shutil
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 import streamlit as st
+import torch
 from conftest import TINY
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from app import galleries, uploads
+from app import cards, charts, forms, galleries, own, uploads
 from reid_core import jobs, train
+from reid_core.embed import embed_images, refine
 from reid_core.errors import BadInput
-from reid_core.evaluate import evaluate
-from reid_core.experiment import Experiment
+from reid_core.evaluate import directions, distances, evaluate
+from reid_core.experiment import Experiment, knobs
+from reid_core.knobs import Knob, knobs_of
+from reid_core.models import MODELS, Facts
 from reid_core.retrieve import retrieve
-from reid_core.runs import open_run
+from reid_core.runs import Run, build, open_run
 
 MAIN = Path(__file__).resolve().parents[1] / "app" / "main.py"
 PAGES = ("home", "train", "retrieval")
@@ -56,6 +61,23 @@ def said(app: AppTest) -> str:
 
 def labels(app: AppTest) -> list[str]:
     return app.selectbox(key="query").options
+
+
+def captions(app: AppTest) -> str:
+    return " ".join(each.value for each in app.caption)
+
+
+def imported(name: str, model: str = "transreid", **settings) -> Run:
+    """A run as an import makes it: weights (here drawn at random) and no test split."""
+    known = {knob.name for knob in knobs(model)}
+    small = TINY | dict(trunk_width=8, layers=1) | settings
+    small = {key: value for key, value in small.items() if key in known}
+    asked = Experiment.create(model=model, recipe="demo", settings=small)
+    facts = Facts(5, (1, 2, 3), (0, 1))
+    torch.manual_seed(0)
+    weights = build(asked, facts).state_dict()
+    source = dict(file="transformer_*_120.pth", sha256="ab" * 32)
+    return Run.create(asked, facts, name, weights=weights, imported=source)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -97,6 +119,9 @@ def test_a_run_without_embeddings(tiny_run, runs):
     (runs / tiny_run / "embeddings.npz").unlink()
     assert "no embeddings yet" in said(opened("retrieval"))
     assert not opened("home").error
+    (runs / tiny_run / "weights.safetensors").unlink()
+    app = opened("retrieval")
+    assert "no embeddings yet" in said(app) and not app.file_uploader
 
 
 def test_a_run_whose_data_are_elsewhere(tiny_run, runs):
@@ -191,9 +216,9 @@ def test_nonsense_in_the_address_is_ignored(tiny_run, key):
     assert app.selectbox(key=key).value in app.selectbox(key=key).options
 
 
-def jpeg(size: tuple[int, int] = (64, 128), kind: str = "JPEG") -> bytes:
+def jpeg(size: tuple[int, int] = (64, 128), kind: str = "JPEG", colour: str = "teal") -> bytes:
     packed = io.BytesIO()
-    Image.new("RGB", size, "teal").save(packed, kind)
+    Image.new("RGB", size, colour).save(packed, kind)
     return packed.getvalue()
 
 
@@ -207,8 +232,7 @@ def test_a_picture_of_ones_own(tiny_run, camera):
     gallery = drawn(app, "ranked_gallery")
     assert {tile["state"] for tile in gallery["tiles"]} <= {"unknown", "ignored"}
     assert gallery["query"]["title"] == "somebody.png"
-    words = " ".join(caption.value for caption in app.caption)
-    assert ("mean camera embedding" in words) == (camera is None)
+    assert ("mean camera embedding" in captions(app)) == (camera is None)
 
 
 def test_a_model_that_is_told_no_camera_says_so(runs):
@@ -217,7 +241,7 @@ def test_a_model_that_is_told_no_camera_says_so(runs):
     train.train(train.create(asked, "blind"))
     app = opened("retrieval", run="blind")
     app.segmented_control(key="source").set_value("Upload").run()
-    words = " ".join(caption.value for caption in app.caption)
+    words = captions(app)
     assert "not told which camera" in words and "mean camera" not in words
     assert app.selectbox(key="camera").options == ["unknown"]
 
@@ -229,7 +253,7 @@ def test_scores_on_held_out_identities_are_not_called_the_test_split(runs):
         settings=TINY | {"holdout": 0.3, "identities_per_batch": 2},
     )
     train.train(train.create(asked, "held"))
-    words = " ".join(caption.value for caption in opened("retrieval", run="held").caption)
+    words = captions(opened("retrieval", run="held"))
     assert "held-out training identities" in words and "the test split" not in words
     shown = " ".join(m.value for m in opened("train", run="held", view="Watch").markdown)
     assert "Retrieval on held-out training identities" in shown
@@ -258,6 +282,314 @@ def test_a_picture_that_is_none(tiny_run):
 def test_uploads_that_are_refused(content, words):
     with pytest.raises(BadInput, match=words):
         uploads.picture(content)
+
+
+# A query and a gallery of one's own
+
+OWN = {"a.jpg": "red", "0007_c2s1_000451_03.jpg": "green", "c.jpg": "blue", "d.jpg": "white"}
+
+
+def give(app: AppTest, query: tuple[str, bytes], gallery: list[tuple[str, bytes]]) -> AppTest:
+    """Upload a query and a gallery."""
+    app.file_uploader(key="picture").set_value((*query, "image/jpeg"))
+    files = [(name, content, "image/jpeg") for name, content in gallery]
+    app.file_uploader(key="gallery pictures").set_value(files).run()
+    assert not app.exception
+    return app
+
+
+def coloured() -> list[tuple[str, bytes]]:
+    return [(name, jpeg(colour=colour)) for name, colour in OWN.items()]
+
+
+def by_hand(run: Run, cameras: list, views: list) -> list[float]:
+    """Distances of a teal query to OWN's pictures, as one set where the model refines."""
+    contents = [jpeg(), *(content for _, content in coloured())]
+    pictures = [Image.open(io.BytesIO(content)) for content in contents]
+    vectors = embed_images(run.model(), run.experiment, pictures, cameras, views)
+    if run.model().refines:
+        vectors = refine(run.model(), vectors)
+    vectors = directions(vectors)
+    return distances(vectors[:1], vectors[1:])[0].tolist()
+
+
+def shown_distances(app: AppTest) -> dict[str, str]:
+    return {tile["title"]: tile["distance"] for tile in drawn(app, "ranked_gallery")["tiles"]}
+
+
+def test_an_imported_run_answers_ones_own_pictures(runs):
+    run = imported("brought")
+    app = opened("retrieval", run="brought")
+    assert "nothing is scored yet" in said(app)
+    assert app.code[0].value == "python -m reid_core evaluate brought --data DIR"
+    assert not [each for each in app.segmented_control if each.key == "source"]
+    give(app, ("who.jpg", jpeg()), coloured())
+    gallery = drawn(app, "ranked_gallery")
+    tiles = gallery["tiles"]
+    assert gallery["query"]["title"] == "who.jpg"
+    assert [tile["rank"] for tile in tiles] == [1, 2, 3, 4]
+    assert {tile["state"] for tile in tiles} == {"unknown"}
+    assert {tile["title"]: tile["camera"] for tile in tiles} == dict.fromkeys(OWN, 0) | {
+        "0007_c2s1_000451_03.jpg": 2
+    }
+    expected = by_hand(run, [None, None, 2, None, None], [None] * 5)
+    assert shown_distances(app) == {
+        name: f"{distance:.3f}" for name, distance in zip(OWN, expected, strict=True)
+    }
+    assert [tile["distance"] for tile in tiles] == sorted(tile["distance"] for tile in tiles)
+    assert "1 of 4 do so" in captions(app) and "none is called right" in captions(app)
+    app.selectbox(key="camera").set_value(3).run()
+    expected = by_hand(run, [3, None, 2, None, None], [None] * 5)
+    assert shown_distances(app)["a.jpg"] == f"{expected[0]:.3f}"
+
+
+def test_a_querys_name_tells_its_camera(runs):
+    run = imported("brought")
+    app = opened("retrieval", run="brought")
+    give(app, ("0001_c1s1_000001_00.jpg", jpeg()), coloured())
+    expected = by_hand(run, [1, None, 2, None, None], [None] * 5)
+    assert shown_distances(app)["a.jpg"] == f"{expected[0]:.3f}"
+    assert "Camera 1: the picture takes that camera's embedding" in captions(app)
+    give(app, ("0001_c9s1_000001_00.jpg", jpeg()), coloured())
+    assert "Unknown camera" in captions(app)
+
+
+def test_a_model_that_knows_views_is_told_them(runs):
+    run = imported("sided", sie="both")
+    app = opened("retrieval", run="sided")
+    assert app.selectbox(key="view of it").options == ["unknown", "0", "1"]
+    give(app, ("who.jpg", jpeg()), coloured())
+    assert "mean view embedding" in captions(app)
+    app.selectbox(key="view of it").set_value(1).run()
+    expected = by_hand(run, [None, None, 2, None, None], [1, *[None] * 4])
+    assert shown_distances(app)["a.jpg"] == f"{expected[0]:.3f}"
+    assert "View 1: the picture takes that view's embedding" in captions(app)
+
+
+def test_views_have_words_where_they_were_trained_here(runs):
+    asked = Experiment.create(model="transreid", recipe="demo", settings=TINY | {"sie": "view"})
+    train.train(train.create(asked, "sided"))
+    app = opened("retrieval", run="sided")
+    app.segmented_control(key="source").set_value("Upload").run()
+    assert app.selectbox(key="view of it").options == ["unknown", "front", "side", "back"]
+    app.file_uploader[0].upload("somebody.png", jpeg(kind="PNG"))
+    app.selectbox(key="view of it").set_value(2).run()
+    assert "View back" in captions(app) and not app.error
+    assert drawn(app, "ranked_gallery")["query"]["title"] == "somebody.png"
+
+
+def test_a_model_that_refines_takes_ones_pictures_as_one_set(runs):
+    run = imported("neighbours", model="nformer")
+    app = give(opened("retrieval", run="neighbours"), ("who.jpg", jpeg()), coloured())
+    expected = by_hand(run, [None] * 5, [None] * 5)
+    assert shown_distances(app) == {
+        name: f"{distance:.3f}" for name, distance in zip(OWN, expected, strict=True)
+    }
+    assert "refined as one set (protocol `nformer-joint`)" in captions(app)
+    give(app, ("who.jpg", jpeg()), coloured()[:1])  # a set of two
+    assert len(drawn(app, "ranked_gallery")["tiles"]) == 1
+
+
+def test_ones_own_pictures_need_no_data_set(tiny_run, runs):
+    file = runs / tiny_run / "experiment.json"
+    record = json.loads(file.read_text()) | {"data": str(runs / "nowhere")}
+    file.write_text(json.dumps(record))
+    app = opened("retrieval")
+    app.segmented_control(key="source").set_value(own.KIND).run()
+    assert not app.error and not app.info
+    give(app, ("who.jpg", jpeg()), coloured())
+    assert len(drawn(app, "ranked_gallery")["tiles"]) == len(OWN)
+
+
+@pytest.mark.parametrize("query", (b"no picture", jpeg((4, 4))), ids=["text", "tiny"])
+def test_a_query_of_ones_own_that_is_no_picture(runs, query):
+    imported("brought")
+    app = give(opened("retrieval", run="brought"), ("who.jpg", query), coloured())
+    assert "Left out who.jpg" in app.error[0].value
+    assert not app.get("bidi_component")
+
+
+def test_bad_pictures_are_left_out_of_ones_gallery(runs):
+    imported("brought")
+    app = opened("retrieval", run="brought")
+    give(app, ("who.jpg", jpeg()), [*coloured(), ("no*good.jpg", b"no picture")])
+    assert "no\\*good.jpg" in app.error[0].value and len(app.error) == 1
+    assert set(shown_distances(app)) == set(OWN)
+    give(app, ("who.jpg", jpeg()), [("no.jpg", b"no picture")])
+    assert not app.get("bidi_component")
+
+
+def test_too_many_pictures_are_refused(runs):
+    imported("brought")
+    files = [(f"{number}.jpg", jpeg()) for number in range(own.MOST + 1)]
+    app = give(opened("retrieval", run="brought"), ("who.jpg", jpeg()), files)
+    assert f"at most {own.MOST} pictures, got {own.MOST + 1}" in said(app)
+
+
+def test_damaged_weights_are_told(runs):
+    run = imported("brought")
+    (run.folder / "weights.safetensors").write_bytes(b"no weights")
+    app = give(opened("retrieval", run="brought"), ("who.jpg", jpeg()), coloured())
+    assert "damaged weights" in said(app)
+    assert not opened("home").error
+
+
+def test_what_was_refined_is_said(runs, tiny_run):
+    """Before the second stage of a model that refines, each image was embedded alone."""
+    run = imported("neighbours", model="nformer")
+    found = open_run(tiny_run).embeddings()
+    run.keep_embeddings(found)
+    app = opened("retrieval", run="neighbours")
+    assert "only the encoder" in captions(app)
+    app.segmented_control(key="source").set_value(own.KIND).run()
+    give(app, ("who.jpg", jpeg()), coloured())
+    assert "one set" not in captions(app)
+    both = {name: getattr(found, name) for name in found.__dataclass_fields__}
+    st.cache_resource.clear()
+    run.keep_embeddings(type(found)(**both | dict(encoded=found.vectors)))
+    app = opened("retrieval", run="neighbours")
+    assert "All queries and the gallery were refined as one set" in captions(app)
+    assert "protocol: nformer-joint" in captions(app)
+    assert "only the encoder" not in captions(app) + captions(opened("retrieval", run=tiny_run))
+
+
+def test_an_imported_run_at_home_and_on_the_watch_page(runs):
+    run = imported("brought")
+    app = opened("home")
+    assert "imported" in " ".join(each.value for each in app.markdown)
+    assert "evaluate brought" in app.code[0].value and "transformer" in captions(app)
+    app = opened("train", view="Watch")
+    assert "Imported from transformer\\_\\*\\_120.pth" in captions(app)
+    assert "first epoch" not in captions(app) and "No epoch" not in captions(app)
+    metrics = dict(mAP=0.5, mINP=0.25, cmc={"1": 0.75})
+    run.write("metrics.json", json.dumps(metrics).encode())
+    app = opened("home")
+    assert not app.code and "scored on pedestrians" in captions(app)
+    assert {metric.label: metric.value for metric in app.metric}["mAP"] == "0.500"
+
+
+def test_home_names_every_model():
+    assert all(
+        model.title in cards.PAPERS and model.paper in cards.PAPERS for model in MODELS.values()
+    )
+
+
+# Colours and curves
+
+
+def test_a_loss_of_many_terms_is_drawn_whole():
+    terms = {f"loss_term{number}": 1.0 for number in range(20)}
+    lines = charts.history([dict(epoch=1, loss=2.0) | terms], "pha", "the test split")["Loss"].data
+    assert len(lines) == 21
+    assert len({(line.line.color, line.line.dash) for line in lines}) == 21
+    assert lines[0].line.color == charts.colour("pha")
+
+
+def linear(colour: str) -> np.ndarray:
+    """#RRGGBB -> linear sRGB."""
+    values = np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)]) / 255
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def cielab(rgb: np.ndarray) -> np.ndarray:
+    to_xyz = [[0.4340, 0.3762, 0.1899], [0.2127, 0.7152, 0.0722], [0.0178, 0.1094, 0.8728]]
+    x, y, z = np.cbrt(to_xyz @ np.clip(rgb, 0, 1))
+    return np.array([116 * y, 500 * (x - y), 200 * (y - z)])
+
+
+def test_every_model_has_a_colour_of_its_own():
+    """Also for somebody who is red-blind, green-blind or blue-blind; on light and on dark."""
+    assert set(MODELS) <= set(charts.COLOURS)
+    sights = [
+        np.eye(3),
+        # Machado et al. 2009, full deficiency.
+        [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+        [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+        [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+    ]
+    for colour in charts.COLOURS.values():
+        bright = np.dot([0.2127, 0.7152, 0.0722], linear(colour)) + 0.05
+        assert min(1.05 / bright, bright / 0.058) > 2.4
+    for sight in sights:
+        seen = [cielab(sight @ linear(colour)) for colour in charts.COLOURS.values()]
+        apart = [np.linalg.norm(one - other) for one, other in combinations(seen, 2)]
+        assert min(apart) > 20
+
+
+# Trainings
+
+
+def choose(app: AppTest, model: str) -> AppTest:
+    """Select a model on the Train page."""
+    next(field for field in app.selectbox if field.label == "Model").select(model).run()
+    assert not app.exception
+    return app
+
+
+def another(knob: Knob, usual):
+    """Another value than the recipe's, as its field takes it."""
+    if knob.kind == "bool":
+        return not usual
+    if knob.kind == "choice":
+        return next(choice for choice in knob.choices if choice != usual)
+    return usual + 1 if knob.kind == "int" else "0.25"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_each_model_is_started_with_its_own_knobs(tiny_run, monkeypatch, model):
+    monkeypatch.setenv("REID_ALLOW_TRAINING", "1")
+    started = []
+    monkeypatch.setattr(jobs, "start", lambda **asked: started.append(asked) or tiny_run)
+    app = choose(opened("train", view="New training"), model)
+    fields = {
+        field.key.removeprefix(f"knob-{model}-demo-"): field
+        for kind in (app.selectbox, app.number_input, app.text_input, app.toggle)
+        for field in kind
+        if (field.key or "").startswith("knob-")
+    }
+    assert list(fields) and set(fields) == {knob.name for knob in knobs(model)}
+    words = " ".join(each.value for each in app.markdown)
+    assert "Ours" in words and f"{MODELS[model].title}'s own settings" in words
+    own_knobs = [k for k in knobs_of(MODELS[model].Options) if k.kind not in ("str", "run", "size")]
+    changed = {}
+    for knob in own_knobs[-2:]:
+        changed[knob.name] = another(knob, fields[knob.name].value)
+        fields[knob.name].set_value(changed[knob.name])
+    app.run()
+    app.button(key="start").click().run()
+    assert not app.exception and not app.error
+    assert started[0]["model"] == model and started[0]["settings"] == changed
+
+
+def test_a_run_as_an_encoder(tiny_run, runs, monkeypatch):
+    """Only what has weights and embeds single images; the choice reaches the training."""
+    monkeypatch.setenv("REID_ALLOW_TRAINING", "1")
+    imported("brought")
+    imported("refined", model="nformer")
+    asked = Experiment.create(model="transreid", recipe="demo")
+    Run.create(asked, Facts(5, (1, 2)), "unfinished")
+    started = []
+    monkeypatch.setattr(jobs, "start", lambda **asked: started.append(asked) or tiny_run)
+    app = choose(opened("train", view="New training"), "nformer")
+    field = lambda: app.selectbox(key="knob-nformer-demo-encoder")  # noqa: E731
+    assert field().options == [forms.OWN, "brought", tiny_run] and field().value == ""
+    field().select("brought").run()
+    assert "changed" in field().label
+    assert "encoder brought (recipe: none)" in " ".join(each.value for each in app.markdown)
+    app.button(key="start").click().run()
+    assert started[0]["settings"] == {"encoder": "brought"}
+    app.segmented_control(key="view").set_value("New training").run()
+    choose(app, "nformer")
+    assert field().value == "brought"
+    shutil.rmtree(runs / "brought")  # it goes while it is chosen
+    app.run()
+    assert not app.exception and field().value == ""
+
+
+def test_an_encoder_by_name():
+    knob = next(knob for knob in knobs("nformer") if knob.name == "encoder")
+    assert knob.kind == "run" and "name of a run" in knob.expected
+    assert knob.parse("mine") == "mine" and knob.parse("") == ""
 
 
 def test_without_permission_nothing_starts(tiny_run, monkeypatch):

@@ -42,7 +42,7 @@ FORBIDDEN = {
     ),
     "reid_core/data": ("reid_core.train", "reid_core.runs", "reid_core.models"),
 }
-LATE = ("umap", "ptwt", "pywt", "submitit")
+LATE = ("umap", "ptwt", "pywt", "submitit", "onnx", "onnx_ir", "onnxscript", "onnxruntime")
 
 
 @pytest.mark.parametrize("folder", FORBIDDEN)

@@ -1,5 +1,6 @@
 """The app as a visitor meets it: a real server, a real browser, and no error in its console."""
 
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from reid_core.experiment import recipe_values
+from reid_core.knobs import knobs_of
+from reid_core.models import MODELS
 from reid_core.runs import Run
 
 playwright = pytest.importorskip(
@@ -138,6 +142,21 @@ def opened(page, address: str) -> None:
     settled(page)
 
 
+def start(page, model: str, name: str, knobs: dict[str, dict]) -> None:
+    """Start a training on the Train page with knobs, by tab, changed; wait until it is at work."""
+    for tab, values in knobs.items():
+        page.get_by_role("tab", name=tab, exact=True).click()
+        for knob, value in values.items():
+            page.locator(f".st-key-knob-{model}-demo-{knob} input").fill(str(value))
+            page.keyboard.press("Enter")
+            settled(page)
+    page.get_by_label("Name of the run").fill(name)
+    page.keyboard.press("Enter")
+    settled(page)
+    page.get_by_role("button", name="Start the training").click()
+    page.get_by_text("Images per second", exact=True).wait_for()
+
+
 def asked(page, key: str) -> str | None:
     """What the address says for a key."""
     return page.evaluate(f"new URL(location.href).searchParams.get('{key}')")
@@ -169,21 +188,9 @@ def test_first_start_draws_the_data_once_for_everybody(lab, browser):
 def test_a_training_started_watched_stopped_and_resumed(ready, browser):
     with visitor(browser) as page:
         opened(page, ready.address + "train?view=New+training")
-        for tab, values in {
-            "Schedule": {"epochs": 500},
-            "Batch": {"identities_per_batch": 4, "images_per_identity": 2},
-            "Evaluation": {"evaluate_every": 1},
-        }.items():
-            page.get_by_role("tab", name=tab).click()
-            for name, value in values.items():
-                page.locator(f".st-key-knob-transreid-demo-{name} input").fill(str(value))
-                page.keyboard.press("Enter")
-                settled(page)
-        page.get_by_label("Name of the run").fill("watched")
-        page.keyboard.press("Enter")
-        settled(page)
-        page.get_by_role("button", name="Start the training").click()
-        page.get_by_text("Images per second", exact=True).wait_for()
+        batch = {"identities_per_batch": 4, "images_per_identity": 2}
+        knobs = {"Schedule": {"epochs": 500}, "Batch": batch, "Evaluation": {"evaluate_every": 1}}
+        start(page, "transreid", "watched", knobs)
         page.get_by_text("Learning rate", exact=True).wait_for()  # the curves of the first epoch
         assert asked(page, "run") == "watched"
 
@@ -217,6 +224,26 @@ def test_a_training_started_watched_stopped_and_resumed(ready, browser):
         again = ready.run("watched").status()
         assert again.state == "stopped"
         assert (again.epoch, again.step) >= (stopped.epoch, stopped.step)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_each_model_starts_with_a_knob_of_its_own(ready, browser, model):
+    """Its last own knob that is a number, changed in the form, reaches a training that works."""
+    numbers = [k for k in knobs_of(MODELS[model].Options) if k.kind in ("int", "float")]
+    knob, usual = numbers[-1], recipe_values(model, "demo")
+    value = usual[knob.name] + 1 if knob.kind == "int" else 0.25
+    knobs = {knob.group: {knob.name: value}, "Schedule": {"epochs": 500}}
+    with visitor(browser) as page:
+        opened(page, ready.address + "train?view=New+training")
+        page.get_by_role("combobox", name="Model").click()
+        page.get_by_role("option", name=MODELS[model].title, exact=True).click()
+        settled(page)
+        start(page, model, f"{model}-own", knobs | {"Batch": {"identities_per_batch": 4}})
+    run = ready.run(f"{model}-own")
+    run.ask_stop()
+    assert run.experiment.model == model
+    expected = {knob.name: value, "epochs": 500, "identities_per_batch": 4}
+    assert run.experiment.changed == expected
 
 
 def test_queries_by_keyboard_and_a_link_to_one(ready, browser):
@@ -289,6 +316,35 @@ def test_an_upload(ready, browser, tmp_path):
         page.locator("input[type=file]").set_input_files(picture)
         page.get_by_alt_text(f"Query {picture.name}").wait_for()
         page.get_by_text("mean camera embedding").wait_for()
+
+
+def test_an_imported_run_and_pictures_of_ones_own(ready, browser, tmp_path):
+    run = ready.run("brought")
+    shutil.copytree(
+        ready.runs / "first", run.folder, ignore=shutil.ignore_patterns("embed*", "me*")
+    )
+    record = json.loads((run.folder / "experiment.json").read_text())
+    record["imported"] = dict(file="transformer_120.pth", sha256="ab" * 32)
+    run.write("experiment.json", json.dumps(record).encode())
+    pictures = sorted((ready.data / "pedestrians" / "query").glob("*.jpg"))[:4]
+    fake = tmp_path / "fake.jpg"
+    fake.write_text("no picture")
+    with visitor(browser) as page:
+        opened(page, ready.address)
+        page.get_by_text("imported", exact=True).first.wait_for()
+        page.get_by_role("link", name="Your pictures").click()
+        page.get_by_text("nothing is scored yet").wait_for()
+        files = page.locator("input[type=file]")
+        files.nth(0).set_input_files(pictures[0])
+        settled(page)
+        files.nth(1).set_input_files([*pictures[1:], fake])
+        page.get_by_text("Left out fake.jpg").wait_for()
+        tiles = page.get_by_role("list", name="Ranked gallery").get_by_role("listitem")
+        tiles.nth(2).wait_for()
+        settled(page)
+        names = tiles.evaluate_all("all => all.map(tile => tile.ariaLabel)")
+        assert len(names) == 3 and all("truth unknown" in name for name in names)
+    shutil.rmtree(run.folder)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import TINY
 from safetensors.torch import load_file
+from timm.data.constants import IMAGENET_DEFAULT_MEAN
 
 from reid_core import train
 from reid_core.data import open_dataset
@@ -38,6 +39,14 @@ def test_batches_hold_p_identities_k_times():
     assert all((a == b).all() for a, b in zip(epoch, again, strict=True))
 
 
+def test_an_epoch_of_identities_shows_each_of_them_once():
+    identities = np.repeat(np.arange(7), [3, 4, 5, 8, 4, 1, 12])
+    epoch = batches(identities, p=3, k=4, generator=np.random.default_rng(0), once=True)
+    assert len(epoch) == 7 // 3
+    shown, counts = np.unique(identities[np.concatenate(epoch)], return_counts=True)
+    assert len(shown) == 6 and (counts == 4).all()
+
+
 def test_learning_rates_are_the_official_ones():
     """Epochs 1, 2, 4, 5, 60 and 119 of TransReID's schedule, read off its scheduler."""
     paper = Experiment.create(model="transreid", recipe="paper").training
@@ -47,9 +56,20 @@ def test_learning_rates_are_the_official_ones():
     assert rates[5] == pytest.approx(expected[5], rel=0.03)  # noted with two digits
 
 
-def test_a_multistep_schedule_falls_tenfold():
-    steps = Training(schedule="multistep", warmup_epochs=0, learning_rate=1.0, steps="40,70")
-    assert [learning_rate(steps, e) for e in (39, 40, 70)] == pytest.approx([1, 0.1, 0.01])
+def test_a_multistep_schedule_falls_by_its_decay():
+    steps = dict(schedule="multistep", warmup_epochs=0, learning_rate=1.0, steps="40,70")
+    for decay in (0.1, 0.5):
+        training = Training(**steps, decay=decay)
+        rates = [learning_rate(training, e) for e in (39, 40, 70)]
+        assert rates == pytest.approx([1, decay, decay**2])
+
+
+def test_the_convolutional_baselines_learning_rates_are_the_official_ones():
+    """3.5e-4 after ten epochs of warm-up from a hundredth, a tenth of it from 40 and 70 on."""
+    paper = Experiment.create(model="resnet-bot", recipe="paper").training
+    rates = [learning_rate(paper, epoch) for epoch in (1, 5, 10, 39, 40, 69, 70, 120)]
+    factors = [0.109, 0.505, 1, 1, 0.1, 0.1, 0.01, 0.01]
+    assert rates == pytest.approx([3.5e-4 * factor for factor in factors])
 
 
 def test_biases_have_their_own_learning_rate():
@@ -75,6 +95,37 @@ def test_augmentation_moves_mirrors_and_erases():
     assert ((erased > 0.01) & (erased < 0.45)).all()
     same, _ = augment(image, flip=0.0, pad=0, erase=0.0, normalisation="half")
     torch.testing.assert_close(same, (whole - 0.5) / 0.5)
+
+
+def test_erasing_fills_with_zero_or_the_mean_up_to_its_area():
+    torch.manual_seed(0)
+    image = torch.randint(0, 256, (64, 3, 32, 16), dtype=torch.uint8)
+    for fill, values in (("zero", (0, 0, 0)), ("mean", IMAGENET_DEFAULT_MEAN)):
+        plain = dict(flip=0.0, pad=0, normalisation="imagenet", area=0.1, fill=fill)
+        untouched, _ = augment(image, erase=0.0, **plain)
+        seen, _ = augment(image, erase=1.0, **plain)
+        erased = (seen - seen.new_tensor(values)[:, None, None]).abs().amax(
+            dim=1
+        ) < 1e-6  # (B, H, W)
+        torch.testing.assert_close(
+            seen.movedim(1, 3)[~erased], untouched.movedim(1, 3)[~erased], rtol=0, atol=1e-5
+        )
+        assert (erased.flatten(1).sum(dim=1) > 0).all()
+        assert erased.float().mean(dim=(1, 2)).max() < 0.13  # whole pixels round up
+
+
+def test_translation_enlarges_and_crops():
+    torch.manual_seed(0)
+    image = torch.randint(0, 256, (64, 3, 16, 8), dtype=torch.uint8)
+    plain = dict(flip=0.0, pad=0, erase=0.0, normalisation="half")
+    _, clean = augment(image, translate=0.5, **plain)
+    whole, moved = image.float() / 255, 0
+    for original, found in zip(whole, clean, strict=True):
+        larger = torch.nn.functional.interpolate(original[None], size=(18, 9), mode="bilinear")[0]
+        crops = [larger[:, y : y + 16, x : x + 8] for y in range(3) for x in range(2)]
+        moved += any(torch.equal(crop, found) for crop in crops)
+        assert torch.equal(original, found) or any(torch.equal(crop, found) for crop in crops)
+    assert 16 < moved < 48
 
 
 def weights(run):

@@ -342,7 +342,7 @@ def size_of(case: str) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize(
-    "case", [c if n < 2 else pytest.param(c, marks=pytest.mark.long) for n, c in enumerate(CASES)]
+    "case", [pytest.param(c, marks=pytest.mark.long) if "whole" in c else c for c in CASES]
 )
 def test_the_official_features(case):
     golden, model = np.load(GOLDEN), official(case).eval()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from reid_core.errors import BadInput
 from reid_core.knobs import unknown
-from reid_core.models.vit import read_weights
+from reid_core.models.weights import read_weights
 
 # timm's ResNets, in their forms: stem, layer1 to layer4. Left out are pruned ones, which have no
 # regular widths, and those that blur by averaging ("aa"), which fail on odd sizes.
@@ -75,7 +75,7 @@ def load_trunk(resnet: nn.Module, file: Path) -> None:
     Classifiers are ignored, counters of batches may be missing; anything else must fit. Raises
     BadInput.
     """
-    weights = {key.removeprefix("module."): value for key, value in read_weights(file).items()}
+    weights = read_weights(file)
     own = resnet.state_dict()
     needed = [key for key in own if not key.endswith("num_batches_tracked")]
     wrong = [

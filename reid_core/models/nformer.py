@@ -24,9 +24,10 @@ class NFormerOptions:
 
     encoder: str = knob(
         "",
-        "The run whose embeddings are refined. Empty: an encoder of its own (a ResNet with BNNeck) "
-        "is trained first.",
+        "The run whose embeddings are refined; images are then read as it reads them (size, "
+        "normalisation). Empty: an encoder of its own (a ResNet with BNNeck) is trained first.",
         "Encoder",
+        kind="run",
     )
     trunk: str = knob("resnet50.tv_in1k", "The timm name of the own encoder's ResNet.", "Encoder")
     pretrained: str = knob(

@@ -84,7 +84,7 @@ def oh_layers(text: str, depth: int) -> tuple[int, ...]:
 
 
 class Deformable(DeformConv2d):
-    """torchvision's deformable convolution (Dai et al. 2017), in float32.
+    """torchvision's deformable convolution (Dai et al. 2017); float32 only.
 
     Training on a CPU it samples with `grid_sample` instead: the same numbers, and a backward pass
     that is more than ten times as fast there.
@@ -92,7 +92,6 @@ class Deformable(DeformConv2d):
 
     def forward(self, x: Tensor, offsets: Tensor) -> Tensor:
         """x (B, D, h, w) and offsets (B, 2K, h', w'), rows before columns -> (B, D, h', w')."""
-        x, offsets = x.float(), offsets.float()
         if not (x.is_cpu and torch.is_grad_enabled()):
             return super().forward(x, offsets)
         (height, width), (rows, columns) = x.shape[-2:], offsets.shape[-2:]
@@ -120,9 +119,12 @@ class LocalRelations(nn.Module):
         self.depthwise = nn.Conv2d(width, width, 3, stride, padding=1, groups=width, bias=False)
 
     def forward(self, patches: Tensor) -> Tensor:
-        """(B, D, h, w) -> (B, D, h', w')."""
-        offsets = self.offsets(self.to_offsets(patches).float())  # (B, 2K, h', w')
-        return self.deformable(patches, offsets) + self.depthwise(patches)
+        """(B, D, h, w) -> (B, D, h', w'), in float32: offsets are finer than bf16, and a CPU is many
+        times slower at depthwise convolutions in it."""
+        with torch.autocast(patches.device.type, enabled=False):
+            patches = patches.float()
+            offsets = self.offsets(self.to_offsets(patches))  # (B, 2K, h', w')
+            return self.deformable(patches, offsets) + self.depthwise(patches)
 
 
 # Omni-relational high-order attention
@@ -310,8 +312,8 @@ class OHFormer(ReIDModel):
             "evaluate_every": 4,
             "trunk": "vit_tiny_patch16_224",
             "pretrained": "none",
-            "depth": 5,
-            "width": 96,
+            "depth": 4,
+            "width": 112,
             "heads": 2,
             "drop_path": 0.0,
             "parts": 3,
@@ -334,6 +336,11 @@ class OHFormer(ReIDModel):
             raise BadInput(
                 f"parts: {self.grid[0]} rows of patches can't fill {options.parts} parts; give fewer "
                 "parts or higher images"
+            )
+        if options.lrp_stride >= max(self.grid):
+            raise BadInput(
+                f"lrp_stride: {options.lrp_stride} leaves one cell of {self.grid[0]}x{self.grid[1]} "
+                "patches; give a smaller stride or larger images"
             )
         self.oh_layers = oh_layers(options.oh_layers, len(self.trunk.blocks))
         for number in self.oh_layers:

@@ -106,18 +106,31 @@ class RelationAware(nn.Module):
         self.relation = Probe(kind)
 
     def forward(self, x: Tensor) -> Tensor:
-        grid = x.shape[2:]
-        relation = self.relation(self.relations(x)).unflatten(2, grid)  # (B, 2N, rows, columns)
         own = self.own(x).mean(dim=1, keepdim=True)  # (B, 1, rows, columns)
-        joined = torch.cat([own, self.related(relation)], dim=1)
-        return self.weigh(joined).sigmoid()
+        # Training goes the short way; else the official order of sums, to the last digit.
+        if torch.is_grad_enabled() and not self.relation.watched:
+            related = self.related[1:](self.first_layer(x).unflatten(2, x.shape[2:]))
+        else:
+            relations = self.relation(self.relations(x)).unflatten(2, x.shape[2:])
+            related = self.related(relations)  # (B, N/8, rows, columns)
+        return self.weigh(torch.cat([own, related], dim=1)).sigmoid()
 
     def relations(self, x: Tensor) -> Tensor:
         """(B, 2N, N): column i is the relation vector of node i, first the relations of i to every
         node, theta_i . phi_j, then those of every node to i, theta_j . phi_i."""
-        theta, phi = self.theta(x).flatten(2), self.phi(x).flatten(2)  # (B, D/s1, N) each
+        theta, phi = self.theta(x).flatten(2), self.phi(x).flatten(2)  # (B, D/8, N) each
         outward = phi.transpose(1, 2) @ theta  # (B, N, N): [j, i] is theta_i . phi_j
         return torch.cat([outward, outward.transpose(1, 2)], dim=1)
+
+    def first_layer(self, x: Tensor) -> Tensor:
+        """(B, N/8, N): the first convolution over the relations, without forming them.
+
+        Both are products of matrices, so that those of few columns can be multiplied first. The N x N
+        relations of 64 images of 256x128 would take 1 GiB after stage 1, and so after stage 4.
+        """
+        theta, phi = self.theta(x).flatten(2), self.phi(x).flatten(2)  # (B, D/8, N) each
+        to, back = self.related[0].weight[:, :, 0, 0].chunk(2, dim=1)  # (N/8, N) each
+        return (to @ phi.transpose(1, 2)) @ theta + (back @ theta.transpose(1, 2)) @ phi
 
 
 class RGAModule(nn.Module):

@@ -35,7 +35,7 @@ class ViTBoT(ReIDModel):
         # Official vit_base.yml for Market-1501: TransReID's recipe without overlap.
         "paper": TransReID.recipes["paper"] | {"stride": 16},
         # Ours: that of TransReID without overlap.
-        "demo": TransReID.recipes["demo"] | {"stride": 16},
+        "demo": TransReID.recipes["demo"] | {"stride": 16, "epochs": 36},
     }
 
     def __init__(self, options: vit.ViTOptions, size: tuple[int, int], facts: Facts):

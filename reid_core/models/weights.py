@@ -25,7 +25,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     "module."; what else is in the file (an optimiser, an epoch) is left aside.
     """
     if not file.is_file():
-        raise BadInput(f"no weights at {file}: give none, timm or the path of a file")
+        raise BadInput(f"no weights at {file}: give the path of a file")
     try:
         if file.suffix == ".safetensors":
             found = load_file(file)
