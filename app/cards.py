@@ -43,7 +43,8 @@ OURS = (
 
 def first_with_pictures(runs: list[Run]) -> Run | None:
     """The run to show: a shipped one before others; its arrays and its data set must be there."""
-    for run in sorted(runs, key=lambda run: not run.shipped):
+    order = list(MODELS)
+    for run in sorted(runs, key=lambda run: (not run.shipped, order.index(run.experiment.model))):
         try:
             if run.has_embeddings:
                 cached.evaluation(run.name, run.stamp())

@@ -8,6 +8,7 @@ from app.notices import explained, say
 from app.uploads import Upload
 from reid_core.data.market import VIEWS, parse_name
 from reid_core.experiment import Experiment
+from reid_core.models import MODELS
 from reid_core.runs import Run, list_runs, open_run
 
 ORDERS = ["File name", "Worst first", "Best first"]
@@ -53,9 +54,19 @@ def sidebar_run() -> None:
 
 
 def _first(names: list[str]) -> str:
-    """The run that a newcomer sees: one that came with the product, else one with pictures."""
+    """The run that a newcomer sees: one that came with the product, else one with pictures; of
+    several that of the first model in the table."""
+    order = list(MODELS)
     runs = [open_run(name) for name in names]
-    ranked = sorted(runs, key=lambda run: (not run.shipped, not run.has_embeddings, run.name))
+    ranked = sorted(
+        runs,
+        key=lambda run: (
+            not run.shipped,
+            not run.has_embeddings,
+            order.index(run.experiment.model),
+            run.name,
+        ),
+    )
     return ranked[0].name
 
 

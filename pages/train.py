@@ -40,7 +40,7 @@ with what.popover("The model, and what of it is ours", icon=":material/menu_book
     st.caption(MODELS[model].paper)
     st.markdown(cleandoc(MODELS[model].__doc__))
 where.caption(DATASETS[dataset].about)
-how.caption(OURS.get(recipe, ""))
+how.caption(OURS.get(recipe, "") + (f" {MODELS[model].other_sets}" if recipe == "paper" else ""))
 
 folder, title = st.columns([2, 1])
 data = folder.text_input(

@@ -85,6 +85,12 @@ def parser() -> Parser:
         "--dataset", default=None, help="the run's own; for an imported run with --data, market1501"
     )
     evaluate.add_argument("--data", default=None, type=folder, metavar="DIR")
+    evaluate.add_argument(
+        "--protocol",
+        default=None,
+        help="for a model that refines: nformer-joint (queries and gallery are one set; the default) "
+        "or nformer-per-query (each query with the gallery alone: exact, and slow)",
+    )
     _feature_options(evaluate)
     evaluate.set_defaults(act=act_evaluate)
 
@@ -233,14 +239,19 @@ def act_evaluate(asked: argparse.Namespace) -> None:
     import numpy as np
 
     from reid_core.data import prepare
-    from reid_core.embed import embed_test, read_view_table, views_of
-    from reid_core.evaluate import evaluate
+    from reid_core.embed import embed_test, per_query_distances, read_view_table, views_of
+    from reid_core.evaluate import JOINT, PER_QUERY, PROTOCOL, evaluate
     from reid_core.feed import prepared
+    from reid_core.knobs import unknown
     from reid_core.runs import open_run
 
     run = open_run(asked.run)
     experiment = run.experiment
     model = _asked_model(run, asked)
+    refined = model.refines and asked.stage != "encoder"
+    protocols = (JOINT, PER_QUERY) if refined else (PROTOCOL,)
+    if asked.protocol not in (None, *protocols):
+        raise BadInput(unknown("protocol", asked.protocol, protocols) + " for this run and stage")
     table = read_view_table(asked.views) if asked.views else None
     data = asked.data
     # A folder that somebody names for an imported run is whose it may be, in Market-1501's layout.
@@ -263,8 +274,13 @@ def act_evaluate(asked: argparse.Namespace) -> None:
         stage = asked.stage or "refined"
         embeddings = embed_test(model, experiment, dataset, stage=stage, progress=progress)
     _tell_unknown(experiment, model, embeddings.cameras.tolist(), embeddings.views.tolist())
-    scores = evaluate(embeddings).as_dict()
     own = asked.stage != "encoder" and asked.neck in (None, experiment.training.neck)
+    if asked.protocol == PER_QUERY:
+        own = False  # what the pages rank are the joint embeddings
+        alone = per_query_distances(model, embeddings)
+        scores = evaluate(embeddings, distances_to=alone, protocol=PER_QUERY).as_dict()
+    else:
+        scores = evaluate(embeddings).as_dict()
     if run.imported and own:
         run.keep_evaluation(embeddings, scores, name, data)
     print(json.dumps(scores, indent=2))

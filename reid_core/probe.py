@@ -29,7 +29,9 @@ class Probe(nn.Module):
     """An identity module without weights, so that checkpoints keep their keys.
 
     kind says what the axes mean: "attention" (B, H, N, N) with rows that sum to 1, "features"
-    (B, D, h, w), "spatial" (B, 1, h, w), "channel" (B, C).
+    (B, D, h, w), "spatial" (B, 1, h, w), "channel" (B, C), "neighbours" (S, H, N, k) over images,
+    "relation" (B, 2N, N) with a node's relations in a column, "channel relation" the same over
+    channels, "prior" (H, M, M), "offsets" (B, 2K, h, w) with rows before columns.
     """
 
     def __init__(self, kind: str):

@@ -11,12 +11,12 @@ from reid_core.models.vit_bot import ViTBoT
 
 MODELS: dict[str, type[ReIDModel]] = {
     "transreid": TransReID,
-    "pha": PHA,
-    "vit-bot": ViTBoT,
-    "nformer": NFormer,
-    "resnet-bot": ResNetBoT,
     "rga": RGA,
+    "nformer": NFormer,
+    "pha": PHA,
     "ohformer": OHFormer,
+    "vit-bot": ViTBoT,
+    "resnet-bot": ResNetBoT,
 }
 
 __all__ = ["MODELS", "Batch", "Branch", "Facts", "Output", "ReIDModel"]

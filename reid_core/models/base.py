@@ -82,6 +82,7 @@ class ReIDModel(nn.Module):
     idea: ClassVar[str]
     Options: ClassVar[type]  # a dataclass of knobs
     recipes: ClassVar[dict[str, dict[str, Any]]]
+    other_sets: ClassVar[str] = ""  # what the recipe "paper" changes for other data sets, in words
 
     grid: tuple[int, int]
     prefix_tokens: int = 0

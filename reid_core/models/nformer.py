@@ -264,6 +264,7 @@ class NFormer(ReIDModel):
     )
     Options = NFormerOptions
     refines = True
+    other_sets = "The recipe is Market-1501's, the only one that the authors publish."
     recipes = {
         # Official softmax_triplet_with_center.yml for Market-1501, both stages.
         "paper": ResNetBoT.recipes["paper"] | {"trunk": "resnet50.tv_in1k", "pretrained": "timm"},

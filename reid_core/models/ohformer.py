@@ -289,6 +289,9 @@ class OHFormer(ReIDModel):
         "price of one attention map."
     )
     Options = OHFormerOptions
+    other_sets = (
+        "Nothing is published: for other data sets, what TransReID changes is a place to start."
+    )
     recipes = {
         # Ours: TransReID's official recipe for Market-1501. The paper's is not known to us.
         "paper": TransReID.recipes["paper"],

@@ -224,6 +224,11 @@ class PHA(TransReID):
         "attention does not wash it out."
     )
     Options = PHAOptions
+    other_sets = (
+        "The recipe is Market-1501's. Official elsewhere: DukeMTMC-reID the same; MSMT17 and "
+        "Occluded-Duke sie=camera; CUHK03-NP (labelled) sie=camera epochs=200 identities_per_batch=8. "
+        "The official code itself runs with batches of 32 alone."
+    )
     recipes = {
         # Official vit_transreid_stride.yml for Market-1501. MSMT17 and Occluded-Duke have sie=camera;
         # labelled CUHK03 sie=camera, identities_per_batch=8 and epochs=200.

@@ -85,6 +85,7 @@ class ResNetBoT(ReIDModel):
     )
     idea = "A ResNet-50 with the training tricks that every later paper is read against."
     Options = ResNetBoTOptions
+    other_sets = "The recipe is Market-1501's, as NFormer's official configuration repeats it."
     recipes = {
         # The recipe that NFormer's softmax_triplet_with_center.yml repeats, for Market-1501.
         "paper": {

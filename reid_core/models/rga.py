@@ -198,6 +198,10 @@ class RGA(ReIDModel):
     paper = "Zhang et al., Relation-Aware Global Attention for Person Re-identification, CVPR 2020"
     idea = "Attention that weighs each position and channel by how it relates to all others."
     Options = RGAOptions
+    other_sets = (
+        "The official script trains on CUHK03-NP (labelled), the only data set that its code reads. "
+        "No settings are published for Market-1501, so there the recipe is the same."
+    )
     recipes = {
         # The official script for CUHK03, with Market-1501's images per batch and evaluation: no other
         # is published. Its epochs count from 0, hence 81 where it says 80.

@@ -31,6 +31,7 @@ class ViTBoT(ReIDModel):
     )
     idea = "A plain vision transformer with the usual tricks: what the others must improve on."
     Options = vit.ViTOptions
+    other_sets = "The recipe is Market-1501's; for the other person sets it is officially the same."
     recipes = {
         # Official vit_base.yml for Market-1501: TransReID's recipe without overlap.
         "paper": TransReID.recipes["paper"] | {"stride": 16},
