@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,11 @@ from conftest import TINY
 from formula import filled
 
 from reid_core import train
+from reid_core.__main__ import main
 from reid_core.data.sampler import sequences
+from reid_core.embed import per_query_distances, refine
 from reid_core.errors import BadInput
+from reid_core.evaluate import distances, evaluate
 from reid_core.experiment import Experiment
 from reid_core.losses import objective
 from reid_core.models.base import Batch, Facts
@@ -254,6 +258,48 @@ def test_center_losses_move_their_centers_by_their_own_rate():
 def test_heads_must_divide_the_width():
     with pytest.raises(BadInput, match="heads"):
         transformer(heads=3)
+
+
+def test_per_query_and_joint_agree_on_a_single_query(refined):
+    """With one query the two sets are the same; with several a query meets the gallery alone."""
+    found, model = refined.embeddings(), refined.model()
+    gallery = found.gallery_rows
+    rows = np.array([found.query_rows[0], *gallery])
+    one = replace(
+        found,
+        **{
+            name: getattr(found, name)[rows]
+            for name in (
+                "vectors",
+                "encoded",
+                "names",
+                "identities",
+                "cameras",
+                "views",
+                "is_query",
+            )
+        },
+    )
+    one = replace(one, vectors=refine(model, one.encoded))
+    joint = distances(one.directions[:1], one.directions[1:])
+    alone = per_query_distances(model, found)(found.query_rows[:2])
+    np.testing.assert_allclose(alone[:1], joint, atol=1e-6)
+    scored = evaluate(
+        found, distances_to=per_query_distances(model, found), protocol="nformer-per-query"
+    )
+    assert scored.queries == len(found.query_rows) and scored.protocol == "nformer-per-query"
+    assert evaluate(found).protocol == "nformer-joint"
+
+
+def test_protocols_by_name_on_the_command_line(refined, tiny_run, capsys):
+    for protocol in ("nformer-joint", "nformer-per-query"):
+        assert main(["evaluate", "refined", "--protocol", protocol]) == 0
+        assert json.loads(capsys.readouterr().out)["protocol"] == protocol
+    assert main(["evaluate", "refined", "--stage", "encoder"]) == 0
+    assert json.loads(capsys.readouterr().out)["protocol"] == "market"
+    for wrong in (["refined", "--protocol", "market"], [tiny_run, "--protocol", "nformer-joint"]):
+        assert main(["evaluate", *wrong]) == 2
+        assert "unknown protocol" in capsys.readouterr().err
 
 
 GOLDEN = Path(__file__).parent / "golden" / "nformer.npz"
