@@ -36,7 +36,7 @@ class ResNetBoTOptions:
     )
     last_stride: int = knob(
         1,
-        "Stride of the last stage (section 3.5): 1 gives it twice the rows and columns of 2.",
+        "Stride of the last stage: 1 gives it twice the rows and columns of 2.",
         "Trunk",
         least=1,
         most=2,
@@ -55,12 +55,10 @@ class ResNetBoTOptions:
     )
     bnneck: bool = knob(
         True,
-        "BNNeck (section 3.6): normalise between the triplet and the identity loss.",
+        "BNNeck: normalise between the triplet and the identity loss.",
         "Feature",
     )
-    center_weight: float = knob(
-        5e-4, "Weight of the centre loss (section 3.7); 0 is none.", "Feature", least=0
-    )
+    center_weight: float = knob(5e-4, "Weight of the centre loss; 0 is none.", "Feature", least=0)
 
 
 class ResNetBoT(ReIDModel):

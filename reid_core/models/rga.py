@@ -184,10 +184,10 @@ class RGA(ReIDModel):
     with margin 0.3 before it. At test the feature before BNNeck is compared; the official test prints
     both.
 
-    As the official code does it, where the paper is silent: the attention's own part is the mean over
-    its embedded channels; every convolution of the attention is followed by batch normalisation, also
-    the last one before the sigmoid; no layer of the attention has a bias. The size of the images
-    decides the attention's shapes, so weights belong to one size.
+    As the official code does it: channel attention sees what spatial attention left; every
+    convolution of the attention, also the last one before the sigmoid, is followed by batch
+    normalisation and has no bias. The size of the images decides the attention's shapes, so weights
+    belong to one size.
 
     Ours, not the paper's: an embedding keeps at least one channel where ratios would leave none; the
     trunk can be any ResNet of timm, of any width. CBAM, the non-local block and its simplified form,
@@ -200,11 +200,11 @@ class RGA(ReIDModel):
     Options = RGAOptions
     other_sets = (
         "The official script trains on CUHK03-NP (labelled), the only data set that its code reads. "
-        "No settings are published for Market-1501, so there the recipe is the same."
+        "It holds no settings for Market-1501, so there the recipe is the same."
     )
     recipes = {
-        # The official script for CUHK03, with Market-1501's images per batch and evaluation: no other
-        # is published. Its epochs count from 0, hence 81 where it says 80.
+        # The official script for CUHK03, the only one in its repository. Its epochs count from 0, hence
+        # 81 where it says 80; warm-up is one epoch ahead of it.
         "paper": {
             "size": (256, 128),
             "normalisation": "imagenet",
