@@ -35,7 +35,7 @@ SHIPPED: dict[str, dict[str, Any]] = {
         ("ohformer-shared", "ohformer", dict(sharing="shared")),
         ("ohformer-independent", "ohformer", dict(sharing="independent")),
         ("ohformer-weighted", "ohformer", dict(sharing="weighted")),
-        ("vit-bot-demo", "vit-bot", {}),
+        ("vit-bot-demo", "vit-bot", dict(epochs=84, erase=0.5, drop_path=0.1)),
         ("resnet-bot-demo", "resnet-bot", {}),
     )
 }

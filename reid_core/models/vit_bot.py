@@ -35,8 +35,8 @@ class ViTBoT(ReIDModel):
     recipes = {
         # Official vit_base.yml for Market-1501: TransReID's recipe without overlap.
         "paper": TransReID.recipes["paper"] | {"stride": 16},
-        # Ours: that of TransReID without overlap.
-        "demo": TransReID.recipes["demo"] | {"stride": 16, "epochs": 36},
+        # Ours: that of TransReID, without overlap by smaller patches, and in more epochs.
+        "demo": TransReID.recipes["demo"] | {"patch": 12, "stride": 12, "epochs": 36},
     }
 
     def __init__(self, options: vit.ViTOptions, size: tuple[int, int], facts: Facts):
