@@ -21,7 +21,7 @@ PAPERS = (
         f"\n- **{model.title}.** {model.idea} :gray[{model.paper}]" for model in MODELS.values()
     )
     + (
-        "\n- **Recipe `paper`**: the settings that the authors publish.\n"
+        "\n- **Recipe `paper`**: the authors' settings, as far as they publish them; each model says more.\n"
         "- **mAP, CMC** and what the protocol ignores: Market-1501 (Zheng et al., ICCV 2015). "
         "**mINP**: Ye et al., TPAMI 2021."
     )

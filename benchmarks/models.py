@@ -63,19 +63,17 @@ def line(name: str, runs: list[Run]) -> str:
     for values in ([s["mAP"] for s in scores], [s["cmc"]["1"] for s in scores]):
         cells.append(f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})")
     # An epoch's median, so that whatever else the machine did meanwhile counts for little.
-    seconds = np.mean([steps_seconds(run.history()) for run in runs])
+    seconds = np.mean([steps_seconds(run.history(), run.experiment.first_epochs) for run in runs])
     parameters = sum(p.numel() for n, p in runs[0].model().named_parameters() if "classif" not in n)
     cells += [f"{parameters / 1e6:.2f} M", f"{seconds:.0f} s"]
     return f"| {name} | " + " | ".join(cells) + " |"
 
 
-def steps_seconds(history: list[dict[str, Any]]) -> float:
+def steps_seconds(history: list[dict[str, Any]], first: int) -> float:
     """What a training's steps take: of each stage the median epoch times their number."""
-    stages: dict[float, list[float]] = {}
-    for entry in history:
-        many = entry["seconds"] * entry["images_per_second"]  # images, or features of sequences
-        stages.setdefault(round(np.log10(many)), []).append(entry["seconds"])
-    return float(sum(np.median(each) * len(each) for each in stages.values()))
+    stages = history[:first], history[first:]
+    seconds = [[entry["seconds"] for entry in stage] for stage in stages if stage]
+    return float(sum(np.median(each) * len(each) for each in seconds))
 
 
 def main() -> None:

@@ -134,7 +134,7 @@ def _feature_options(command: argparse.ArgumentParser) -> None:
         choices=("encoder", "refined"),
         default=None,
         help="for a model that refines embeddings: each image alone, or all of them as one set "
-        "(the default; --neck is then the refining part's own)",
+        "(the default; --neck is then the refining part's own; an encoder's is after)",
     )
     command.add_argument(
         "--views",
@@ -383,6 +383,12 @@ def _asked_model(run, asked: argparse.Namespace):
         raise BadInput(f"--stage: {experiment.model} refines no embeddings; leave it out")
     if asked.views and not experiment.knows_views:
         raise BadInput(f"--views: run {run.name!r} is not told of views; leave it out")
+    if refines and not run.refined:
+        if asked.stage == "refined":
+            raise BadInput(
+                f"--stage refined: run {run.name!r} has trained its encoder alone so far; give encoder"
+            )
+        asked.stage = "encoder"
     model = run.model()
     if asked.neck:
         (model.encoder if asked.stage == "encoder" else model).neck = asked.neck

@@ -65,12 +65,31 @@ def export(run: Run, out: Path, neck: str | None = None) -> list[Exported]:
     if neck:
         model.neck = neck
     about = metadata(run, model)
-    graphs = [(out, ImageGraph(model, run), about)]
-    if model.refines:
-        beside = out.with_name(f"{out.stem}.refine{out.suffix or '.onnx'}")
-        graphs.append((beside, SetGraph(model), about))
-    with _quiet():
-        return [write(graph, path, about) for path, graph, about in graphs]
+    # An encoder that is refined gives its feature after BNNeck, whichever the refining part gives.
+    alone = about | ({"neck": "after"} if model.refines else {})
+    graphs = [(out, ImageGraph(model, run), alone)]
+    if run.refined:
+        second = out.with_name(f"{out.stem}.refine{out.suffix or '.onnx'}")
+        graphs.append((second, SetGraph(model), about))
+    beside = [path.with_name(f".{path.name}.{os.getpid()}") for path, _, _ in graphs]
+    try:  # all of them are compared before the first is where it was asked for
+        with _quiet():
+            differences = [
+                write(graph, path, about)
+                for path, (_, graph, about) in zip(beside, graphs, strict=True)
+            ]
+        for path, (target, _, _) in zip(beside, graphs, strict=True):
+            os.replace(path, target)
+    except OSError as error:
+        error.filename = error.filename or str(out)
+        raise
+    finally:
+        for path in beside:
+            path.unlink(missing_ok=True)
+    return [
+        Exported(target, difference)
+        for (target, _, _), difference in zip(graphs, differences, strict=True)
+    ]
 
 
 class ImageGraph(nn.Module):
@@ -147,8 +166,9 @@ class SetGraph(nn.Module):
         return self.model.refine(inputs["features"], seed=self.seed)
 
 
-def write(graph: ImageGraph | SetGraph, path: Path, about: dict[str, str]) -> Exported:
-    """Trace a graph into an ONNX file, and run it in onnxruntime. Raises Unequal."""
+def write(graph: ImageGraph | SetGraph, path: Path, about: dict[str, str]) -> float:
+    """Trace a graph into an ONNX file, run it in onnxruntime, return how far it is off. Raises
+    Unequal."""
     import onnx_ir
     from onnxscript import opset20
 
@@ -191,22 +211,14 @@ def write(graph: ImageGraph | SetGraph, path: Path, about: dict[str, str]) -> Ex
         if value.name in graph.defaults:  # ONNX: an input that is an initializer too is optional
             value.const_value = onnx_ir.tensor(graph.defaults[value.name].numpy(), name=value.name)
             program.model.graph.register_initializer(value)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        program.save(str(beside), external_data=False)
-        difference = compare(graph, beside)
-        if not difference <= TOLERANCE:
-            raise Unequal(
-                f"{path.name}: onnxruntime's {graph.output} differs from the model's by "
-                f"{difference:.1e} of its length, more than {TOLERANCE:.0e}; nothing was written"
-            )
-        os.replace(beside, path)
-    except OSError as error:
-        error.filename = error.filename or str(path)
-        raise
-    finally:
-        beside.unlink(missing_ok=True)
-    return Exported(path, difference)
+    program.save(str(path), external_data=False)
+    difference = compare(graph, path)
+    if not difference <= TOLERANCE:
+        raise Unequal(
+            f"onnxruntime's {graph.output} differs from the model's by {difference:.1e} of its length, "
+            f"more than {TOLERANCE:.0e}; nothing was written"
+        )
+    return difference
 
 
 @torch.no_grad()

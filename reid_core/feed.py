@@ -1,6 +1,7 @@
 """A run's training images as batches: of images, or of sequences of stored features."""
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -67,7 +68,7 @@ class Feed:
         self.cameras = rows_of(split.cameras.tolist(), run.facts.cameras)
         self.views = rows_of(split.views.tolist(), run.facts.views)
 
-    def begin(self, epoch: int) -> None:
+    def begin(self, epoch: int, alive: Callable[[], None]) -> None:
         """Before an epoch."""
 
     def plan(self, epoch: int) -> list[np.ndarray]:
@@ -99,8 +100,9 @@ class Sequences:
         self.vectors, self.classes = torch.empty(0), np.empty(0, int)
 
     @torch.no_grad()
-    def begin(self, epoch: int) -> None:
-        """Embed the training images of one epoch of batches, in evaluation mode."""
+    def begin(self, epoch: int, alive: Callable[[], None]) -> None:
+        """Embed the training images of one epoch of batches, in evaluation mode; calls alive after
+        each batch, which may end it."""
         seed(self.feed.training.seed, epoch)
         plan = self.feed.plan(epoch)
         self.model.eval()
@@ -109,6 +111,7 @@ class Sequences:
             batch = self.feed.batch(rows, epoch)
             batch.identity = None
             found.append(self.model(batch).embedding.float())
+            alive()
         self.model.train()
         self.vectors = torch.cat(found)  # (N, D)
         self.classes = self.feed.classes[np.concatenate(plan)]

@@ -250,6 +250,7 @@ def side_information(rows: int, views: int | None) -> tuple[str, tuple[int, ...]
                 f"views: {views} given, and the file has no side information; leave it out"
             )
         return "none", (), ()
+    only_views = views == rows
     views = views or 1
     if rows % views:
         raise BadInput(
@@ -257,7 +258,7 @@ def side_information(rows: int, views: int | None) -> tuple[str, tuple[int, ...]
             "give a divisor"
         )
     cameras = rows // views
-    sie = "camera" if views == 1 else "view" if cameras == 1 else "both"
+    sie = "view" if only_views else "camera" if views == 1 else "both"
     return (
         sie,
         tuple(range(1, cameras + 1)) if sie != "view" else (),
@@ -406,6 +407,9 @@ def _parsed(model: str, settings: dict[str, Any]) -> dict[str, Any]:
     known = {each.name: each for each in knobs(model)}
     if "sie" in known:
         known["views"] = VIEWS
+    for key in ("encoder", "holdout"):
+        if key in settings:
+            raise BadInput(f"{key}: a checkpoint brings its own weights, all of them; leave it out")
     for key in settings:
         if key not in known:
             raise BadInput(unknown("key", key, known))

@@ -196,6 +196,14 @@ class Run:
     def has_embeddings(self) -> bool:
         return (self.folder / "embeddings.npz").is_file()
 
+    @property
+    def refined(self) -> bool:
+        """Whether its embeddings are refined: not of most models, nor while only the encoder of one
+        that does has been trained."""
+        if not MODELS[self.experiment.model].refines:
+            return False
+        return not self.has_embeddings or self.embeddings().encoded is not None
+
     def embeddings(self) -> Embeddings:
         """The test split as the last evaluation saw it. Raises BadInput."""
         try:

@@ -22,8 +22,8 @@ from reid_core.experiment import Experiment
 from reid_core.runs import Run
 from reid_core.train import create, train
 
-# The demo recipes; where that is not enough, trained longer and so with more regularisation: under
-# ten minutes each on two cores. Chosen on held-out training identities.
+# The demo recipes; where that is not enough, trained longer and so with more regularisation.
+# Chosen on held-out training identities.
 SHIPPED: dict[str, dict[str, Any]] = {
     name: dict(model=model, recipe="demo", settings=settings)
     for name, model, settings in (

@@ -78,6 +78,12 @@ def over(experiment: Experiment, encoder: Run) -> Experiment:
             "that embeds single images"
         )
     encoder.model()
+    share = experiment.training.holdout
+    if share != its.training.holdout and (share or its.training.holdout):
+        raise BadInput(
+            f"holdout: run {encoder.name!r} was trained with holdout={its.training.holdout}, so what "
+            f"holdout={share} keeps out is not what its encoder never saw; give the same"
+        )
     record = {key: encoder.record[key] for key in ("model", "recipe", "dataset", "knobs", "facts")}
     same = dict(size=its.training.size, normalisation=its.training.normalisation)
     training = replace(experiment.training, **same)
@@ -152,12 +158,11 @@ def _train(run: Run, progress: "Progress") -> None:
     bare = build(experiment, run.facts, pretrained=state is None)
     # Where the training stands: the next step of an epoch, and the sums of its steps so far.
     where = state or dict(epoch=1, step=0, sums={}, seconds=0.0)
+    if experiment.encoder and not state:
+        _take_encoder(bare, open_run(experiment.options.encoder))
     try:
         if state:
             bare.load_state_dict(where.pop("model"))
-        elif experiment.encoder:
-            weights = open_run(experiment.options.encoder).model().state_dict()
-            bare.encoder.load_state_dict(weights)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError):
         raise BadInput(f"run {run.name!r} has a damaged state/last.pt: start a new run") from None
     model = fabric.setup_module(bare)
@@ -176,7 +181,7 @@ def _train(run: Run, progress: "Progress") -> None:
             ]
             _restore(run, optimizers, where, stages.index(stage))
             begun = stage
-        stage.feed.begin(epoch)
+        stage.feed.begin(epoch, lambda: progress.alive(epoch))  # noqa: B023 - called before the next
         plan = stage.feed.plan(epoch)
         rate = learning_rate(training, epoch - stage.before)
         for group in optimizers[0].param_groups:
@@ -266,6 +271,15 @@ class Progress:
             self.beat(epoch, step, steps, left * images / self.rate)
         return seconds
 
+    def alive(self, epoch: int) -> None:
+        """Between steps, in a pass that prepares: still here, and still wanted. Raises Stopped."""
+        if time.perf_counter() - self.last_beat > HEARTBEAT:
+            self.last_beat = time.perf_counter()
+            told = "embedding the training images"
+            self.run.report("running", epoch=epoch, epochs=self.epochs, message=told)
+        if self.run.stop_asked:
+            self.stopped(epoch, 0, 0)
+
     def beat(self, epoch: int, step: int, steps: int, seconds_left: float) -> None:
         self.last_beat = time.perf_counter()
         self.run.report(
@@ -321,6 +335,17 @@ def _evaluate(run: Run, model: ReIDModel, feed: Feed, refined: bool) -> dict[str
 def _save(run: Run, model: ReIDModel, optimizers: list, where: dict, stage: int) -> None:
     states = [each.optimizer.state_dict() for each in optimizers]
     run.save_state(dict(model=model.state_dict(), optimizers=states, stage=stage, **where))
+
+
+def _take_encoder(model: ReIDModel, encoder: Run) -> None:
+    """Fill a second-stage model's encoder from its run. Raises BadInput."""
+    try:
+        model.encoder.load_state_dict(encoder.model().state_dict())
+    except RuntimeError:
+        raise BadInput(
+            f"encoder: run {encoder.name!r} is no longer what it was when this run was created; "
+            "start a new run"
+        ) from None
 
 
 def _restore(run: Run, optimizers: list, where: dict, stage: int) -> None:

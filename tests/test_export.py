@@ -128,6 +128,18 @@ def test_a_difference_leaves_no_file(tiny_run, tmp_path, capsys, monkeypatch):
     assert list(tmp_path.glob("*f.onnx*")) == [out] and out.read_bytes() == b"an older one"
 
 
+def test_a_second_graph_that_differs_leaves_both_old_files(runs, tmp_path, monkeypatch):
+    run = make("nformer")
+    out = tmp_path / "f.onnx"
+    out.write_bytes(b"an older one")
+    differences = iter((0.0, 3e-3))
+    monkeypatch.setattr(reid_core.export, "compare", lambda *_: next(differences))
+    with pytest.raises(reid_core.export.Unequal):
+        reid_core.export.export(run, out)
+    assert [path.name for path in tmp_path.glob("*onnx*")] == ["f.onnx"]
+    assert out.read_bytes() == b"an older one"
+
+
 def test_mistakes(tiny_run, tmp_path, capsys, monkeypatch):
     export = ["export", "tiny", "--out"]
     assert "is a folder" in fails(capsys, *export, str(tmp_path))

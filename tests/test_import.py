@@ -359,6 +359,8 @@ def test_rows_of_side_information():
     assert side_information(6, None) == ("camera", (1, 2, 3, 4, 5, 6), ())
     assert side_information(6, 2) == ("both", (1, 2, 3), (0, 1))
     assert side_information(6, 6) == ("view", (), (0, 1, 2, 3, 4, 5))
+    assert side_information(1, None) == ("camera", (1,), ())
+    assert side_information(1, 1) == ("view", (), (0,))
     for rows, views in ((6, 4), (0, 2), (6, 12)):
         with pytest.raises(BadInput, match="views"):
             side_information(rows, views)
@@ -432,6 +434,8 @@ ONE = torch.ones(1)
         ("transreid", {}, ["epoch=3"], "did you mean epochs"),
         ("transreid", {}, ["views=2"], "no side information"),
         ("transreid", {}, ["views=0"], "1 or more"),
+        ("transreid", {}, ["holdout=0.2"], "leave it out"),
+        ("nformer", {}, ["encoder=tiny"], "leave it out"),
         ("transreid", {}, ["size=256x256"], "none of 256x256 with stride 16"),
         ("transreid", {}, ["parts=5"], "lacks"),
         ("transreid", {}, ["jpm=false"], "lacks"),

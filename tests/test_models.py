@@ -115,11 +115,16 @@ def test_shapes_and_determinism(case):
 @pytest.mark.parametrize("case", SMALL)
 def test_a_gradient_reaches_every_parameter(case):
     model = build(case).train()
+    with torch.no_grad():  # what starts at zero would hide what stands behind it
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
     loss(model).backward()
     if model.refines:
         second_stage(model).backward()
     dead = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert not dead
+    flat = [n for n, p in model.named_parameters() if p.requires_grad and not p.grad.any()]
+    assert not flat
     still = [
         n for n, p in model.named_parameters() if p.requires_grad and not p.grad.isfinite().all()
     ]

@@ -229,6 +229,59 @@ def test_any_run_can_be_the_encoder(tiny_run):
         train.create(tiny(encoder="over"), "twice")
     with pytest.raises(BadInput, match="unknown run"):
         train.create(tiny(encoder="nobody"), "twice")
+    with pytest.raises(BadInput, match="holdout"):  # its encoder saw them all
+        train.create(tiny(encoder=tiny_run, holdout=0.4), "leak")
+
+
+def test_an_encoder_that_is_gone_or_another(tiny_run, runs):
+    run = train.create(tiny(encoder=tiny_run, width=16), "over")
+    (runs / tiny_run).rename(runs / "elsewhere")
+    with pytest.raises(BadInput, match="unknown run 'tiny'"):
+        train.train(run)
+    other = train.create(tiny(passes=1), tiny_run)
+    train.train(other)
+    with pytest.raises(BadInput, match="no longer what it was"):
+        train.train(run)
+
+
+def test_a_run_that_has_trained_its_encoder_alone(runs, capsys):
+    """Nobody is refined by layers that were never trained."""
+    run = train.create(tiny(epochs=2), "half")
+    usual = train.Progress.stepped
+
+    def stepped(self, epoch, step, *counts):
+        if epoch == 2:
+            self.run.ask_stop()
+        return usual(self, epoch, step, *counts)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train.Progress, "stepped", stepped)
+        with pytest.raises(train.Stopped):
+            train.train(run)
+    assert not run.refined and run.embeddings().encoded is None
+    assert main(["evaluate", "half"]) == 0
+    assert json.loads(capsys.readouterr().out)["protocol"] == "market"
+    assert main(["evaluate", "half", "--stage", "refined"]) == 2
+    assert "encoder alone" in capsys.readouterr().err
+    train.train(run)
+    assert run.refined
+
+
+def test_a_stop_is_heard_while_features_are_embedded(runs, monkeypatch):
+    run = train.create(tiny(), "deaf")
+    usual = train.Progress.alive
+
+    def alive(self, epoch):
+        self.run.ask_stop()
+        usual(self, epoch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train.Progress, "alive", alive)
+        with pytest.raises(train.Stopped):
+            train.train(run)
+    assert run.status().state == "stopped" and len(run.history()) == 1
+    train.train(run)
+    assert len(run.history()) == 3
 
 
 def test_center_losses_move_their_centers_by_their_own_rate():

@@ -43,7 +43,7 @@ class CBAM(nn.Module):
 
 class NonLocal(nn.Module):
     """A non-local block (Wang et al., CVPR 2018), embedded Gaussian: to each position the mean of
-    all others is added, weighted by a softmax over their similarity.
+    all positions is added, weighted by a softmax over their similarity.
 
     Half the channels inside. The last normalisation starts at zero, so that the block starts as the
     identity. Convolutions have no bias, since the softmax would never let one of them learn.

@@ -263,7 +263,7 @@ class OHFormer(ReIDModel):
     the shared map leaves the class token's row and column out, is averaged over keys and queries to
     the coarse grid, and its rows are made to sum to 1 again;
     a high order has a LayerNorm, values and a projection of its own, and no residual path but the
-    sum;
+    sum, from which drop_path drops it as it drops attention;
     P starts at zero, so that training starts from the shared map;
     the divergence is in nats, a mean over images, heads, rows, orders and layers, with a weight of
     0.1, and its gradient reaches both maps;
@@ -329,8 +329,8 @@ class OHFormer(ReIDModel):
         self.trunk = vit.chosen(options)
         width = self.trunk.embed_dim
         self.trunk.patch_embed = nn.Sequential(
-            nn.Conv2d(3, width // 2, 5, stride=5),
-            nn.Conv2d(width // 2, width, 3, stride=2, padding=1),
+            nn.Conv2d(3, max(1, width // 2), 5, stride=5),
+            nn.Conv2d(max(1, width // 2), width, 3, stride=2, padding=1),
         )
         self.grid = tuple((side // 5 + 1) // 2 for side in size)
         self.prefix_tokens = 1

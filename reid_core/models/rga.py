@@ -55,8 +55,12 @@ class RGAOptions:
         "Attention",
         choices=("rga", "cbam", "nl", "snl", "none"),
     )
-    spatial: bool = knob(True, "RGA-S, section 3.2: attention over positions.", "Attention")
-    channel: bool = knob(True, "RGA-C, section 3.3: attention over channels.", "Attention")
+    spatial: bool = knob(
+        True, "RGA-S, section 3.2: attention over positions (CBAM's half of them too).", "Attention"
+    )
+    channel: bool = knob(
+        True, "RGA-C, section 3.3: attention over channels (CBAM's half of them too).", "Attention"
+    )
     spatial_ratio: int = knob(
         8, "By how much the embeddings reduce the number of positions.", "Attention", least=1
     )
