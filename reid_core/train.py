@@ -181,6 +181,7 @@ def _train(run: Run, progress: "Progress") -> None:
             ]
             _restore(run, optimizers, where, stages.index(stage))
             begun = stage
+            progress.begin(last=stage is stages[-1])
         stage.feed.begin(epoch, lambda: progress.alive(epoch))  # noqa: B023 - called before the next
         plan = stage.feed.plan(epoch)
         rate = learning_rate(training, epoch - stage.before)
@@ -254,7 +255,11 @@ class Progress:
         )
         self.board = SummaryWriter(str(run.folder / "tensorboard"))
         self.last_step = self.last_beat = time.perf_counter()
-        self.rate = 0.0
+        self.rate, self.last = 0.0, True
+
+    def begin(self, last: bool) -> None:
+        """Another stage, with steps of another kind; how long one before the last leaves is not known."""
+        self.rate, self.last = 0.0, last
 
     def stepped(self, epoch: int, step: int, steps: int, images: int) -> float:
         """Count a step; returns the seconds it took."""
@@ -268,7 +273,7 @@ class Progress:
             self.bar.set_description(f"epoch {epoch}/{self.epochs}", refresh=False)
             self.bar.update(images)
         if now - self.last_beat > HEARTBEAT or step in (1, steps):
-            self.beat(epoch, step, steps, left * images / self.rate)
+            self.beat(epoch, step, steps, left * images / self.rate if self.last else None)
         return seconds
 
     def alive(self, epoch: int) -> None:
@@ -280,7 +285,7 @@ class Progress:
         if self.run.stop_asked:
             self.stopped(epoch, 0, 0)
 
-    def beat(self, epoch: int, step: int, steps: int, seconds_left: float) -> None:
+    def beat(self, epoch: int, step: int, steps: int, seconds_left: float | None) -> None:
         self.last_beat = time.perf_counter()
         self.run.report(
             "running",

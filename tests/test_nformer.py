@@ -179,6 +179,19 @@ def test_both_stages_in_one_run(refined):
     np.testing.assert_allclose(again, found.vectors, rtol=1e-4, atol=1e-5)
 
 
+def test_time_left_is_only_told_in_the_last_stage(runs, monkeypatch):
+    run, told = train.create(tiny(), "told"), {}
+    usual = train.Progress.beat
+
+    def beat(self, epoch, step, steps, seconds_left):
+        told.setdefault(epoch, seconds_left)
+        usual(self, epoch, step, steps, seconds_left)
+
+    monkeypatch.setattr(train.Progress, "beat", beat)
+    train.train(run)
+    assert told[1] is None and told[2] > 0 and told[3] > 0
+
+
 def test_the_second_stage_leaves_the_encoder_alone(runs):
     first = train.create(tiny(passes=1), "one")
     train.train(first)
