@@ -4,14 +4,15 @@ Shapes: B images, D channels, h x w grid of a stage.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import timm
 from torch import Tensor, nn
 
 from reid_core.errors import BadInput
-from reid_core.knobs import unknown
-from reid_core.models.weights import read_weights
+from reid_core.knobs import knob, unknown
+from reid_core.models.weights import fill, read_weights
 
 # timm's ResNets, in their forms: stem, layer1 to layer4. Left out are pruned ones, which have no
 # regular widths, and those that blur by averaging ("aa"), which fail on odd sizes.
@@ -21,6 +22,34 @@ TRUNKS = tuple(
     if not any(part in name for part in ("_pruned", "netaa", "nextaa", "test_"))
 )
 STAGES = ("layer1", "layer2", "layer3", "layer4")
+
+
+@dataclass(frozen=True)
+class TrunkOptions:
+    """The knobs of a residual trunk."""
+
+    trunk: str = knob(
+        "resnet50.tv_in1k",
+        "The timm name of a ResNet; the part after the dot names its ImageNet weights.",
+        "Trunk",
+    )
+    pretrained: str = knob(
+        "timm", "Weights of the trunk: none, timm (ImageNet, downloaded), or a file.", "Trunk"
+    )
+    width: int = knob(
+        0,
+        "Channels of the first stage, a multiple of 8, doubled by each further one; 0 is the trunk's "
+        "own.",
+        "Trunk",
+        least=0,
+    )
+    last_stride: int = knob(
+        1,
+        "Stride of the last stage: 1 gives it twice the rows and columns of 2.",
+        "Trunk",
+        least=1,
+        most=2,
+    )
 
 
 def trunk(
@@ -75,21 +104,7 @@ def load_trunk(resnet: nn.Module, file: Path) -> None:
     Classifiers are ignored, counters of batches may be missing; anything else must fit. Raises
     BadInput.
     """
-    weights = read_weights(file)
-    own = resnet.state_dict()
-    needed = [key for key in own if not key.endswith("num_batches_tracked")]
-    wrong = [
-        f"{key} {tuple(own[key].shape)}"
-        + (f" but there {tuple(weights[key].shape)}" if key in weights else " missing there")
-        for key in needed
-        if key not in weights or weights[key].shape != own[key].shape
-    ]
-    if wrong:
-        raise BadInput(
-            f"{file} does not fit this trunk: {len(wrong)} of {len(needed)} tensors differ, such as "
-            f"{wrong[0]}; give the file of the same trunk"
-        )
-    resnet.load_state_dict(weights, strict=False)
+    fill(resnet, read_weights(file), file)
 
 
 def stem(resnet: nn.Module, image: Tensor) -> Tensor:

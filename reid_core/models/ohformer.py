@@ -295,32 +295,9 @@ class OHFormer(ReIDModel):
     recipes = {
         # Ours: TransReID's official recipe for Market-1501. The paper's is not known to us.
         "paper": TransReID.recipes["paper"],
-        # Ours: small, from scratch, for two CPU cores and the pedestrians.
-        "demo": {
-            "size": (128, 64),
-            "normalisation": "half",
-            "identities_per_batch": 8,
-            "images_per_identity": 4,
-            "pad": 5,
-            "erase": 0.0,
-            "epochs": 24,
-            "optimizer": "adamw",
-            "learning_rate": 1e-3,
-            "bias_learning_rate": 1.0,
-            "weight_decay": 0.05,
-            "schedule": "cosine",
-            "warmup_epochs": 2,
-            "warmup_start": 0.1,
-            "final_learning_rate": 0.01,
-            "evaluate_every": 4,
-            "trunk": "vit_tiny_patch16_224",
-            "pretrained": "none",
-            "depth": 4,
-            "width": 112,
-            "heads": 2,
-            "drop_path": 0.0,
-            "parts": 3,
-        },
+        # Ours: that of TransReID, narrower and less deep.
+        "demo": {key: value for key, value in TransReID.recipes["demo"].items() if key != "stride"}
+        | {"depth": 4, "width": 112, "parts": 3},
     }
 
     def __init__(self, options: OHFormerOptions, size: tuple[int, int], facts: Facts):

@@ -20,31 +20,9 @@ from reid_core.probe import Probe
 
 
 @dataclass(frozen=True)
-class RGAOptions:
+class RGAOptions(cnn.TrunkOptions):
     """What RGA adds to the common knobs. Defaults are the paper's RGA-SC on a ResNet-50."""
 
-    trunk: str = knob(
-        "resnet50.tv_in1k",
-        "The timm name of a ResNet; the part after the dot names its ImageNet weights.",
-        "Trunk",
-    )
-    pretrained: str = knob(
-        "timm", "Weights of the trunk: none, timm (ImageNet, downloaded), or a file.", "Trunk"
-    )
-    width: int = knob(
-        0,
-        "Channels of the first stage, a multiple of 8, doubled by each further one; 0 is the trunk's "
-        "own.",
-        "Trunk",
-        least=0,
-    )
-    last_stride: int = knob(
-        1,
-        "Stride of the last stage: 1 gives it twice the rows and columns of 2.",
-        "Trunk",
-        least=1,
-        most=2,
-    )
     bnneck: bool = knob(
         True, "BNNeck: normalise between the triplet and the identity loss.", "Trunk"
     )

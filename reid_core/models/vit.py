@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from reid_core.errors import BadInput
 from reid_core.knobs import knob, unknown
-from reid_core.models.weights import read_weights
+from reid_core.models.weights import fill, read_weights
 from reid_core.probe import Probe
 
 # timm's plain ViTs and DeiTs with a class token and learned positions, as `tests/test_vit.py` finds
@@ -247,19 +247,7 @@ def load_trunk(vit: nn.Module, file: Path) -> None:
                 f"{file} has position embeddings {shape} of another width or kind of trunk"
             )
         vit.pos_embed = nn.Parameter(torch.empty_like(weights["pos_embed"]))
-    own = vit.state_dict()
-    wrong = [
-        f"{key} {tuple(own[key].shape)}"
-        + (f" but there {tuple(weights[key].shape)}" if key in weights else " missing there")
-        for key in own
-        if key not in weights or weights[key].shape != own[key].shape
-    ]
-    if wrong:
-        raise BadInput(
-            f"{file} does not fit this trunk: {len(wrong)} of {len(own)} tensors differ, such as "
-            f"{wrong[0]}; give the file of the same trunk"
-        )
-    vit.load_state_dict(weights, strict=False)
+    fill(vit, weights, file)
 
 
 def grid_of(size: tuple[int, int], patch: int, stride: int) -> tuple[int, int]:

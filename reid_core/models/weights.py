@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from reid_core.errors import BadInput
 
@@ -52,6 +52,25 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         key.removeprefix("module."): value.float() if value.is_floating_point() else value
         for key, value in tensors.items()
     }
+
+
+def fill(module: nn.Module, weights: dict[str, Tensor], file: Path) -> None:
+    """Put a file's tensors into a trunk. It may hold more, and lack counters of batches; anything
+    else must fit. Raises BadInput."""
+    own = module.state_dict()
+    needed = [key for key in own if not key.endswith("num_batches_tracked")]
+    wrong = [
+        f"{key} {tuple(own[key].shape)}"
+        + (f" but there {tuple(weights[key].shape)}" if key in weights else " missing there")
+        for key in needed
+        if key not in weights or weights[key].shape != own[key].shape
+    ]
+    if wrong:
+        raise BadInput(
+            f"{file} does not fit this trunk: {len(wrong)} of {len(needed)} tensors differ, such as "
+            f"{wrong[0]}; give the file of the same trunk"
+        )
+    module.load_state_dict(weights, strict=False)
 
 
 def _reason(error: Exception) -> str:
