@@ -16,6 +16,7 @@ from reid_core.data import Dataset, default_root, open_dataset
 from reid_core.embed import embed_images
 from reid_core.evaluate import Embeddings, Evaluation, evaluate
 from reid_core.experiment import Experiment
+from reid_core.look import Looked, look
 from reid_core.models import ReIDModel
 from reid_core.retrieve import RankedList, retrieve, retrieve_encoded
 from reid_core.runs import open_run
@@ -77,6 +78,30 @@ def ranked_upload(
     """The test split's gallery ranked for a visitor's picture. Raises BadInput."""
     alone = vector(run, stamp, digest, camera, view, _content)
     return retrieve_encoded(model(run, stamp), embeddings(run, stamp), alone, camera)
+
+
+@st.cache_resource(max_entries=12, show_spinner="The model looks at the picture")
+def looked(run: str, stamp: int, row: int, kinds: tuple[str, ...]) -> Looked:
+    """What is seen inside the model while it embeds one image of the test split. Raises BadInput."""
+    found, asked = embeddings(run, stamp), experiment(run, stamp)
+    image = dataset(*folder(asked)).root / str(found.names[row])
+    said = [int(found.cameras[row])], [int(found.views[row])]
+    return look(model(run, stamp), asked, [image], *said, kinds=kinds)
+
+
+@st.cache_resource(max_entries=12, show_spinner="The model looks at your picture")
+def looked_upload(
+    run: str,
+    stamp: int,
+    digest: str,
+    camera: int | None,
+    view: int | None,
+    kinds: tuple[str, ...],
+    _content: bytes,
+) -> Looked:
+    """The same for a visitor's picture. Raises BadInput."""
+    image, asked = uploads.picture(_content), experiment(run, stamp)
+    return look(model(run, stamp), asked, [image], [camera], [view], kinds=kinds)
 
 
 @st.cache_data(max_entries=512, show_spinner=False)

@@ -12,7 +12,10 @@ In reading order:
     evaluate     embeddings in, mAP, CMC and mINP out
     retrieve     the same ranking for one query
     runs         what was kept: the folder checkpoints/<name>/
-    jobs         trainings as processes of their own
+    jobs         trainings and studies as processes of their own
+    look         images in, embeddings out, and what was seen on the way
+    analysis     tensors in, arrays out: what the pages draw
+    studies      analyses that take longer than a page may
     official     checkpoints of the papers' official code, in
     export       inference graphs, out
 """

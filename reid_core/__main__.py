@@ -118,6 +118,18 @@ def parser() -> Parser:
     )
     export.set_defaults(act=act_export)
 
+    study = commands.add_parser(
+        "study",
+        help="compute an analysis of a run and keep it with the run",
+        description="Computes an analysis of a run, which the pages show, and keeps it in the run's "
+        "folder. Prints the file. Without a name: lists the analyses and their knobs.",
+    )
+    study.add_argument("run", metavar="RUN", nargs="?")
+    study.add_argument("name", metavar="NAME", nargs="?")
+    study.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
+    study.add_argument("--quiet", action="store_true", help=argparse.SUPPRESS)
+    study.set_defaults(act=act_study)
+
     runs = commands.add_parser("runs", help="list the runs")
     runs.add_argument("--json", action="store_true")
     runs.set_defaults(act=act_runs)
@@ -349,6 +361,32 @@ def act_export(asked: argparse.Namespace) -> int:
             f"reid_core: {each.path.name}: as the model's to {each.difference:.1e} in onnxruntime",
             file=sys.stderr,
         )
+    return 0
+
+
+def act_study(asked: argparse.Namespace) -> int:
+    from reid_core.runs import open_run
+    from reid_core.studies import STUDIES, Stopped, Study, about, knobs
+
+    if not asked.name:
+        for name in STUDIES:
+            print(f"{name}: {about(name).splitlines()[0]}")
+            for knob in knobs(name):
+                print(f"    {knob.name}={knob.default}  {knob.help}")
+        return 0
+    if asked.quiet and hasattr(os, "nice"):
+        os.nice(5)  # whoever looks at a page comes first
+    study = Study.asked(open_run(asked.run), asked.name, dict(map(_pair, asked.set)))
+    try:
+        if asked.quiet:
+            study.compute()
+        else:
+            with Bar() as progress:
+                study.compute(progress)
+    except Stopped:
+        print("reid_core: stopped", file=sys.stderr)
+        return 130
+    print(study.run.folder / study.file("npz"))
     return 0
 
 

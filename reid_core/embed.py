@@ -36,22 +36,38 @@ def embed_images(
     """
     if not isinstance(images, Images):
         images = Images(images, experiment.training.size, cache=0)
-    camera = rows_of(cameras, model.facts.cameras)
-    view = rows_of(views if views is not None else [None] * len(cameras), model.facts.views)
+    views = views if views is not None else [None] * len(cameras)
     device = next(model.parameters()).device
     embeddings = []
     for start in range(0, len(images), batch_size):
         rows = range(start, min(start + batch_size, len(images)))
+        those = slice(rows.start, rows.stop)
         pixels = images[rows].to(device).float() / 255  # (B, 3, H, W)
-        batch = Batch(
-            normalise(pixels, experiment.training.normalisation),
-            camera=camera[rows.start : rows.stop].to(device),
-            view=view[rows.start : rows.stop].to(device),
-        )
+        batch = batch_of(model, experiment, pixels, cameras[those], views[those])
         embeddings.append(model(batch).embedding.float().cpu())
         if progress:
             progress(rows.stop, len(images))
     return torch.cat(embeddings).numpy()
+
+
+def batch_of(
+    model: ReIDModel,
+    experiment: Experiment,
+    pixels: torch.Tensor,
+    cameras: Sequence[int | None],
+    views: Sequence[int | None] | None = None,
+) -> Batch:
+    """Images (B, 3, H, W) in 0..1, of the size that the model was trained with, as it wants them.
+
+    cameras and views as in `embed_images`.
+    """
+    device = next(model.parameters()).device
+    views = views if views is not None else [None] * len(cameras)
+    return Batch(
+        normalise(pixels.to(device), experiment.training.normalisation),
+        camera=rows_of(cameras, model.facts.cameras).to(device),
+        view=rows_of(views, model.facts.views).to(device),
+    )
 
 
 def rows_of(ids: Sequence[int | None], known: tuple[int, ...]) -> torch.Tensor:

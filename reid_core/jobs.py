@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from reid_core.data import ROOT
 from reid_core.errors import BadInput, from_system
 from reid_core.experiment import Experiment
 from reid_core.runs import Run, open_run
+from reid_core.studies import Study
 from reid_core.train import create
 
 _children: list[subprocess.Popen] = []
@@ -52,11 +54,33 @@ def stop(name: str) -> None:
     open_run(name).ask_stop()
 
 
+def start_study(study: Study) -> None:
+    """Compute a study in a process of its own, unless it is computed or on its way. Raises BadInput."""
+    if study.standing().state in ("done", "running"):
+        return
+    settings = [f"{key}={value}" for key, value in asdict(study.options).items()]
+    try:
+        (study.run.folder / "studies").mkdir(exist_ok=True)
+        study.report("running")  # until the process says so itself, or the page would start another
+        log = study.run.folder / study.file("log")
+        process = _detached(
+            ["study", study.run.name, study.name, "--quiet", "--set", *settings], log
+        )
+        study.report("running", pid=process.pid)
+    except OSError as error:
+        raise from_system(error) from error
+
+
 def _spawn(run: Run) -> None:
+    _detached(["train", "--resume", run.name, "--quiet"], run.folder / "log.txt")
+
+
+def _detached(arguments: list[str], log_file: Path) -> subprocess.Popen:
+    """A command of ours in a process that outlives this one; what it says goes to the log."""
     for child in _children:
         child.poll()  # or the finished ones stay zombies
     # A log rather than a pipe: nobody reads a pipe once the app is gone.
-    with (run.folder / "log.txt").open("ab") as log:
+    with log_file.open("ab") as log:
         detached = (
             dict(creationflags=subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS)
             if os.name == "nt"
@@ -64,7 +88,7 @@ def _spawn(run: Run) -> None:
         )
         _children.append(
             subprocess.Popen(
-                [sys.executable, "-m", "reid_core", "train", "--resume", run.name, "--quiet"],
+                [sys.executable, "-m", "reid_core", *arguments],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -72,6 +96,7 @@ def _spawn(run: Run) -> None:
                 **detached,
             )
         )
+    return _children[-1]
 
 
 def generate(root: Path) -> Iterator[tuple[int, int]]:

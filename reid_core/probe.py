@@ -28,7 +28,8 @@ _seen: ContextVar[dict[str, Tensor] | None] = ContextVar("seen", default=None)
 class Probe(nn.Module):
     """An identity module without weights, so that checkpoints keep their keys.
 
-    kind says what the axes mean: "attention" (B, H, N, N) with rows that sum to 1, "features"
+    kind says what the axes mean: "attention" (B, H, N, N) with rows that sum to 1, "values"
+    (B, H, N, D/H) that such a map averages, "tokens" (B, N, D) after a layer, "features"
     (B, D, h, w), "spatial" (B, 1, h, w), "channel" (B, C), "neighbours" (S, H, N, k) over images,
     "relation" (B, 2N, N) with a node's relations in a column, "channel relation" the same over
     channels, "prior" (H, M, M), "offsets" (B, 2K, h, w) with rows before columns.

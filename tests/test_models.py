@@ -1,6 +1,7 @@
 """What every row of the table of models must hold to."""
 
 import inspect
+import math
 
 import pytest
 import torch
@@ -142,7 +143,19 @@ def test_watched_equals_unwatched(case):
             watched = model(asked_at_test()).embedding
     torch.testing.assert_close(watched, unwatched, rtol=1e-4, atol=1e-5)
     for name in names:
-        KINDS[probes(model)[name].kind](seen[name])
+        kind, stands = probes(model)[name].kind, model.tokens(name)
+        KINDS[kind](seen[name])
+        groups, count = max(1, len(stands.groups)), math.prod(stands.grid)
+        length = len(stands.prefix) + (len(stands.groups[0]) if stands.groups else count)
+        if kind in ("features", "spatial"):
+            assert seen[name].shape[2:] == stands.grid
+        if kind in ("attention", "values"):
+            assert seen[name].shape[:1] + seen[name].shape[2:3] == (8 * groups, length)
+        if kind == "tokens":
+            assert seen[name].shape[:2] == (8 * groups, length)
+        if window := stands.window:
+            last = window.start + (stands.grid[0] - 1) * window.stride
+            assert last < SIZE[0] <= last + window.size + window.stride
 
 
 def _attention(x):
@@ -162,7 +175,38 @@ def _channel(x):
     assert x.dim() == 2 and x.min() >= 0 and x.max() <= 1
 
 
-KINDS = {"attention": _attention, "features": _features, "spatial": _spatial, "channel": _channel}
+def _values(x):
+    assert x.dim() == 4
+
+
+def _tokens(x):
+    assert x.dim() == 3
+
+
+def _relation(x):
+    assert x.dim() == 3 and x.shape[1] == 2 * x.shape[2]
+
+
+def _prior(x):
+    assert x.dim() == 3 and x.shape[1] == x.shape[2]
+
+
+def _offsets(x):
+    assert x.dim() == 4 and x.shape[:2] == (8, 18)
+
+
+KINDS = {
+    "attention": _attention,
+    "values": _values,
+    "tokens": _tokens,
+    "features": _features,
+    "spatial": _spatial,
+    "channel": _channel,
+    "relation": _relation,
+    "channel relation": _relation,
+    "prior": _prior,
+    "offsets": _offsets,
+}
 
 
 @pytest.mark.parametrize("case", SMALL)

@@ -426,6 +426,8 @@ def test_windows_show_every_order_the_offsets_and_the_prior(sharing):
     expected = {
         ("attention", (4, 2, 36, 36)),
         ("attention", (4, 2, 12, 12)),
+        ("values", (4, 2, 36, 8)),
+        ("tokens", (4, 36, 16)),
         ("offsets", (4, 18, 4, 3)),
     }
     with_prior = sharing in ("prior-mixed", "weighted")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -70,11 +70,36 @@ class Facts:
     views: tuple[int, ...] = ()
 
 
+class Window(NamedTuple):
+    """The pixels of a position: row r covers size of them from start + r * stride, columns alike."""
+
+    size: int
+    stride: int
+    start: int = 0
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What the rows and columns of a probe's tensor stand for.
+
+    grid (h, w) of positions, row by row; prefix names the tokens before them. window says which
+    pixels a position is cut from; None where it has no window of its own, as in a CNN: there the
+    grid tiles the image, though a position sees more. groups are lists of n positions where a layer
+    sees parts of the grid, each with the prefix before it: its tensor is (B * G, ...), the groups of
+    an image in order.
+    """
+
+    grid: tuple[int, int]
+    prefix: tuple[str, ...] = ()
+    window: Window | None = None
+    groups: tuple[tuple[int, ...], ...] = ()
+
+
 class ReIDModel(nn.Module):
     """A re-identification model: `forward(batch) -> Output`.
 
     grid is the (rows, columns) of patch or feature positions, prefix_tokens how many tokens stand
-    before them. neck says which feature is compared at test: "before" or "after" BNNeck.
+    before them, window which pixels a position is cut from. neck says which feature is compared at test: "before" or "after" BNNeck.
     """
 
     title: ClassVar[str]
@@ -86,11 +111,16 @@ class ReIDModel(nn.Module):
 
     grid: tuple[int, int]
     prefix_tokens: int = 0
+    window: Window | None = None
     neck: str = "before"
     refines: ClassVar[bool] = False  # whether `refine` does anything
 
     def forward(self, batch: Batch) -> Output:
         raise NotImplementedError
+
+    def tokens(self, probe: str) -> Tokens:
+        """What stands where in the tensor of a probe."""
+        return Tokens(self.grid, ("class",) * self.prefix_tokens, self.window)
 
     def refine(self, vectors: Tensor) -> Tensor:
         """(N, D) embeddings of a whole set -> (N, D'), for a model whose images look at one another."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from reid_core.errors import BadInput
 from reid_core.knobs import knob, unknown
+from reid_core.models.base import Tokens
 from reid_core.models.weights import fill, read_weights
 
 # timm's ResNets, in their forms: stem, layer1 to layer4. Left out are pruned ones, which have no
@@ -120,6 +121,12 @@ def stages(resnet: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def widths(resnet: nn.Module) -> list[int]:
     """Channels after each of the four stages."""
     return [info["num_chs"] for info in resnet.feature_info[-4:]]
+
+
+def tokens_of(probe: str, grids: list[tuple[int, int]]) -> Tokens:
+    """What stands where in a probe of the stage that its name tells."""
+    stage = next((number for number, name in enumerate(STAGES) if name in probe.split(".")), -1)
+    return Tokens(grids[stage])
 
 
 def grids_of(size: tuple[int, int], last_stride: int) -> list[tuple[int, int]]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from reid_core.errors import BadInput
 from reid_core.knobs import knob
-from reid_core.models.base import Batch, Facts, Output, ReIDModel
+from reid_core.models.base import Batch, Facts, Output, ReIDModel, Tokens
 from reid_core.models.neck import BNNeck, Centers
 from reid_core.models.resnet_bot import ResNetBoT, ResNetBoTOptions
 from reid_core.probe import Probe
@@ -295,6 +295,7 @@ class NFormer(ReIDModel):
         # What is refined is always the feature after BNNeck.
         self.encoder.neck = "after"
         self.grid, self.prefix_tokens = self.encoder.grid, self.encoder.prefix_tokens
+        self.window = self.encoder.window
         width = embedding_width(self.encoder, size)
         self.transformer = NeighbourTransformer(options, width, facts.classes)
 
@@ -311,6 +312,10 @@ class NFormer(ReIDModel):
         if batch.identity is not None and self.options.center_weight:
             losses["center"] = self.transformer.centers(feature, batch.identity)
         return Output(normalised if self.neck == "after" else feature, [branch], losses)
+
+    def tokens(self, probe: str) -> Tokens:
+        """The encoder's, whose probes bear its name."""
+        return self.encoder.tokens(probe.removeprefix("encoder."))
 
     def refine(self, vectors: Tensor, seed: int | None = None) -> Tensor:
         """(N, D') features of a whole set, from the encoder after BNNeck -> (N, D).

@@ -17,7 +17,7 @@ from reid_core.divergence import TINY, js_divergence, pooled_map
 from reid_core.errors import BadInput
 from reid_core.knobs import knob
 from reid_core.models import vit
-from reid_core.models.base import Batch, Facts, Output, ReIDModel
+from reid_core.models.base import Batch, Facts, Output, ReIDModel, Tokens, Window
 from reid_core.models.neck import BNNeck
 from reid_core.models.transreid import TransReID
 from reid_core.probe import Probe
@@ -223,7 +223,7 @@ class OHLayer(nn.Module):
             divergences.append(divergence)
         tokens = torch.cat([tokens[:, :1], fused.flatten(2).transpose(1, 2)], dim=1)
         tokens = tokens + self.drop_path2(self.ls2(self.mlp(self.norm2(tokens))))
-        return tokens, divergences if measured else []
+        return self.tokens(tokens), divergences if measured else []
 
     def first_order(self, tokens: Tensor, mapped: bool) -> tuple[Tensor, Tensor | None]:
         """Plain attention; and, where it is wanted, its map between the cells of the coarse grid."""
@@ -310,7 +310,8 @@ class OHFormer(ReIDModel):
             nn.Conv2d(max(1, width // 2), width, 3, stride=2, padding=1),
         )
         self.grid = tuple((side // 5 + 1) // 2 for side in size)
-        self.prefix_tokens = 1
+        # Windows of 3 x 3 outputs of 5 x 5 pixels each, and the first begins outside of the image.
+        self.prefix_tokens, self.window = 1, Window(15, 10, -5)
         vit.fit_positions(self.trunk, self.grid, options)
         if options.parts > self.grid[0]:
             raise BadInput(
@@ -351,6 +352,16 @@ class OHFormer(ReIDModel):
             losses["divergence"] = self.options.js_weight * torch.stack(divergences).mean()
         embedding = torch.cat(features, dim=1)  # (B, (1 + P) * D)
         return Output(embedding, [branch for _, branch in heads], losses)
+
+    def tokens(self, probe: str) -> Tokens:
+        """The high orders have no class token, and cells of several patches as positions."""
+        tokens, stride = super().tokens(probe), self.options.lrp_stride
+        if ".orders." not in probe:
+            return tokens
+        patch = tokens.window
+        size = patch.size + (stride - 1) * patch.stride
+        coarse = tuple(-(-each // stride) for each in self.grid)
+        return Tokens(coarse, (), Window(size, stride * patch.stride, patch.start))
 
     def embed(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) -> class token and patch tokens with their positions (B, 1 + N, D)."""

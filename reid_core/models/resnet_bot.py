@@ -10,7 +10,7 @@ from torch import nn
 
 from reid_core.knobs import knob
 from reid_core.models import cnn
-from reid_core.models.base import Batch, Facts, Output, ReIDModel
+from reid_core.models.base import Batch, Facts, Output, ReIDModel, Tokens
 from reid_core.models.neck import BNNeck, Centers
 from reid_core.probe import Probe
 
@@ -122,7 +122,8 @@ class ResNetBoT(ReIDModel):
         self.trunk = cnn.trunk(
             options.trunk, options.pretrained, options.width, options.last_stride, options.stem_relu
         )
-        self.grid = cnn.grids_of(size, options.last_stride)[-1]
+        self.grids = cnn.grids_of(size, options.last_stride)
+        self.grid = self.grids[-1]
         self.features = nn.ModuleDict({name: Probe("features") for name in cnn.STAGES})
         channels = cnn.widths(self.trunk)[-1]
         self.width = options.projection or channels
@@ -134,6 +135,9 @@ class ResNetBoT(ReIDModel):
             self.head.norm = nn.Identity()
         if options.center_weight:
             self.centers = Centers(self.width, facts.classes, options.center_weight)
+
+    def tokens(self, probe: str) -> Tokens:
+        return cnn.tokens_of(probe, self.grids)
 
     def forward(self, batch: Batch) -> Output:
         x = cnn.stem(self.trunk, batch.image)  # (B, D, H/4, W/4)

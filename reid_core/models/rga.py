@@ -14,7 +14,7 @@ from reid_core.errors import BadInput
 from reid_core.knobs import knob
 from reid_core.models import cnn
 from reid_core.models.attentions import CBAM, NonLocal, SimplifiedNonLocal
-from reid_core.models.base import Batch, Facts, Output, ReIDModel
+from reid_core.models.base import Batch, Facts, Output, ReIDModel, Tokens
 from reid_core.models.neck import BNNeck
 from reid_core.probe import Probe
 
@@ -250,18 +250,22 @@ class RGA(ReIDModel):
         self.trunk = cnn.trunk(
             options.trunk, options.pretrained, options.width, options.last_stride
         )
-        widths, grids = cnn.widths(self.trunk), cnn.grids_of(size, options.last_stride)
-        self.grid = grids[-1]
+        widths = cnn.widths(self.trunk)
+        self.grids = cnn.grids_of(size, options.last_stride)
+        self.grid = self.grids[-1]
         self.attentions = nn.ModuleDict(
             {
                 name: attention_after(width, grid, options)
-                for name, width, grid in zip(cnn.STAGES, widths, grids, strict=True)
+                for name, width, grid in zip(cnn.STAGES, widths, self.grids, strict=True)
             }
         )
         self.features = nn.ModuleDict({name: Probe("features") for name in cnn.STAGES})
         self.head = BNNeck(widths[-1], facts.classes)
         if not options.bnneck:
             self.head.norm = nn.Identity()
+
+    def tokens(self, probe: str) -> Tokens:
+        return cnn.tokens_of(probe, self.grids)
 
     def forward(self, batch: Batch) -> Output:
         x = cnn.stem(self.trunk, batch.image)  # (B, C, H/4, W/4)

@@ -4,7 +4,7 @@ Shapes: B images, N patches, D width, P parts, C classes; tokens are (B, 1 + N, 
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from reid_core.errors import BadInput
 from reid_core.knobs import knob
 from reid_core.models import vit
-from reid_core.models.base import Batch, Facts, Output, ReIDModel
+from reid_core.models.base import Batch, Facts, Output, ReIDModel, Tokens
 from reid_core.models.neck import BNNeck
 
 
@@ -187,7 +187,7 @@ class TransReID(ReIDModel):
                 "depth: expected 2 or more layers (the last one is the branches'), got 1"
             )
         self.trunk, self.grid = vit.prepared(options, size)
-        self.prefix_tokens = 1
+        self.prefix_tokens, self.window = 1, vit.window(self.trunk)
         width = self.trunk.embed_dim
         rows = side_rows(options.sie, facts)
         self.side = nn.Parameter(torch.zeros(rows, 1, width)) if rows else None
@@ -207,6 +207,13 @@ class TransReID(ReIDModel):
 
     def forward(self, batch: Batch) -> Output:
         return self.heads(self.encode(self.embed(batch)))
+
+    def tokens(self, probe: str) -> Tokens:
+        """The local layer sees one group of patches at a time."""
+        tokens = super().tokens(probe)
+        if not probe.startswith("local_layer"):
+            return tokens
+        return replace(tokens, groups=tuple(map(tuple, self.parts)))
 
     def embed(self, batch: Batch) -> Tensor:
         """Image to tokens with position and side information (section 3.1 and eq. 5)."""

@@ -11,10 +11,12 @@ import timm
 import torch
 import torch.nn.functional as F
 from timm.layers import Attention, trunc_normal_
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from reid_core.errors import BadInput
 from reid_core.knobs import knob, unknown
+from reid_core.models.base import Window
 from reid_core.models.weights import fill, read_weights
 from reid_core.probe import Probe
 
@@ -105,10 +107,11 @@ class WatchedAttention(Attention):
 
     def __init__(self, *args, **keywords):
         super().__init__(*args, **keywords)
-        self.attention = Probe("attention")
+        self.attention, self.values = Probe("attention"), Probe("values")
 
     def forward(self, x: Tensor, **keywords) -> Tensor:
-        if self.attention.watched or (x.is_cpu and torch.is_grad_enabled()):
+        watched = self.attention.watched or self.values.watched
+        if watched or (x.is_cpu and torch.is_grad_enabled()):
             return self.with_map(x)[0]
         # timm's own leaves the scale to the kernel, which knows only the usual one.
         dropout = self.attn_drop.p if self.training else 0.0
@@ -121,7 +124,7 @@ class WatchedAttention(Attention):
         """(B, N, D) -> the same as `forward`, and the (B, H, N, N) map."""
         q, k, v = self.split(x)
         weights = (q * self.scale @ k.transpose(-2, -1)).softmax(dim=-1)  # (B, H, N, N)
-        return self.join(self.attn_drop(self.attention(weights)) @ v), weights
+        return self.join(self.attn_drop(self.attention(weights)) @ self.values(v)), weights
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, N, D) -> queries, keys and values, (B, H, N, D/H) each."""
@@ -132,6 +135,17 @@ class WatchedAttention(Attention):
     def join(self, heads: Tensor) -> Tensor:
         """(B, H, N, D/H) -> (B, N, D)."""
         return self.proj_drop(self.proj(self.norm(heads.transpose(1, 2).flatten(2))))
+
+
+class WatchedBlock(Block):
+    """timm's layer with a window on the tokens that leave it, (B, 1 + N, D)."""
+
+    def __init__(self, *args, **keywords):
+        super().__init__(*args, **keywords)
+        self.tokens = Probe("tokens")
+
+    def forward(self, x: Tensor, *args, **keywords) -> Tensor:
+        return self.tokens(super().forward(x, *args, **keywords))
 
 
 def prepared(options: ViTOptions, size: tuple[int, int]) -> tuple[nn.Module, tuple[int, int]]:
@@ -164,6 +178,12 @@ def fit_positions(vit: nn.Module, grid: tuple[int, int], options: TrunkOptions) 
     vit.pos_embed = nn.Parameter(resize_positions(vit.pos_embed.detach(), grid))
     if options.pretrained == "none":
         trunc_normal_(vit.pos_embed, std=0.02)
+
+
+def window(vit: nn.Module) -> Window:
+    """The pixels of a patch."""
+    projection = vit.patch_embed.proj
+    return Window(projection.kernel_size[0], projection.stride[0])
 
 
 def cut(vit: nn.Module, image: Tensor) -> Tensor:
@@ -199,6 +219,7 @@ def trunk(name: str, pretrained: str, **overrides) -> nn.Module:
             pretrained=pretrained == "timm",
             num_classes=0,
             attn_layer=WatchedAttention,
+            block_fn=WatchedBlock,
             **overrides,
         )
     except (OSError, RuntimeError, AssertionError) as error:

@@ -43,7 +43,7 @@ class ViTBoT(ReIDModel):
         super().__init__()
         self.options, self.facts = options, facts
         self.trunk, self.grid = vit.prepared(options, size)
-        self.prefix_tokens = 1
+        self.prefix_tokens, self.window = 1, vit.window(self.trunk)
         # A list of one, so that the names of the weights are those of TransReID without JPM.
         self.necks = nn.ModuleList([BNNeck(self.trunk.embed_dim, facts.classes)])
 
