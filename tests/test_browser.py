@@ -246,6 +246,28 @@ def test_each_model_starts_with_a_knob_of_its_own(ready, browser, model):
     assert run.experiment.changed == expected
 
 
+def test_nformer_goes_through_both_stages(ready, browser):
+    knobs = {
+        "Second stage": {"passes": 3},
+        "Schedule": {"epochs": 2},
+        "Evaluation": {"evaluate_every": 1},
+    }
+    with visitor(browser) as page:
+        opened(page, ready.address + "train?view=New+training")
+        page.get_by_role("combobox", name="Model").click()
+        page.get_by_role("option", name="NFormer", exact=True).click()
+        settled(page)
+        start(page, "nformer", "two-stages", knobs | {"Batch": {"identities_per_batch": 4}})
+        page.get_by_text(re.compile("finished$")).wait_for()
+        page.reload()
+        done = page.get_by_test_id("stMetric").filter(has_text="Epochs done")
+        done.get_by_text("5", exact=True).wait_for()
+        page.goto(ready.address + "retrieval?run=two-stages")
+        page.get_by_role("list", name="Ranked gallery").wait_for()
+    run = ready.run("two-stages")
+    assert run.refined and len(run.history()) == 5
+
+
 def test_queries_by_keyboard_and_a_link_to_one(ready, browser):
     with visitor(browser) as page:
         opened(page, ready.address + "retrieval?run=first")

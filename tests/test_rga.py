@@ -86,6 +86,21 @@ def test_features_are_the_official_ones(kind, size):
         assert np.linalg.norm(found.numpy() - expected) < 1e-6 * np.linalg.norm(expected)
 
 
+def test_features_in_single_precision_are_the_official_ones():
+    """With weights that leave the gates half open, single precision keeps its digits."""
+    model, golden = official("rgasc", (256, 128))
+    model, gentle = model.float(), ("theta", "phi", "weigh")
+    for name, parameter in model.attentions.named_parameters():
+        if parameter.dim() > 1 and any(f"{part}." in name for part in gentle):
+            parameter.data *= 0.6
+    model.neck = "after"
+    with torch.no_grad():
+        output = model.eval()(batch(images(2, (256, 128))))
+    for neck, found in (("before", output.branches[0].feature), ("after", output.embedding)):
+        expected = golden[f"gentle_{neck}"]
+        assert np.linalg.norm(found.numpy() - expected) < 1e-5 * np.linalg.norm(expected)
+
+
 def test_losses_and_gradients_are_the_official_ones():
     """On the official modules over a trunk of half the depth."""
     model, golden = official("loss", (128, 64))

@@ -1,0 +1,147 @@
+"""Studies: computed once, kept with the run, stopped on demand, never stale."""
+
+import json
+import os
+import sys
+import time
+import types
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from reid_core import jobs, studies
+from reid_core.__main__ import main
+from reid_core.errors import BadInput
+from reid_core.knobs import knob
+from reid_core.runs import open_run
+from reid_core.studies import Stopped, Study
+
+
+@dataclass(frozen=True)
+class Options:
+    count: int = knob(3, "How many.", "Test", least=1)
+    other: str = knob("", "Another run.", "Test", kind="run")
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """A study that counts how often it is computed."""
+    module = types.ModuleType("reid_core.studies.counted", "Counts.\n\nNothing else.")
+    module.Options, module.calls = Options, []
+
+    def compute(run, options, progress):
+        module.calls.append(options.count)
+        for step in range(options.count):
+            progress(step + 1, options.count)
+            if options.count == 13:
+                raise BadInput("thirteen: expected another number")
+            if options.count == 14:
+                raise ZeroDivisionError("fourteen")
+        return {"numbers": np.arange(options.count)}
+
+    module.compute = compute
+    monkeypatch.setitem(sys.modules, "reid_core.studies.counted", module)
+    monkeypatch.setitem(studies.STUDIES, "counted", "counted")
+    return module
+
+
+def test_it_is_computed_once_and_kept(tiny_run, counted):
+    study, told = Study.asked(open_run(tiny_run), "counted", {"count": "4"}), []
+    assert study.found() is None and study.standing().state == "none"
+    first = study.compute(lambda done, total: told.append((done, total)))
+    again = Study.asked(open_run(tiny_run), "counted", {"count": 4}).compute()
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)] and counted.calls == [4]
+    np.testing.assert_array_equal(first["numbers"], again["numbers"])
+    assert study.standing().state == "done"
+    assert Study.asked(open_run(tiny_run), "counted").found() is None
+
+
+def test_it_is_computed_anew_when_a_run_changes(tiny_run, counted, runs):
+    other = runs / "other"
+    (runs / tiny_run).rename(other)
+    os.system(f'cp -r "{other}" "{runs / tiny_run}"')
+    asked = lambda: Study.asked(open_run(tiny_run), "counted", {"other": "other"})  # noqa: E731
+    asked().compute()
+    assert asked().found() is not None
+    for name in ("other", tiny_run):
+        os.utime(runs / name / "weights.safetensors", (2e9 + len(name), 2e9 + len(name)))
+        assert asked().found() is None
+        asked().compute()
+    assert len(counted.calls) == 3
+
+
+def test_bad_settings_are_told(tiny_run, counted):
+    run = open_run(tiny_run)
+    for name, settings, said in [
+        ("counting", {}, "did you mean counted"),
+        ("counted", {"counts": 3}, "did you mean count"),
+        ("counted", {"count": 0}, "1 or more"),
+        ("counted", {"other": "nobody"}, "nobody"),
+    ]:
+        with pytest.raises(BadInput, match=said):
+            _ = Study.asked(run, name, settings).key
+
+
+def test_it_stops_and_starts_anew(tiny_run, counted):
+    study = Study.asked(open_run(tiny_run), "counted")
+
+    def stop(done, total):
+        study.stop()
+
+    with pytest.raises(Stopped):
+        study.compute(stop)
+    assert study.standing().state == "stopped" and study.found() is None
+    assert study.compute()["numbers"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("count, said", [(13, "thirteen: expected"), (14, "ZeroDivisionError")])
+def test_a_failure_is_told(tiny_run, counted, count, said):
+    study = Study.asked(open_run(tiny_run), "counted", {"count": count})
+    with pytest.raises((BadInput, ZeroDivisionError)):
+        study.compute()
+    assert study.standing().state == "failed" and said in study.standing().message
+
+
+def test_a_dead_process_and_damaged_files_are_noticed(tiny_run, counted):
+    study = Study.asked(open_run(tiny_run), "counted")
+    study.compute()
+    archive = study.run.folder / study.file("npz")
+    archive.write_bytes(archive.read_bytes()[:50])
+    assert study.found() is None and not archive.exists()
+    study.report("running", 1, 3)
+    assert study.standing().state == "running"
+    path = study.run.folder / study.file("json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | dict(born=1.0)))
+    assert study.standing().state == "failed" and "gone" in study.standing().message
+    path.write_text("{")
+    assert study.standing().state == "failed"
+    assert study.compute()["numbers"].tolist() == [0, 1, 2]
+
+
+def test_the_command_computes_and_lists(tiny_run, counted, capsys):
+    assert main(["study", tiny_run, "counted", "--set", "count=2"]) == 0
+    assert capsys.readouterr().out.strip().endswith(".npz")
+    assert main(["study"]) == 0
+    listed = capsys.readouterr().out
+    assert "counted: Counts." in listed and "count=3  How many." in listed
+    assert main(["study", tiny_run, "counted", "--set", "count=13"]) == 2
+    assert "thirteen" in capsys.readouterr().err
+    assert main(["study", tiny_run, "nothing"]) == 2
+
+
+def test_a_process_of_its_own(tiny_run):
+    """A real one, started as the app does it; without a real study there is none to start."""
+    if not studies.STUDIES:
+        pytest.skip("there is no study yet")
+    name = "projection"
+    study = Study.asked(open_run(tiny_run), name, {"method": "pca"})
+    jobs.start_study(study)
+    assert study.standing().state == "running"
+    jobs.start_study(study)  # a second press does not start a second one
+    for _ in range(600):
+        if study.standing().state != "running":
+            break
+        time.sleep(0.1)
+    assert study.standing().state == "done", study.standing().message
+    assert study.found()
