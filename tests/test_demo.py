@@ -32,7 +32,7 @@ def test_the_demo_recipe_learns_what_colours_do_not_tell(name, default, tmp_path
     trained = run.metrics()["mAP"]
     print(f"HSV {colours:.3f}, untrained {nothing:.3f}, {name} {trained:.3f} in {seconds:.0f} s")
     assert 0.10 < colours < 0.45
-    assert trained >= max(0.50, colours + 0.20, 4 * nothing)
+    assert trained >= max(0.50, colours + 0.20, nothing + 0.20)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -40,6 +40,6 @@ def test_a_shipped_run_beats_them_too(name, default):
     run = Run(name, ROOT / "checkpoints" / name)
     colours = evaluate(histograms(default)).mAP
     nothing = evaluate(untrained(run.experiment, default)).mAP
-    assert run.metrics()["mAP"] >= max(0.60, colours + 0.20, 4 * nothing)
+    assert run.metrics()["mAP"] >= max(0.60, colours + 0.20, nothing + 0.20)
     names = [f"query/{path.name}" for path in default.query.paths]
     assert run.embeddings().names[: len(names)].tolist() == names
