@@ -6,20 +6,48 @@ out is shared by all sessions: nobody changes it in place.
 
 import base64
 import io
+from dataclasses import replace
 
 import numpy as np
 import streamlit as st
 from PIL import Image
 
 from app import uploads
+from reid_core.analysis import (
+    cutoffs,
+    faithfulness,
+    filters,
+    frequency,
+    maps,
+    neighbours,
+    occlusion,
+    similarity,
+)
+from reid_core.analysis.attention import chain, pulled
+from reid_core.analysis.cameras import Pairs
+from reid_core.analysis.cameras import camera_pairs as pairs_of
+from reid_core.analysis.comparison import Difference, Pattern, differences, patterns, same_split
+from reid_core.analysis.errors import Lists, Slice, binned, lists, numbers
+from reid_core.analysis.errors import slices as slices_of
+from reid_core.analysis.tags import Known, Tag
+from reid_core.analysis.tags import tags as tags_of
 from reid_core.data import Dataset, default_root, open_dataset
+from reid_core.data.attributes import attributes as read_attributes
+from reid_core.data.attributes import sizes
+from reid_core.data.masks import mask_of, outline
 from reid_core.embed import embed_images
+from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings, Evaluation, evaluate
 from reid_core.experiment import Experiment
-from reid_core.look import Looked, look
+from reid_core.look import Looked, interior, look, pixels_of
 from reid_core.models import ReIDModel
+from reid_core.models.base import Tokens
+from reid_core.rerank import Reciprocal
+from reid_core.rerank import ranked as ranked_by
 from reid_core.retrieve import RankedList, retrieve, retrieve_encoded
 from reid_core.runs import open_run
+from reid_core.studies import Arrays, Study
+from reid_core.studies.rerank import distances_by, features
 
 # A quiet tile in place of a picture that is gone.
 NO_PICTURE = (
@@ -158,3 +186,398 @@ def order(run: str, stamp: int, by: str) -> np.ndarray:
     if by == "File name":
         return np.arange(len(precision))
     return np.argsort(precision if by == "Worst first" else -precision, kind="stable")
+
+
+# attention
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def probes(run: str, stamp: int) -> dict[str, tuple[str, Tokens]]:
+    """What can be seen inside a run's model: kind and tokens of each probe, by name. Raises BadInput."""
+    return interior(experiment(run, stamp), open_run(run).facts)
+
+
+@st.cache_resource(max_entries=8, show_spinner="Measuring where attention shows most")
+def surveyed(run: str, stamp: int, count: int = 24) -> tuple[np.ndarray, Survey | None]:
+    """Evenly spaced queries, as positions among the queries, and what was measured on them; the
+    survey is None for a model without a class token. Raises BadInput."""
+    found, asked = embeddings(run, stamp), experiment(run, stamp)
+    root, size = dataset(*folder(asked)).root, asked.training.size
+    queries = np.unique(np.linspace(0, len(found.query_rows) - 1, count).astype(int))
+    rows = found.query_rows[queries]
+
+    def looks():
+        for some in np.array_split(rows, -(-len(rows) // 4)):  # a ViT-B's maps are 25 MB an image
+            images = [root / str(name) for name in found.names[some]]
+            said = found.cameras[some].tolist(), found.views[some].tolist()
+            seen = look(model(run, stamp), asked, images, *said, kinds=("attention",))
+            yield seen, [mask_of(root, str(name), size) for name in found.names[some]]
+
+    return queries, survey(looks(), [IDS[part] for part in PERSON])
+
+
+@st.cache_resource(max_entries=8, show_spinner="Tracing the similarity back through the layers")
+def traced(run: str, stamp: int, row: int, towards: int | None) -> Pulled:
+    """The gradients of a picture's cosine with another row of the embeddings, or of its squared norm,
+    with respect to its attention maps. Raises BadInput."""
+    found, seen = embeddings(run, stamp), looked(run, stamp, row, ("attention",))
+    said = int(found.cameras[row]), int(found.views[row])
+    return _pulled(run, stamp, seen, *said, towards)
+
+
+@st.cache_resource(max_entries=8, show_spinner="Tracing the similarity back through the layers")
+def traced_upload(
+    run: str,
+    stamp: int,
+    digest: str,
+    camera: int | None,
+    view: int | None,
+    towards: int | None,
+    _content: bytes,
+) -> Pulled:
+    """The same for a visitor's picture. Raises BadInput."""
+    seen = looked_upload(run, stamp, digest, camera, view, ("attention",), _content)
+    return _pulled(run, stamp, seen, camera, view, towards)
+
+
+def _pulled(run, stamp, seen, camera, view, towards) -> Pulled:
+    other = None
+    if towards is not None:
+        found = embeddings(run, stamp)
+        other = (found.vectors if found.encoded is None else found.encoded)[towards]
+    return pulled(model(run, stamp), experiment(run, stamp), seen.pixels, camera, view, other)
+
+
+@st.cache_resource(max_entries=64, show_spinner="Telling the model something else")
+def told(
+    run: str, stamp: int, row: int, ways: tuple[tuple[int | None, int | None], ...], factor: float
+) -> np.ndarray:
+    """One image's embeddings (K, D) under each (camera, view), the side information scaled by a
+    factor. Raises BadInput."""
+    seen = looked(run, stamp, row, ("attention",))
+    return _told(run, stamp, seen, ways, factor)
+
+
+@st.cache_resource(max_entries=64, show_spinner="Telling the model something else")
+def told_upload(
+    run: str,
+    stamp: int,
+    digest: str,
+    camera: int | None,
+    view: int | None,
+    ways: tuple[tuple[int | None, int | None], ...],
+    factor: float,
+    _content: bytes,
+) -> np.ndarray:
+    """The same for a visitor's picture. Raises BadInput."""
+    seen = looked_upload(run, stamp, digest, camera, view, ("attention",), _content)
+    return _told(run, stamp, seen, ways, factor)
+
+
+def _told(run, stamp, seen, ways, factor) -> np.ndarray:
+    other = side.scaled(model(run, stamp), side.PARAMETER, factor)
+    return side.told(other, experiment(run, stamp), seen.pixels, list(ways))
+
+
+# studies
+
+
+@st.cache_resource(max_entries=24, show_spinner=False)
+def found(run: str, study: str, key: str, settings: tuple[tuple[str, object], ...]) -> Arrays:
+    """What a computed study found; the key changes with the files it came from. Raises BadInput."""
+    asked = Study.asked(open_run(run), study, dict(settings))
+    if (arrays := asked.found()) is None:
+        raise BadInput(f"{study}: what was kept is gone or damaged; compute it again")
+    return arrays
+
+
+# neighbours
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def alone(run: str, stamp: int) -> Embeddings:
+    """A refined test split before its images looked at one another. Raises BadInput."""
+    return neighbours.alone(embeddings(run, stamp))
+
+
+@st.cache_resource(max_entries=4, show_spinner="The images look at one another")
+def attention(run: str, stamp: int, seed: int) -> neighbours.Attention:
+    """Who attends to whom in a run's test split, its landmarks drawn from a seed. Raises BadInput."""
+    return neighbours.attend(model(run, stamp), alone(run, stamp).vectors, seed=seed)
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def redrawn(run: str, stamp: int, seed: int) -> Embeddings:
+    """A run's test split refined with landmarks drawn from a seed. Raises BadInput."""
+    return replace(embeddings(run, stamp), vectors=attention(run, stamp, seed).refined)
+
+
+@st.cache_resource(max_entries=4, show_spinner="Ranking every query twice")
+def gains(run: str, stamp: int) -> tuple[np.ndarray, np.ndarray]:
+    """Average precision (Q,) before and after a run's images looked at one another. Raises BadInput."""
+    before = evaluate(alone(run, stamp)).average_precision
+    return before, evaluation(run, stamp).average_precision
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def ranked_before(run: str, stamp: int, query: int) -> RankedList:
+    """The gallery ranked for one query by what each image was alone."""
+    return retrieve(alone(run, stamp), query)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def ranked_redrawn(run: str, stamp: int, query: int, seed: int) -> RankedList:
+    """The gallery ranked for one query, with landmarks drawn from a seed."""
+    return retrieve(redrawn(run, stamp, seed), query)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def repeated(run: str, stamp: int, seed: int) -> tuple[float, float]:
+    """How far a pass with a seed is from the stored features, relative to their length; and the share
+    of the ten nearest images that both have in common, mean over the queries."""
+    stored, again = embeddings(run, stamp), redrawn(run, stamp, seed)
+    lists = [neighbours.judged(each)[1] for each in (stored, again)]
+    away = neighbours.difference(again.vectors, stored.vectors)
+    return away, float(neighbours.in_common(*lists).mean())
+
+
+# errors
+
+
+@st.cache_resource(max_entries=8, show_spinner="Ranking every query")
+def ranked_lists(run: str, stamp: int) -> Lists:
+    """What every query's list comes to. Raises BadInput."""
+    return lists(embeddings(run, stamp))
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def camera_pairs(run: str, stamp: int) -> Pairs:
+    """Query camera against camera of the true match. Raises BadInput."""
+    found = embeddings(run, stamp)
+    return pairs_of(ranked_lists(run, stamp), found.cameras[found.query_rows])
+
+
+@st.cache_resource(max_entries=8, show_spinner="Reading the attributes")
+def attributes(run: str, stamp: int) -> dict[str, np.ndarray]:
+    """Columns (N,) of attributes.csv for the images of a run's test split. Raises BadInput."""
+    root = dataset(*folder(experiment(run, stamp))).root
+    return read_attributes(root, embeddings(run, stamp).names)
+
+
+@st.cache_resource(max_entries=8, show_spinner="Judging every failure")
+def tags(run: str, stamp: int) -> dict[str, Tag]:
+    """Every failure's tags. Raises BadInput."""
+    found, known = embeddings(run, stamp), attributes(run, stamp)
+    root = dataset(*folder(experiment(run, stamp))).root
+    pixels = sizes(root, found.names[found.query_rows])
+    return tags_of(
+        found,
+        ranked_lists(run, stamp),
+        camera_pairs(run, stamp),
+        Known(
+            known.get("lookalike_group"),
+            numbers(known["occlusion"][found.query_rows]) if "occlusion" in known else None,
+            np.where(pixels[:, 0] > 0, pixels[:, 0] * pixels[:, 1], -1),
+        ),
+    )
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def slices(run: str, stamp: int, attribute: str) -> list[Slice]:
+    """Average precision by an attribute's values. Raises BadInput."""
+    return slices_of(ranked_lists(run, stamp), attribute_values(run, stamp, attribute))
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def attribute_values(run: str, stamp: int, attribute: str) -> np.ndarray:
+    """The queries' values (Q,) of an attribute as text, numbers in bins. Raises BadInput."""
+    values = attributes(run, stamp)[attribute][embeddings(run, stamp).query_rows]
+    return binned(values) if attribute == "occlusion" else values
+
+
+@st.cache_resource(max_entries=16, show_spinner="Comparing the runs, query by query")
+def compared(runs: tuple[tuple[str, int], ...]) -> tuple[list[Pattern], list[Difference]]:
+    """Who is right where, and how sure the differences are, for (run, stamp). Raises BadInput."""
+    same_split({run: embeddings(run, stamp) for run, stamp in runs})
+    scores = {run: evaluation(run, stamp) for run, stamp in runs}
+    return patterns(list(scores.values())), differences(scores)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def split_by(run: str, stamp: int, which: str) -> Embeddings:
+    """A run's test split with the vectors that are asked for (study "rerank"). Raises BadInput."""
+    return features(embeddings(run, stamp), which)
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def reciprocal(run: str, key: str, settings: tuple[tuple[str, object], ...]) -> Reciprocal:
+    """The k-reciprocal codes that the study "rerank" of a key has kept. Raises BadInput."""
+    return Reciprocal.from_arrays(found(run, "rerank", key, settings))
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def reranked(
+    run: str, stamp: int, query: int, key: str, settings: tuple[tuple[str, object], ...]
+) -> RankedList:
+    """The gallery ranked for one query by a study's settings; key is that of the study whose codes
+    it takes, "" where the method needs none. Raises BadInput."""
+    options = Study.asked(open_run(run), "rerank", dict(settings)).options
+    split = split_by(run, stamp, options.features)
+    code = reciprocal(run, key, settings) if key else None
+    away = distances_by(split, options, code)(split.query_rows[[query]])[0]
+    return ranked_by(split, query, away)
+
+
+# frequency
+
+
+@st.cache_resource(max_entries=64, show_spinner="The model looks at the filtered picture")
+def swept(run: str, stamp: int, query: int, band: str) -> tuple[np.ndarray, np.ndarray]:
+    """A query at each of the `FINE` cut-offs: embeddings (K, D'), average precisions (K,) against the
+    gallery as it is. Raises BadInput."""
+    return _swept(run, stamp, query, band, cutoffs.FINE)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def ranked_cut(run: str, stamp: int, query: int, band: str, place: int) -> RankedList:
+    """The gallery ranked for a query at one of those cut-offs. Raises BadInput."""
+    return _ranked_cut(run, stamp, query, swept(run, stamp, query, band)[0][place])
+
+
+@st.cache_resource(max_entries=16, show_spinner="Looking where the lists break")
+def collapse(run: str, stamp: int, queries: int) -> cutoffs.Collapse | None:
+    """Where one of some queries, evenly spread, loses most by one step of the cut-off."""
+    count = len(embeddings(run, stamp).query_rows)
+    chosen = np.unique(np.linspace(0, count - 1, min(queries, count)).astype(int))
+    curves = {
+        (int(query), band): _swept(run, stamp, int(query), band, cutoffs.COARSE)[1]
+        for query in chosen
+        for band in filters.BANDS
+    }
+    return cutoffs.steepest(curves, cutoffs.COARSE)
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def held(run: str, stamp: int, wavelet: str, share: float, images: int) -> np.ndarray:
+    """Share of an image's detail energy in the patches that PHA would keep, for some images of the
+    test split, evenly spread: (n,). Raises BadInput."""
+    found, asked, net = embeddings(run, stamp), experiment(run, stamp), model(run, stamp)
+    rows = np.linspace(0, len(found.names) - 1, min(images, len(found.names))).astype(int)
+    root = dataset(*folder(asked)).root
+    pixels = pixels_of(asked, [root / str(found.names[row]) for row in rows])
+    return frequency.held(pixels, Tokens(net.grid, (), net.window), wavelet, share)
+
+
+def _swept(run, stamp, query, band, cuts) -> tuple[np.ndarray, np.ndarray]:
+    found, net = embeddings(run, stamp), model(run, stamp)
+    row = int(found.query_rows[query])
+    said = int(found.cameras[row]), int(found.views[row])
+    embed = occlusion.alone(net, experiment(run, stamp), *said)
+    vectors = cutoffs.swept(embed, looked(run, stamp, row, ()).pixels[0], band, cuts)
+    if found.encoded is None:
+        return vectors, cutoffs.precisions(found, vectors, row)
+    lists = [_ranked_cut(run, stamp, query, vector) for vector in vectors]
+    return vectors, np.array([each.average_precision for each in lists])
+
+
+def _ranked_cut(run, stamp, query, vector) -> RankedList:
+    found = embeddings(run, stamp)
+    row = int(found.query_rows[query])
+    said = int(found.cameras[row]), int(found.identities[row])
+    return retrieve_encoded(model(run, stamp), found, vector[None], *said)
+
+
+# mechanisms: why two images are similar, what lies on the person, deletion
+
+# A row of the test split, or a visitor's picture: its digest, camera and view.
+Who = tuple[int] | tuple[str, int | None, int | None]
+
+
+def looked_at(
+    run: str, stamp: int, who: Who, kinds: tuple[str, ...], content: bytes | None
+) -> Looked:
+    """`looked` or `looked_upload`."""
+    if content is None:
+        return looked(run, stamp, *who, kinds)
+    return looked_upload(run, stamp, *who, kinds, content)
+
+
+def _embed(run: str, stamp: int, who: Who) -> occlusion.Embed:
+    said = _said(run, stamp, who)
+    return occlusion.alone(model(run, stamp), experiment(run, stamp), *said)
+
+
+def _said(run: str, stamp: int, who: Who) -> tuple[int | None, int | None]:
+    """Camera and view of a picture."""
+    if len(who) > 1:
+        return who[1:]
+    found = embeddings(run, stamp)
+    return int(found.cameras[who[0]]), int(found.views[who[0]])
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def positions(run: str, stamp: int) -> Tokens:
+    """The grid on which a run's images are blanked. Raises BadInput."""
+    return occlusion.positions_of(model(run, stamp))
+
+
+@st.cache_resource(max_entries=512, show_spinner=False)
+def blanked(run: str, stamp: int, who: Who, part: int, _content: bytes | None) -> np.ndarray:
+    """Embeddings of a picture with positions blanked, the part-th batch of `one_by_one`."""
+    pixels = looked_at(run, stamp, who, (), _content).pixels[0]
+    tokens = positions(run, stamp)
+    gone = occlusion.one_by_one(tokens.grid[0] * tokens.grid[1]).split(occlusion.BATCH)[part]
+    where = occlusion.cells(tokens, tuple(pixels.shape[-2:]))
+    return occlusion.embedded(_embed(run, stamp, who), pixels, where, gone)
+
+
+def left_out(run: str, stamp: int, who: Who, _content: bytes | None) -> similarity.LeftOut:
+    """A picture without each of its positions, from the batches of `blanked`."""
+    rows, columns = positions(run, stamp).grid
+    parts = -(-(2 + rows * columns) // occlusion.BATCH)
+    vectors = [blanked(run, stamp, who, part, _content) for part in range(parts)]
+    return similarity.LeftOut.of(np.concatenate(vectors))
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def candidates(run: str, stamp: int, who: Who, _content: bytes | None) -> dict[str, np.ndarray]:
+    """Every map (h, w) of a picture that deletion can test, by the method's name."""
+    seen = looked_at(run, stamp, who, maps.KINDS, _content)
+    asked = experiment(run, stamp), seen.pixels, *_said(run, stamp, who)
+    traced = pulled(model(run, stamp), *asked) if chain(seen) else None
+    image = left_out(run, stamp, who, _content)
+    return faithfulness.candidates(seen, positions(run, stamp), image, traced)
+
+
+@st.cache_resource(max_entries=1024, show_spinner=False)
+def deletion(
+    run: str, stamp: int, who: Who, method: str, insertion: bool, _content: bytes | None
+) -> np.ndarray:
+    """The curve (S + 1,) of a method, or of a random order where method is its number."""
+    tokens = positions(run, stamp)
+    if method.isdecimal():
+        count = tokens.grid[0] * tokens.grid[1]
+        order = faithfulness.random_orders(count, int(method) + 1)[-1]
+    else:
+        order = faithfulness.order_of(candidates(run, stamp, who, _content)[method])
+    pixels = looked_at(run, stamp, who, (), _content).pixels[0]
+    return faithfulness.curve(_embed(run, stamp, who), pixels, tokens, order, insertion)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def mask(run: str, stamp: int, row: int) -> np.ndarray | None:
+    """Part ids (H, W) of an image of the test split, as large as the model sees it; None without.
+
+    Raises BadInput.
+    """
+    asked = experiment(run, stamp)
+    name = str(embeddings(run, stamp).names[row])
+    return mask_of(dataset(*folder(asked)).root, name, asked.training.size)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def outlined(run: str, stamp: int, row: int, ids: tuple[int, ...]) -> str:
+    """An image of the test split with these parts of its mask outlined, as a data URL."""
+    asked = experiment(run, stamp)
+    path = dataset(*folder(asked)).root / str(embeddings(run, stamp).names[row])
+    return data_url(outline(path, np.isin(mask(run, stamp, row), ids)), 768)

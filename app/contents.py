@@ -15,6 +15,14 @@ CONTENTS: dict[str, dict[str, tuple[str, str, str]]] = {
         "train": ("Train", ":material/model_training:", "Start a training and watch it learn."),
         "retrieval": ("Retrieval", ":material/image_search:", "Ranked galleries, query by query."),
     },
+    "Look inside": {
+        "frequency": ("Frequency", ":material/graphic_eq:", "Texture and colour: who sees what."),
+        "errors": (
+            "Errors",
+            ":material/troubleshoot:",
+            "Why a query fails, and how many do alike.",
+        ),
+    },
 }
 
 

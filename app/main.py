@@ -9,7 +9,7 @@ if (ROOT := str(Path(__file__).resolve().parents[1])) not in sys.path:
 
 import streamlit as st
 
-from app import contents, pickers
+from app import contents, pickers, projector
 from app.first_start import ensure_data
 
 HERE = Path(__file__).parent
@@ -19,4 +19,5 @@ st.logo(str(HERE / "logo.svg"), size="large", icon_image=str(HERE / "icon.svg"))
 page = contents.navigation()
 ensure_data()
 pickers.sidebar_run()
+projector.switch()
 page.run()

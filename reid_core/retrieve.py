@@ -43,7 +43,11 @@ def retrieve_vector(
 
 
 def retrieve_encoded(
-    model: ReIDModel, embeddings: Embeddings, encoded: np.ndarray, camera: int | None = None
+    model: ReIDModel,
+    embeddings: Embeddings,
+    encoded: np.ndarray,
+    camera: int | None = None,
+    identity: int | None = None,
 ) -> RankedList:
     """Rank the gallery for a picture that is in no data set, (1, D') from `embed_images`.
 
@@ -57,7 +61,7 @@ def retrieve_encoded(
         vectors = embeddings.vectors.copy()
         vector, vectors[gallery] = refined[:1], refined[1:]
         embeddings = replace(embeddings, vectors=vectors)
-    return retrieve_vector(embeddings, vector[0], camera)
+    return retrieve_vector(embeddings, vector[0], camera, identity)
 
 
 def gallery_of(

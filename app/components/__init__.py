@@ -4,6 +4,7 @@ Every picture comes as a data URL, so a gallery of fifty is one message and no r
 build text with textContent only: nothing from a file name is read as HTML.
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,23 @@ import streamlit as st
 HERE = Path(__file__).parent
 
 
-def _component(name: str):
-    script, style = ((HERE / f"{name}.{kind}").read_text("utf-8") for kind in ("js", "css"))
-    return st.components.v2.component(name, html="<div class='root'></div>", css=style, js=script)
+def _component(name: str, *shared: str):
+    """One component from its files; shared scripts stand before its own, since it can't import any."""
+    scripts = [(HERE / f"{each}.js").read_text("utf-8") for each in (*shared, name)]
+    style = (HERE / f"{name}.css").read_text("utf-8")
+    return st.components.v2.component(
+        name,
+        html="<div class='root'></div>",
+        css="/* */\n" + style,  # Streamlit takes a single line for a path
+        js="\n".join(scripts),
+    )
 
 
 _ranked_gallery = _component("ranked_gallery")
 _query_strip = _component("query_strip")
+_pictures = _component("pictures", "saving", "palettes", "tiles", "pictured")
+_downloads = _component("downloads", "saving")
+_focus = _component("focus")
 
 
 def ranked_gallery(
@@ -40,3 +51,35 @@ def query_strip(items: list[dict[str, Any]], *, key: str, on_pick: Callable[[], 
     items: label, src, title, note (shown below), share (length of the bar, 0 to 1, or None), chosen.
     """
     _query_strip(data=dict(items=items), key=key, on_picked_change=on_pick)
+
+
+def pictures(
+    drawn: dict[str, Any],
+    *,
+    key: str,
+    alt: str,
+    columns: int | None,
+    links: list[dict[str, Any]],
+    csv: str | None,
+    on_pick: Callable[[], None] | None,
+    unit: str,
+) -> None:
+    """Image tiles with maps over them; see `app.figures.pictures`, which packs the tiles.
+
+    drawn: images (data URLs) and tiles, whose src is the place of their image. csv: what is
+    downloaded; None for the maps themselves.
+    """
+    said = dict(alt=alt, columns=columns, links=links, csv=csv, unit=unit, file=key)
+    data = drawn | said | dict(pickable=on_pick is not None)
+    _pictures(data=data, key=key, on_picked_change=on_pick or (lambda: None))
+
+
+def downloads(chart: str, title: str) -> None:
+    """Buttons that save the plotly chart of a key as PNG or SVG, in the browser."""
+    place = "st-key-" + re.sub(r"[^a-zA-Z0-9_-]", "-", chart.strip())
+    _downloads(data=dict(place=place, title=title, file=chart), key=f"{chart} downloads")
+
+
+def focus(container: str, now: bool) -> None:
+    """Put the cursor into the text field of the container of a key, now or not; Escape leaves it."""
+    _focus(data=dict(place=f"st-key-{container}", now=now), key=f"{container} focus")

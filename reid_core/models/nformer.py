@@ -4,6 +4,7 @@ Shapes: B images, S sequences of N features each, D width, H heads, l landmarks,
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,8 @@ from reid_core.models.base import Batch, Facts, Output, ReIDModel, Tokens
 from reid_core.models.neck import BNNeck, Centers
 from reid_core.models.resnet_bot import ResNetBoT, ResNetBoTOptions
 from reid_core.probe import Probe
+
+GATHERED = 2**25  # numbers at once: 128 MB in float32
 
 
 @dataclass(frozen=True)
@@ -122,23 +125,59 @@ class NeighbourAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
+        self.drawn = Probe("landmarks")
+        self.projected = Probe("neighbour projections")
         self.weights = Probe("neighbours")
 
     def forward(self, x: Tensor, landmarks: Tensor, neighbours: Tensor, mutual: Tensor) -> Tensor:
         """x (S, N, D); landmarks (l,); neighbours (S, N, k) rows of the sequence; mutual (S, N, k)."""
         qkv = self.qkv(x).unflatten(2, (3, self.heads, -1))  # (S, N, 3, H, D/H)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (S, H, N, D/H) each
-        through_q = q @ k[:, :, landmarks].transpose(2, 3)  # (S, H, N, l)
-        through_k = k @ q[:, :, landmarks].transpose(2, 3)  # (S, H, N, l)
-        there = gather(through_k, neighbours)  # (S, H, N, k, l)
-        affinity = torch.einsum("shnl,shnkl->shnk", through_q, there) / math.sqrt(q.shape[-1])
+        q, k, v = self.projected(qkv.permute(2, 0, 3, 1, 4))  # (S, H, N, D/H) each
+        affinity = landmark_affinity(q, k, self.drawn(landmarks), neighbours)  # (S, H, N, k)
         weights = self.weights(reciprocal_softmax(affinity, mutual[:, None], self.training))
-        x = torch.einsum("shnk,shnkd->shnd", weights, gather(v, neighbours))  # (S, H, N, D/H)
+        x = listen(weights, v, neighbours)  # (S, H, N, D/H)
         return self.dropout(self.out(x.transpose(1, 2).flatten(2)))  # (S, N, D)
 
 
+def landmark_affinity(q: Tensor, k: Tensor, landmarks: Tensor, neighbours: Tensor) -> Tensor:
+    """(q_i . k_L)(q_L . k_j) / sqrt(D / H), summed over landmarks L, for the neighbours j of each i.
+
+    q, k (S, H, N, D/H); landmarks (l,); neighbours (S, N, k) -> (S, H, N, k).
+    """
+    width = q.shape[-1]
+    q_landmarks, k_landmarks = q[:, :, landmarks], k[:, :, landmarks]  # (S, H, l, D/H)
+    if torch.compiler.is_exporting() or len(landmarks) <= width:
+        left, right = q @ k_landmarks.mT, k @ q_landmarks.mT  # (S, H, N, l) each
+    else:  # the same sum, which then is thinner when taken over the landmarks first
+        left, right = q @ (k_landmarks.mT @ q_landmarks), k  # (S, H, N, D/H) each
+
+    def affinity(rows: Tensor, near: Tensor) -> Tensor:
+        return torch.einsum("shne,shnke->shnk", rows, gather(right, near))
+
+    return by_rows(affinity, left, neighbours, right) / math.sqrt(width)
+
+
+def listen(weights: Tensor, v: Tensor, neighbours: Tensor) -> Tensor:
+    """What the neighbours say, by weight: (S, H, N, k), v (S, H, N, E) -> (S, H, N, E)."""
+
+    def said(rows: Tensor, near: Tensor) -> Tensor:
+        return torch.einsum("shnk,shnke->shne", rows, gather(v, near))
+
+    return by_rows(said, weights, neighbours, v)
+
+
+def by_rows(function: Callable[..., Tensor], rows: Tensor, near: Tensor, x: Tensor) -> Tensor:
+    """function(rows (S, H, n, ...), near (S, n, k)) for all N rows, as many at once as gathering
+    from x (S, H, N, E) leaves memory for."""
+    if torch.compiler.is_exporting():  # one graph serves every number of images
+        return function(rows, near)
+    size = max(1, GATHERED // (near.shape[2] * x[:, :, 0].numel()))
+    parts = zip(rows.split(size, dim=2), near.split(size, dim=1), strict=True)
+    return torch.cat([function(*part) for part in parts], dim=2)
+
+
 def gather(x: Tensor, neighbours: Tensor) -> Tensor:
-    """x (S, H, N, E) and neighbours (S, N, k) -> the neighbours' rows (S, H, N, k, E)."""
+    """x (S, H, N, E) and neighbours (S, n, k) -> the neighbours' rows (S, H, n, k, E)."""
     sequence = torch.arange(len(x), device=x.device)[:, None, None]
     return x.movedim(1, 2)[sequence, neighbours].movedim(3, 1)
 
@@ -196,6 +235,7 @@ class NeighbourTransformer(nn.Module):
     def __init__(self, options: NFormerOptions, width: int, classes: int):
         super().__init__()
         self.options = options
+        self.graph = Probe("neighbour graph")
         self.project = nn.Identity()
         if width != options.width:
             self.project = nn.Linear(width, options.width, bias=False)
@@ -215,16 +255,27 @@ class NeighbourTransformer(nn.Module):
         if options.center_weight:
             self.centers = Centers(options.width, classes, options.center_weight)
 
-    def forward(self, vectors: Tensor, seed: int | None = None) -> Tensor:
-        """(S, N, D') -> (S, N, D) before BNNeck. seed of the landmarks; None draws from torch's."""
-        graph = [mutual_neighbours(each, self.options.neighbours) for each in vectors]
-        neighbours, mutual = (torch.stack(part) for part in zip(*graph, strict=True))  # (S, N, k)
+    def forward(
+        self,
+        vectors: Tensor,
+        seed: int | None = None,
+        landmarks: int | None = None,
+        neighbours: int | None = None,
+    ) -> Tensor:
+        """(S, N, D') -> (S, N, D) before BNNeck. seed of the landmarks; None draws from torch's.
+
+        landmarks and neighbours are l and k where they are not to be the knobs'.
+        """
+        landmarks = landmarks or self.options.landmarks
+        graphs = [mutual_neighbours(e, neighbours or self.options.neighbours) for e in vectors]
+        near, mutual = (torch.stack(part) for part in zip(*graphs, strict=True))  # (S, N, k)
+        self.graph(torch.stack([near, mutual.long()]))
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         count = vectors.shape[1]
         x = self.project(vectors)  # (S, N, D)
         for layer in self.layers:
-            drawn = torch.randperm(count, generator=generator)[: self.options.landmarks]
-            x = layer(x, drawn.to(x.device), neighbours, mutual)
+            drawn = torch.randperm(count, generator=generator)[:landmarks]
+            x = layer(x, drawn.to(x.device), near, mutual)
         return x
 
 
@@ -317,14 +368,14 @@ class NFormer(ReIDModel):
         """The encoder's, whose probes bear its name."""
         return self.encoder.tokens(probe.removeprefix("encoder."))
 
-    def refine(self, vectors: Tensor, seed: int | None = None) -> Tensor:
+    def refine(self, vectors: Tensor, seed: int | None = None, **counts: int) -> Tensor:
         """(N, D') features of a whole set, from the encoder after BNNeck -> (N, D).
 
-        seed of the landmarks; None is the knob's.
+        seed of the landmarks; None is the knob's. counts: other landmarks or neighbours than the knobs'.
         """
         seed = self.options.landmark_seed if seed is None else seed
         vectors = F.normalize(vectors, dim=1)
-        feature = self.transformer(vectors[None], None if seed < 0 else seed)[0]  # (N, D)
+        feature = self.transformer(vectors[None], None if seed < 0 else seed, **counts)[0]  # (N, D)
         return self.transformer.neck.norm(feature) if self.neck == "after" else feature
 
 

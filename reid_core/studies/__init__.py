@@ -30,7 +30,21 @@ Arrays = dict[str, np.ndarray]
 
 # Name -> module. The module has Options, a dataclass of knobs, and
 # compute(run: Run, options: Options, progress: Progress) -> Arrays, whose docstring names the arrays.
-STUDIES: dict[str, str] = {}
+STUDIES: dict[str, str] = {
+    "crops": "crops",
+    "spread": "spread",
+    "projection": "projection",
+    "orders": "orders",
+    "shares": "shares",
+    "deletion": "deletion",
+    "tokens-frequency": "tokens_frequency",
+    "filters": "filters",
+    "draws": "draws",
+    "landmarks": "landmarks",
+    "neighbour-count": "neighbour_count",
+    "set-size": "set_size",
+    "rerank": "rerank",
+}
 
 
 class Stopped(Exception):

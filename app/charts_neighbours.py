@@ -1,0 +1,252 @@
+"""The Neighbour lab's figures: arrays in, figures out. n numbers, k neighbours."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+
+from app.charts import COLOURS, DASHES, QUIET, _figure
+
+# Okabe and Ito's green and vermilion; the signs say the same without colour.
+STATES = {"right": ("#009E73", "✓"), "wrong": ("#D55E00", "✗"), "unknown": (QUIET, "")}
+SHADES = (COLOURS["nformer"], COLOURS["transreid"], COLOURS["pha"], COLOURS["rga"])
+SIGNS = ("circle", "square", "diamond", "x")
+DRAWN = 24  # neighbours in the drawing; the list below it holds all of them
+
+
+@dataclass(frozen=True)
+class Node:
+    """A neighbour: its picture, the weight that it is given and gives back, and who it is.
+
+    state is "right" (the same identity), "wrong" or "unknown".
+    """
+
+    src: str
+    title: str
+    weight: float
+    back: float
+    mutual: bool
+    state: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve over n numbers: values (n, draws), of which the mean and the range are drawn, or (n,)
+    with low and high (n,)."""
+
+    name: str
+    values: np.ndarray
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
+    quiet: bool = False  # a baseline
+
+
+def graph(centre: str, own: float, nodes: Sequence[Node], ties: Sequence[tuple[int, int]]):
+    """The query in the middle, its neighbours around it, largest weight first, clockwise from the top.
+
+    own is the weight of the query on itself; ties are pairs of neighbours that are mutual themselves.
+    """
+    nodes = nodes[:DRAWN]
+    count = max(len(nodes), 1)
+    angles = np.pi / 2 - 2 * np.pi * np.arange(count) / count
+    x, y = 1.5 * np.cos(angles), 0.88 * np.sin(angles)
+    figure = _figure("", "")
+    for a, b in ties:
+        if max(a, b) < len(nodes):
+            _edge(figure, (x[a], y[a]), (x[b], y[b]), dict(color=QUIET, width=1), 0.35)
+    most = max([node.weight for node in nodes], default=0) or 1
+    for place, node in enumerate(nodes):
+        colour, width = STATES[node.state][0], 1 + 11 * node.weight / most
+        line = dict(color=colour, width=width) if node.mutual else dict(color=QUIET, dash="dot")
+        _edge(figure, (0, 0), (x[place], y[place]), line, 0.75)
+    height = float(np.clip(4.6 / count, 0.24, 0.42))
+    for place, node in enumerate(nodes):
+        frame = dict(color=STATES[node.state][0], dash="solid" if node.mutual else "dot", width=2.5)
+        _thumbnail(figure, node.src, x[place], y[place], height, frame)
+    _thumbnail(figure, centre, 0, 0, 0.5, dict(color=SHADES[0], width=3))
+    signs = [STATES[node.state][1] for node in nodes]
+    said = [f"{n.weight:.2f}" if n.mutual else "one-sided" for n in nodes]
+    figure.add_scatter(
+        x=[0, *x],
+        y=[-0.31, *(y - height / 2 - 0.055)],
+        mode="text",
+        text=[f"itself {own:.2f}", *(f"{s} {t}" for s, t in zip(signs, said, strict=True))],
+        textfont=dict(size=11),
+        hoverinfo="skip",
+    )
+    figure.add_scatter(
+        x=x,
+        y=y,
+        mode="markers",
+        marker=dict(size=30, opacity=0),
+        text=[_said(node) for node in nodes],
+        hovertemplate="%{text}<extra></extra>",
+    )
+    figure.update_xaxes(range=[-1.75, 1.75], visible=False)
+    figure.update_yaxes(range=[-1.2, 1.15], visible=False, scaleanchor="x")
+    figure.update_layout(height=500, hovermode="closest", margin=dict(l=0, r=0, t=0, b=0))
+    return figure
+
+
+def _said(node: Node) -> str:
+    weights = f"weight {node.weight:.3f}, gives back {node.back:.3f}"
+    return f"{node.title}<br>{weights if node.mutual else 'one-sided: no weight'}"
+
+
+def _edge(figure: go.Figure, start, end, line: dict, opacity: float) -> None:
+    figure.add_scatter(
+        x=[start[0], end[0]],
+        y=[start[1], end[1]],
+        mode="lines",
+        line=line,
+        opacity=opacity,
+        hoverinfo="skip",
+    )
+
+
+def _thumbnail(figure: go.Figure, src: str, x: float, y: float, height: float, frame: dict) -> None:
+    width = height / 2
+    figure.add_layout_image(
+        source=src,
+        x=x,
+        y=y,
+        xref="x",
+        yref="y",
+        sizex=width,
+        sizey=height,
+        xanchor="center",
+        yanchor="middle",
+    )
+    figure.add_shape(
+        type="rect",
+        x0=x - width / 2,
+        x1=x + width / 2,
+        y0=y - height / 2,
+        y1=y + height / 2,
+        line=frame,
+    )
+
+
+def moves(before: Sequence[int], after: Sequence[int], states: Sequence[str], names: Sequence[str]):
+    """Where images stood in the list before and after. Ranks count from 1; the axis is logarithmic."""
+    figure = _figure("", "rank")
+    for first, second, state, name in zip(before, after, states, names, strict=True):
+        colour, sign = STATES[state]
+        figure.add_scatter(
+            x=["encoder alone", "refined"],
+            y=[first, second],
+            mode="lines+markers+text",
+            text=[f"{first} {sign}", f"{second} {sign}"],
+            textposition=["middle left", "middle right"],
+            textfont=dict(size=11),
+            line=dict(color=colour, width=2, dash="solid" if state == "right" else "dot"),
+            marker=dict(size=7, symbol="circle" if state == "right" else "x"),
+            hovertemplate=f"{name}<br>{first} before, {second} after<extra></extra>",
+        )
+    deepest = max([*before, *after, 10])
+    ticks = [rank for rank in (1, 2, 3, 5, 10, 20, 50, 100, 1000, 10000) if rank <= deepest]
+    figure.update_yaxes(
+        type="log", range=[np.log10(deepest * 1.15), np.log10(0.85)], tickvals=ticks
+    )
+    figure.update_xaxes(range=[-0.35, 1.35], rangemode="normal")
+    figure.update_layout(height=380, hovermode="closest")
+    return figure
+
+
+def against(numbers: Sequence[int], lines: Sequence[Line], across: str, up: str, marks: dict):
+    """Curves over a logarithmic axis of numbers. marks: words to a number, such as the run's own."""
+    figure = _figure(across, up)
+    strong = [line.name for line in lines if not line.quiet]
+    for line in lines:
+        number = strong.index(line.name) if not line.quiet else 0
+        colour = QUIET if line.quiet else SHADES[number % len(SHADES)]
+        values = line.values if line.values.ndim == 1 else line.values.mean(axis=1)
+        low, high = line.low, line.high
+        if line.values.ndim == 2:
+            low, high = line.values.min(axis=1), line.values.max(axis=1)
+        if low is not None:
+            figure.add_scatter(
+                x=[*numbers, *numbers[::-1]],
+                y=np.concatenate([high, low[::-1]]),
+                fill="toself",
+                fillcolor=colour,
+                opacity=0.2,
+                line=dict(width=0),
+                hoverinfo="skip",
+                showlegend=False,
+            )
+        figure.add_scatter(
+            x=list(numbers),
+            y=values,
+            mode="lines" if line.quiet else "lines+markers",
+            name=line.name,
+            line=dict(color=colour, width=1.6 if line.quiet else 2.3, dash=DASHES[2 * line.quiet]),
+            marker=dict(size=6, symbol=SIGNS[number % len(SIGNS)]),
+            hovertemplate="%{y:.4~g}",
+        )
+    for words, number in marks.items():
+        _mark(figure, words, number)
+    figure.update_xaxes(type="log", rangemode="normal", dtick=1)
+    figure.update_layout(height=280, showlegend=len(lines) > 1, hovermode="x unified")
+    return figure
+
+
+def _mark(figure: go.Figure, words: str, number: int) -> None:
+    figure.add_vline(x=number, line=dict(color=QUIET, width=1.4, dash="dash"))
+    figure.add_annotation(
+        x=np.log10(number),  # of a logarithmic axis, unlike the line's
+        y=0.02,
+        yref="paper",
+        text=words,
+        textangle=-90,
+        showarrow=False,
+        yanchor="bottom",
+        xanchor="right",
+        font=dict(size=11),
+    )
+
+
+def spread(names: Sequence[str], weights: np.ndarray, chosen: Sequence[float]) -> go.Figure:
+    """Weights (draws, k) of a query's neighbours: the range over the draws, and those of one draw."""
+    figure = _figure("neighbour", "weight")
+    mean = weights.mean(axis=0)
+    figure.add_scatter(
+        x=list(names),
+        y=mean,
+        mode="markers",
+        marker=dict(color=SHADES[0], size=9),
+        error_y=dict(array=weights.max(axis=0) - mean, arrayminus=mean - weights.min(axis=0)),
+        name="mean and range of the draws",
+        hovertemplate="%{y:.3f}",
+    )
+    figure.add_scatter(
+        x=list(names),
+        y=list(chosen),
+        mode="markers",
+        marker=dict(color=SHADES[2], size=12, symbol="line-ew-open", line=dict(width=3)),
+        name="the draw shown",
+        hovertemplate="%{y:.3f}",
+    )
+    figure.update_yaxes(rangemode="tozero")
+    figure.update_layout(height=280, showlegend=True)
+    return figure
+
+
+def draws(seeds: Sequence[int], lines: dict[str, tuple[np.ndarray, float]]) -> go.Figure:
+    """Scores of each draw by name, each with what the encoder alone scores, as a dotted line."""
+    figure = _figure("draw", "average precision")
+    for number, (name, (values, before)) in enumerate(lines.items()):
+        figure.add_scatter(
+            x=[str(seed) for seed in seeds],
+            y=values,
+            mode="markers",
+            name=name,
+            marker=dict(color=SHADES[number], size=9, symbol=SIGNS[number]),
+            hovertemplate="%{y:.4f}",
+        )
+        figure.add_hline(y=before, line=dict(color=SHADES[number], width=1.6, dash="dot"))
+    figure.update_xaxes(type="category")
+    figure.update_yaxes(range=[-0.02, 1.04])
+    figure.update_layout(height=280, showlegend=True)
+    return figure

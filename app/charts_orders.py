@@ -1,0 +1,222 @@
+"""The Order lab's figures: arrays in, figures out. n images, in the unit that the reader chose."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from app.charts import COLOURS, QUIET, _figure
+
+SHADES = "Cividis"  # made for colour blindness, and even in grey
+NUMBERS = 12  # more cells in a line have no room for a number
+SHUFFLED, UNIFORM = COLOURS["pha"], COLOURS["rga"]
+
+
+def matrix(
+    values: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    texts: np.ndarray,
+    *,
+    axes: tuple[str, str],
+    limit: float,
+    chosen: tuple[int, int] | None,
+    unit: str,
+) -> go.Figure:
+    """Cells (R, C) on a scale from 0 to limit, each with its number and a text to hover over.
+
+    Every cell has an unseen point with customdata [row, column], since plotly selects points only.
+    """
+    figure = _figure(axes[1], axes[0])
+    small = max(values.shape) <= NUMBERS
+    figure.add_heatmap(
+        z=values,
+        zmin=0,
+        zmax=limit,
+        colorscale=SHADES,
+        xgap=2,
+        ygap=2,
+        texttemplate="%{z:.3f}" if small else None,
+        hoverinfo="skip",
+        colorbar=dict(title=dict(text=unit, side="right"), thickness=12, tickformat="~g"),
+    )
+    row, column = (each.ravel() for each in np.indices(values.shape))
+    unseen = dict(marker=dict(opacity=0))
+    figure.add_scatter(
+        x=column,
+        y=row,
+        mode="markers",
+        customdata=np.stack([row, column], axis=1),
+        text=texts.ravel(),
+        hovertemplate="%{text}<extra></extra>",
+        marker=dict(size=30 if small else 12, symbol="square", opacity=0),
+        selected=unseen,
+        unselected=unseen,
+    )
+    if chosen is not None:
+        y, x = chosen
+        at = dict(x0=x - 0.48, x1=x + 0.48, y0=y - 0.48, y1=y + 0.48)
+        figure.add_shape(type="rect", line=dict(color=COLOURS["ohformer"], width=3), **at)
+    figure.update_xaxes(tickvals=np.arange(len(columns)), ticktext=list(columns), rangemode=None)
+    figure.update_yaxes(tickvals=np.arange(len(rows)), ticktext=list(rows), autorange="reversed")
+    figure.update_layout(height=96 + 46 * max(3, min(len(rows), 9)), hovermode="closest")
+    figure.update_xaxes(showgrid=False, zeroline=False, range=[-0.5, len(columns) - 0.5])
+    figure.update_yaxes(showgrid=False, zeroline=False)
+    return figure
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of a ruler: values (n,) of images, the band of their mean, one image's own value, and
+    what it is compared with, each a mean: shuffled, and uniform for each map of the pair."""
+
+    name: str
+    values: np.ndarray
+    band: tuple[float, float] | None
+    here: float | None
+    shuffled: float
+    uniform: Sequence[float] = field(default_factory=tuple)
+
+
+def ruler(
+    lines: Sequence[Line], queries: Sequence[int], *, bound: float, unit: str, colour: str
+) -> go.Figure:
+    """Divergences on a ruler that ends at what two maps without anything in common have.
+
+    A point is an image, with customdata [its position among the queries].
+    """
+    figure = _figure(f"JS divergence ({unit})", "")
+    places = np.arange(len(lines))
+    for place, line in zip(places, lines, strict=True):
+        lift = np.random.default_rng(0).uniform(-0.26, 0.26, len(line.values))
+        figure.add_scatter(
+            x=line.values,
+            y=place + lift,
+            mode="markers",
+            marker=dict(color=colour, size=6, opacity=0.45),
+            selected=dict(marker=dict(opacity=1)),
+            unselected=dict(marker=dict(opacity=0.45)),
+            customdata=np.array(queries)[: len(line.values), None],
+            hovertemplate="%{x:.4f}<extra>" + line.name + ", click to open</extra>",
+            name="an image",
+            showlegend=bool(place == 0),
+        )
+    means = [line.values.mean() if len(line.values) else np.nan for line in lines]
+    bands = np.array([line.band or (np.nan, np.nan) for line in lines])
+    _sign(figure, means, places, "mean, 95 % band", "line-ns", colour, 20, bands)
+    _sign(figure, [line.shuffled for line in lines], places, "shuffled tokens", "x", SHUFFLED, 10)
+    sides = [
+        (value, place) for place, line in zip(places, lines, strict=True) for value in line.uniform
+    ]
+    _sign(figure, *zip(*sides, strict=True), "uniform map", "square-open", UNIFORM, 10)
+    here = [np.nan if line.here is None else line.here for line in lines]
+    if np.isfinite(here).any():
+        _sign(figure, here, places, "this picture", "diamond-open", COLOURS["transreid"], 13)
+    figure.add_vline(bound, line=dict(color=QUIET, dash="dash"))
+    most = "ln 2" if unit == "nats" else "1 bit"
+    figure.add_annotation(
+        x=bound, y=1, yref="paper", yanchor="bottom", text=f"nothing in common: {most}", xanchor="right", showarrow=False
+    )  # fmt: skip
+    figure.update_xaxes(range=[-0.01 * bound, 1.02 * bound])
+    figure.update_yaxes(
+        tickvals=places, ticktext=[line.name for line in lines], range=[len(lines) - 0.5, -0.5]
+    )
+    figure.update_layout(
+        height=120 + 34 * len(lines),
+        showlegend=True,
+        hovermode="closest",
+        legend=dict(y=-60 / (34 * len(lines) + 30), yanchor="top"),
+        margin=dict(t=28),
+    )
+    return figure
+
+
+def _sign(figure, x, y, name: str, symbol: str, colour: str, size: int, bands=None) -> None:
+    """Marks of one kind; bands (n, 2) from low to high."""
+    error = None
+    if bands is not None:
+        above, below = bands[:, 1] - np.array(x), np.array(x) - bands[:, 0]
+        error = dict(array=above, arrayminus=below, color=colour, thickness=3, width=6)
+    figure.add_scatter(
+        x=list(x),
+        y=list(y),
+        mode="markers",
+        name=name,
+        error_x=error,
+        marker=dict(symbol=symbol, color=colour, size=size, line=dict(color=colour, width=2.5)),
+        hovertemplate="%{x:.4f}<extra>" + name + "</extra>",
+    )
+
+
+def histogram(
+    counts: np.ndarray, bound: float, marks: dict[str, tuple[float, str]], *, unit: str, colour: str
+) -> go.Figure:
+    """How often a row's divergence lies where: counts (BINS,) from 0 to bound; marks name -> value, colour."""
+    figure = _figure(f"JS divergence of one row ({unit})", "share of all rows")
+    edges = np.linspace(0, bound, len(counts) + 1)
+    figure.add_bar(
+        x=(edges[:-1] + edges[1:]) / 2,
+        y=counts / max(1, counts.sum()),
+        width=edges[1],
+        marker=dict(color=colour, line=dict(width=0)),
+        name="rows",
+        hovertemplate="%{x:.3f}: %{y:.1%}<extra></extra>",
+    )
+    for (name, (value, line)), dash in zip(marks.items(), ("dash", "dot", "dashdot"), strict=False):
+        figure.add_scatter(
+            x=[value, value],
+            y=[0, float((counts / max(1, counts.sum())).max())],
+            mode="lines",
+            name=name,
+            line=dict(color=line, dash=dash, width=2.5),
+            hovertemplate=f"{name}: {value:.4f}<extra></extra>",
+        )
+    figure.update_xaxes(range=[-0.01 * bound, 1.02 * bound])
+    figure.update_yaxes(tickformat=".0%")
+    figure.update_layout(showlegend=True, bargap=0, hovermode="closest")
+    return figure
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One measure of several runs: values (R,) and, where it has any, their 95 % interval (R, 2)."""
+
+    title: str
+    values: np.ndarray
+    interval: np.ndarray | None
+    format: str
+    most: float | None = None
+
+
+def modes(names: Sequence[str], measures: Sequence[Measure], colours: Sequence[str]) -> go.Figure:
+    """Runs down, measures across: a point with its interval each, every scale from 0."""
+    titles = [each.title for each in measures]
+    figure = make_subplots(1, len(measures), shared_yaxes=True, subplot_titles=titles)
+    places = np.arange(len(names))
+    for number, each in enumerate(measures, start=1):
+        error = None
+        if each.interval is not None:
+            above = each.interval[:, 1] - each.values
+            error = dict(array=above, arrayminus=each.values - each.interval[:, 0], color=QUIET)
+        figure.add_scatter(
+            x=each.values,
+            y=places,
+            mode="markers+text",
+            error_x=error,
+            marker=dict(size=11, color=list(colours)),
+            text=[format(value, each.format) for value in each.values],
+            textposition="top center",
+            hovertemplate="%{text}<extra>" + each.title + "</extra>",
+            row=1,
+            col=number,
+        )
+        top = each.most or 1.25 * float(np.nanmax(each.values, initial=0)) or 1
+        figure.update_xaxes(range=[-0.08 * top, 1.1 * top], nticks=4, row=1, col=number)
+    figure.update_yaxes(tickvals=places, ticktext=list(names), range=[len(names) - 0.5, -0.7])
+    figure.update_annotations(font_size=13)
+    figure.update_layout(
+        height=120 + 44 * len(names), margin=dict(l=8, r=12, t=30, b=8), showlegend=False
+    )
+    return figure

@@ -1,0 +1,237 @@
+"""The triage inbox: a queue of queries, the evidence for each one, and what people note of it."""
+
+from collections.abc import Callable
+from zlib import crc32
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app import cached, errors, figures, galleries, pickers
+from app.components import focus, query_strip, ranked_gallery
+from app.errors import Case
+from app.errors_walk import walk
+from app.figures import Said
+from app.notices import explained, plain, say
+from reid_core import notes
+from reid_core.analysis import tags as rules
+from reid_core.analysis.errors import lists as rank_all
+from reid_core.errors import BadInput
+from reid_core.notes import Note, Notes
+from reid_core.runs import Run, open_run
+
+PROBLEM = "notes problem"
+PILLS = {errors.WRONG: "Rank 1 wrong", errors.RIGHT: "Rank 1 right", errors.EVERY: "All"}
+
+
+def show(run: Run, case: Case, source: tuple[str, str]) -> None:
+    """Draw it; ends the page where no query is left."""
+    with explained():
+        kept = notes.read(run)
+    order = _chosen(case, kept)
+    labels, scored = cached.labels(run.name, case.stamp), cached.evaluation(run.name, case.stamp)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        query = walk(run.name, case.stamp, order)
+        name = case.name(query)
+        _marks(run, name, kept)
+    items = galleries.strip(source, case.found, scored, labels, order, query)
+    query_strip(items, key="queue", on_pick=lambda: pickers.pick_query("queue"))
+    left, right = st.columns([3, 1], gap="large")
+    with left:
+        _evidence(case, query)
+    with right:
+        _note(run, name, kept.of(name))
+    ranking = cached.ranked(run.name, case.stamp, query)
+    facts = galleries.query(source, case.found, ranking, labels[query], case.queries[query])
+    places = galleries.shown(ranking, 20, ghosts=False)
+    ranked_gallery(facts, galleries.tiles(source, case.found, ranking, places), key="list")
+    _table(case, kept, order, labels)
+
+
+def _chosen(case: Case, kept: Notes) -> np.ndarray:
+    """Positions of the queries to walk through, worst first."""
+    masks, parts = errors.shown_by(case, kept), errors.parts(case)
+    pickers.linked("show", list(masks), errors.WRONG)
+    pickers.linked("part", parts, errors.ALL)
+    wanted = errors.in_part(case, st.session_state["part"])
+    counts = {name: int((mask & wanted).sum()) for name, mask in masks.items()}
+    row = st.container(horizontal=True, vertical_alignment="bottom")
+    row.pills(
+        "Show",
+        list(masks),
+        key="show",
+        required=True,
+        format_func=lambda name: f"{PILLS.get(name, name)} {counts[name]}",
+        label_visibility="collapsed",
+        help="A tag is a rule on the failure's numbers, which stand below.",
+    )
+    row.selectbox("Of", parts, key="part", width=250, filter_mode="contains")
+    order = errors.worst_first(
+        case, masks[st.session_state["show"]] & wanted, st.session_state["part"]
+    )
+    if not len(order):
+        say("info", "No query is left: choose others above.")
+        st.stop()
+    return order
+
+
+def _marks(run: Run, name: str, kept: Notes) -> None:
+    """Reviewed, own tags by digit, and the way into the note."""
+    note = kept.of(name)
+    st.button(
+        "Reviewed",
+        key="reviewed",
+        icon=":material/check_circle:" if note.reviewed else ":material/circle:",
+        type="primary" if note.reviewed else "secondary",
+        shortcut="X",
+        on_click=_kept,
+        args=(lambda: notes.review(run, name, not note.reviewed),),
+    )
+    for digit, label in enumerate(kept.tags, 1):
+        on = label in note.tags
+        st.button(
+            plain(label),
+            key=f"own {digit}",
+            icon=":material/label:" if on else ":material/new_label:",
+            type="primary" if on else "secondary",
+            shortcut=str(digit),
+            on_click=_kept,
+            args=(lambda label=label, on=on: notes.tag(run, name, label, not on),),
+        )
+    with st.popover("Tag", icon=":material/add:", help="A tag of your own, for this run."):
+        st.text_input(
+            "New tag",
+            key="new tag",
+            max_chars=notes.LONGEST,
+            on_change=_kept,
+            args=(lambda: _new_tag(run),),
+        )
+    if problem := st.session_state.pop(PROBLEM, ""):
+        say("error", problem)
+
+
+def _new_tag(run: Run) -> None:
+    label = st.session_state["new tag"]
+    st.session_state["new tag"] = ""
+    if label.strip():
+        notes.add_tag(run, label)
+
+
+def _kept(change: Callable[[], None]) -> None:
+    """Change the notes; what went wrong is said in the next run of the page."""
+    try:
+        change()
+    except BadInput as problem:
+        st.session_state[PROBLEM] = str(problem)
+
+
+def _evidence(case: Case, query: int) -> None:
+    """Each rule's verdict on this query and the numbers behind it."""
+    lines = []
+    for name in rules.TAGS:
+        text = plain(errors.evidence(case, name, query))
+        if case.tags[name].holds[query]:
+            lines.append(f":material/label: **{name}** {text}")
+        else:
+            lines.append(f":gray[:material/remove: {name}: {text}]")
+    first = int(case.lists.first_hit[query])
+    if first == 1:
+        lines.append(":gray[Rank 1 is right: nothing to explain. Tags are for failures.]")
+    with st.container(key="evidence", gap=None):
+        st.markdown("  \n".join(lines))
+        st.caption(
+            "What goes together with this failure, not what caused it. The rules are ours; distances "
+            "are those of the list."
+        )
+
+
+def _note(run: Run, name: str, note: Note) -> None:
+    """A text area of its own for each query and text, so that none shows another's."""
+    key = f"note {crc32(f'{run.name} {name} {note.text}'.encode())}"
+    with st.container(key="note", gap="xsmall"):
+        st.text_area(
+            "Note",
+            note.text,
+            key=key,
+            height=90,
+            placeholder="Esc saves",
+            on_change=lambda: _kept(
+                lambda: notes.write(run, name, st.session_state[key], note.text)
+            ),
+        )
+        st.button(
+            "Write",
+            key="write",
+            icon=":material/edit_note:",
+            shortcut="N",
+            type="tertiary",
+            on_click=lambda: st.session_state.update({"into the note": True}),
+            help="Kept in the run's folder, notes.json.",
+        )
+    focus("note", now=bool(st.session_state.pop("into the note", False)))
+
+
+def _table(case: Case, kept: Notes, order: np.ndarray, labels: list[str]) -> None:
+    """The queue as a table, which opens when it is asked for, and all of it as a file."""
+    opened = st.expander("The queue as a table", icon=":material/table_rows:", on_change="rerun")
+    if opened.open:
+        with opened:
+            figures.table(
+                frame(case, kept, order),
+                Said(
+                    f"{len(order)} queries, worst average precision first. A chosen row is the query "
+                    "above.",
+                    code=(rank_all, rules.tags),
+                ),
+                key="inbox",
+                on_select=lambda: _pick([labels[position] for position in order]),
+                column_config=dict(AP=st.column_config.NumberColumn(format="%.3f")),
+            )
+    st.download_button(
+        "Inbox with all evidence (CSV)",
+        lambda: evidence(case, notes.read(open_run(case.run))).to_csv(index=False),
+        file_name=f"{case.run}-errors.csv",
+        mime="text/csv",
+        key="inbox csv file",
+        icon=":material/download:",
+        on_click="ignore",
+        type="tertiary",
+    )
+
+
+def _pick(labels: list[str]) -> None:
+    rows = st.session_state["inbox"]["selection"]["rows"]
+    if rows:
+        st.session_state["query"] = labels[rows[0]]
+
+
+def frame(case: Case, kept: Notes, order: np.ndarray) -> pd.DataFrame:
+    """One row for each query at these positions."""
+    found, rows, lists = case.found, case.queries[order], case.lists
+    wrong = lists.wrong[order]
+    noted = [kept.of(str(name)) for name in found.names[rows]]
+    return pd.DataFrame(
+        {
+            "query": found.names[rows],
+            "identity": found.identities[rows],
+            "camera": found.cameras[rows],
+            "AP": lists.average_precision[order],
+            "first hit": lists.first_hit[order],
+            "first wrong identity": np.where(wrong >= 0, found.identities[wrong], -1),
+            "tags": [", ".join(case.held(query)) for query in order],
+            "reviewed": [note.reviewed for note in noted],
+            "own tags": [", ".join(note.tags) for note in noted],
+            "note": [note.text for note in noted],
+        }
+    )
+
+
+def evidence(case: Case, kept: Notes) -> pd.DataFrame:
+    """All queries, worst first, with every number of every rule."""
+    order = np.argsort(case.lists.average_precision, kind="stable")
+    table = frame(case, kept, order)
+    for name, tag in case.tags.items():
+        table[name] = tag.holds[order]
+        for number, values in tag.numbers.items():
+            table[f"{name}: {number}"] = values[order]
+    return table

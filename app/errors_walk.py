@@ -1,0 +1,41 @@
+"""Walking through chosen queries with two keys."""
+
+import numpy as np
+import streamlit as st
+
+from app import cached, pickers
+
+
+def walk(run: str, stamp: int, order: np.ndarray) -> int:
+    """The query of the address if it is among these positions, else the first of them; buttons and
+    keys to go on. Draws into where it is called."""
+    labels = cached.labels(run, stamp)
+    names = [labels[position] for position in order]
+    pickers.linked("query", names, names[0])
+    here = names.index(st.session_state["query"])
+    st.selectbox(
+        "Query",
+        names,
+        key="query",
+        width=270,
+        filter_mode="contains",
+        label_visibility="collapsed",
+    )
+    for label, shortcut, step, icon in (
+        ("Previous", "K", -1, "arrow_upward"),
+        ("Next", "J", 1, "arrow_downward"),
+    ):
+        st.button(
+            label,
+            key=label.lower(),
+            icon=f":material/{icon}:",
+            shortcut=shortcut,
+            on_click=_go,
+            args=(names[(here + step) % len(names)],),
+        )
+    st.markdown(f":small[:gray[{here + 1} of {len(names)}]]", width="content")
+    return int(order[here])
+
+
+def _go(label: str) -> None:
+    st.session_state["query"] = label

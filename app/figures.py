@@ -1,0 +1,206 @@
+"""Every figure with its furniture: a caption, the formula, the code that computed it, downloads."""
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from app import components, projector
+
+ROOT = Path(__file__).resolve().parents[1]
+QUIET_BUTTON = dict(type="tertiary", width="content")
+BARE = dict(displayModeBar=False)  # plotly's own bar would offer a second, other download
+
+
+@dataclass(frozen=True)
+class Said:
+    """What is said of a figure.
+
+    caption: what is drawn and from what. formula: in LaTeX or Markdown, with its source. code:
+    functions that computed it, whose text is shown.
+    """
+
+    caption: str
+    formula: str = ""
+    source: str = ""
+    code: tuple[Callable[..., Any], ...] = ()
+
+
+def chart(
+    figure: go.Figure,
+    said: Said,
+    *,
+    key: str,
+    alt: str,
+    table: pd.DataFrame | None = None,
+    on_select: Any = "ignore",
+    selection_mode: Iterable[str] = ("points",),
+    height: int | None = None,
+) -> Any:
+    """A chart and its furniture; returns its selection, as `st.plotly_chart` does.
+
+    table: the drawn numbers, downloaded as CSV. height in pixels, by default the figure's own.
+    """
+    if projector.on():
+        figure = projector.enlarged(figure, height)
+        height = None
+    drawn = st.plotly_chart(
+        figure,
+        key=key,
+        alt=alt,
+        on_select=on_select,
+        selection_mode=selection_mode,
+        height=height or "content",
+        config=BARE,
+    )
+    row = _furniture(said, key)
+    with _popover(row, "Download", "download"):
+        components.downloads(key, alt)
+        _csv(table, key)
+    return drawn
+
+
+def table(
+    frame: pd.DataFrame,
+    said: Said,
+    *,
+    key: str,
+    on_select: Any = "ignore",
+    column_config: dict[str, Any] | None = None,
+) -> Any:
+    """A table and its furniture; returns its selection (of one row), as `st.dataframe` does."""
+    drawn = st.dataframe(
+        frame,
+        key=key,
+        on_select=on_select,
+        selection_mode="single-row",
+        column_config=column_config,
+        hide_index=True,
+        row_height=48 if projector.on() else None,
+    )
+    with _furniture(said, key):
+        _csv(frame, key)
+    return drawn
+
+
+def pictures(
+    tiles: list[dict[str, Any]],
+    said: Said,
+    *,
+    key: str,
+    alt: str,
+    columns: int | None = None,
+    links: Sequence[dict[str, Any]] = (),
+    table: pd.DataFrame | None = None,
+    on_pick: Callable[[], None] | None = None,
+    unit: str = "",
+) -> None:
+    """Images with maps over them, and their furniture.
+
+    A tile is a dictionary: label, note (small, below), src (a data URL), size (H, W) of the
+    coordinates in pixels, map (h, w) of numbers where None or nan stays blank, window (size, stride,
+    start) of overlapping positions in pixels, scale ("shared" by the tiles of a palette, "own" or
+    [low, high]), palette ("heat", "diverging" about zero, "mask"), picked [row, column], marks
+    (row, column, text, tone "quiet" or "strong") and arrows [x0, y0, x1, y1] in pixels. All but size
+    may be left out.
+
+    links are lines between tiles: from and to [tile, row, column], weight (0 to 1), text.
+    on_pick is called after a click; it finds {tile, row, column}, counted from 0, in
+    st.session_state[key]["picked"]. On screen and in the CSV rows and columns count from 1. unit says
+    what the maps' numbers are; table replaces the maps as what the CSV holds.
+    """
+    components.pictures(
+        _packed(tiles),
+        key=key,
+        alt=alt,
+        columns=columns,
+        links=[_plain(link) for link in links],
+        csv=None if table is None else table.to_csv(index=False),
+        on_pick=on_pick,
+        unit=unit,
+    )
+    _furniture(said, key)  # without downloads: the component brings its own
+
+
+def _packed(tiles: list[dict[str, Any]]) -> dict[str, Any]:
+    """Tiles as JSON holds them; a picture that many of them show is sent once."""
+    images: dict[str, int] = {}
+    packed = []
+    for tile in tiles:
+        src = tile.get("src") or ""
+        place = images.setdefault(src, len(images)) if src else None
+        packed.append(_plain(tile) | dict(src=place, map=_numbers(tile.get("map"))))
+    return dict(images=list(images), tiles=packed)
+
+
+def _numbers(drawn: Any) -> list[list[float | None]] | None:
+    """A map (h, w) as lists, to five digits; None where it has no number."""
+    if drawn is None:
+        return None
+    rows = np.array(drawn, dtype=float)
+    return [[float(f"{x:.5g}") if np.isfinite(x) else None for x in row] for row in rows]
+
+
+def _plain(tile: dict[str, Any]) -> dict[str, Any]:
+    """NumPy's numbers as Python's, since JSON knows no others."""
+    plain = lambda value: (  # noqa: E731
+        value.tolist()
+        if isinstance(value, np.ndarray | np.generic)
+        else {name: plain(each) for name, each in value.items()}
+        if isinstance(value, dict)
+        else [plain(each) for each in value]
+        if isinstance(value, list | tuple)
+        else value
+    )
+    return {name: plain(value) for name, value in tile.items() if name not in ("src", "map")}
+
+
+def _furniture(said: Said, key: str):
+    """The caption with, to its right, what can be unfolded; returns the row they stand in."""
+    with st.container(key=f"{key} about", gap="xsmall"):
+        st.caption(said.caption)
+        row = st.container(horizontal=True, gap="small", vertical_alignment="center")
+    if said.formula:
+        with _popover(row, "Formula", "function"):
+            st.markdown(said.formula)
+            if said.source:
+                st.caption(said.source)
+    if said.code:
+        with _popover(row, "Code", "code"):
+            for function in said.code:
+                _source(function)
+    return row
+
+
+def _popover(row: Any, label: str, icon: str) -> Any:
+    return row.popover(label, icon=f":material/{icon}:", **QUIET_BUTTON)
+
+
+def _source(function: Callable[..., Any]) -> None:
+    function = inspect.unwrap(function)
+    lines, first = inspect.getsourcelines(function)
+    file = Path(inspect.getfile(function))
+    where = file.relative_to(ROOT) if file.is_relative_to(ROOT) else file.name
+    st.caption(f"`{where}`, line {first}")
+    st.code(inspect.cleandoc("".join(lines)), language="python", wrap_lines=True)
+
+
+def _csv(frame: pd.DataFrame | None, key: str) -> None:
+    if frame is None:
+        return
+    st.download_button(
+        "CSV",
+        lambda: frame.to_csv(index=False),  # written when it is asked for
+        file_name=f"{key}.csv",
+        mime="text/csv",
+        key=f"{key} csv",
+        icon=":material/table:",
+        on_click="ignore",
+        type="tertiary",
+    )

@@ -1,0 +1,90 @@
+"""The page Frequency: which views there are, its preset and its three steps."""
+
+from collections.abc import Callable
+
+import numpy as np
+import streamlit as st
+
+from app import cached, frequency, frequency_query, frequency_sets, lessons, pickers
+from app.frequency import asked_of
+from app.lessons import Step
+from app.notices import say
+from reid_core.analysis.intervals import interval
+from reid_core.errors import BadInput
+from reid_core.runs import Run
+
+# In the order of the page: name -> what draws it.
+VIEWS: dict[str, Callable[[Run], None]] = {
+    "Wavelets": frequency.bands,
+    "Through depth": frequency_sets.depth,
+    "Attention": frequency_sets.attention,
+    "What is lost": frequency_sets.lost,
+    "One query": frequency_query.show,
+}
+SEARCHED, MEASURED = 12, 64  # queries for the preset, images for the first step
+
+
+def show(run: Run) -> None:
+    """The chosen view; the others are not computed."""
+    pickers.linked("part", list(VIEWS), "Wavelets")
+    st.segmented_control(
+        "View", list(VIEWS), key="part", required=True, label_visibility="collapsed"
+    )
+    if not run.has_weights:
+        say("info", f"Run {run.name} has no weights yet: they come with its first evaluation.")
+        st.stop()
+    VIEWS[st.session_state["part"]](run)
+
+
+def lessons_of(run: Run) -> None:
+    """The preset and the steps, measured on this run; where it can't be looked at, there are none."""
+    if not (run.has_weights and run.has_embeddings):
+        return
+    stamp = run.stamp()
+    try:
+        cached.dataset(*cached.folder(run.experiment))
+        broken = cached.collapse(run.name, stamp, SEARCHED)
+        steps = [_patches(run, stamp), _depth(run)]
+    except BadInput:
+        return  # the view says what is missing
+    if broken is not None:
+        label = cached.labels(run.name, stamp)[broken.query]
+        lessons.first(f"frequency {run.name}", dict(query=label, **_cut(broken)))
+        steps.append(_break(broken, label))
+    lessons.look_at(steps, "frequency")
+
+
+def _cut(broken) -> dict[str, str]:
+    return dict(band=broken.band, cutoff=frequency_query.nearest(broken.cutoff))
+
+
+def _patches(run: Run, stamp: int) -> Step:
+    asked = asked_of(run)
+    shares = cached.held(run.name, stamp, asked.wavelet, min(asked.share, 0.95), MEASURED)
+    low, high = interval(shares)
+    return Step(
+        "Detail sits in few patches",
+        f"The {asked.share:.0%} of the patches with most detail hold {np.mean(shares):.0%} of its "
+        f"energy, 95 % interval {low:.0%} to {high:.0%} over {len(shares)} test images. See in the last "
+        "row where they lie: on the person's edges and pattern, or on the background's?",
+        dict(part="Wavelets", wavelet=asked.wavelet, share=f"{asked.share:g}"),
+    )
+
+
+def _depth(run: Run) -> Step:
+    return Step(
+        "High and low grow alike",
+        frequency_sets.depth_in_words(run),
+        dict(part="Through depth"),
+    )
+
+
+def _break(broken, label: str) -> Step:
+    without = "above" if broken.band == "low-pass" else "below"
+    return Step(
+        "Where a list breaks",
+        f"Query {label} without the frequencies {without} {broken.cutoff:g} of Nyquist's: its average "
+        f"precision falls from {broken.before:.2f} to {broken.after:.2f} in one step, the most among "
+        f"{broken.searched} queries searched. Move the cut-off back and watch the list heal.",
+        dict(part="One query", query=label, **_cut(broken)),
+    )

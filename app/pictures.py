@@ -1,0 +1,201 @@
+"""The picture that a page looks into: an image of the test split, or a visitor's own."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import streamlit as st
+
+from app import cached, galleries, pickers
+from app.components import query_strip
+from app.notices import explained, say
+from app.uploads import Upload
+from reid_core.errors import BadInput
+from reid_core.evaluate import Embeddings
+from reid_core.experiment import Experiment
+from reid_core.look import Looked
+from reid_core.retrieve import RankedList
+from reid_core.runs import Run, open_run
+
+TEST, UPLOAD = "Test split", "Upload"
+ITSELF, NEAREST = "the query", 12
+LARGE = 384  # pixels high
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture and the run that looks at it.
+
+    row is its row in the run's Embeddings; upload is a visitor's. query is the position of the query
+    that led here, whose list holds the true matches. beside: it stands in the second of two
+    columns, so that its widgets need names of their own (`key`).
+    """
+
+    run: str
+    stamp: int
+    row: int | None = None
+    query: int | None = None
+    upload: Upload | None = None
+    beside: bool = False
+
+    def key(self, name: str) -> str:
+        """The name of a widget or figure of this picture, unique on the page."""
+        return f"{name} beside" if self.beside else name
+
+    def looked(self, kinds: tuple[str, ...]) -> Looked:
+        """What is seen inside the model while it embeds this picture (cached). Raises BadInput."""
+        if self.upload is None:
+            return cached.looked(self.run, self.stamp, self.row, kinds)
+        said = (self.upload.digest, self.upload.camera, self.upload.view)
+        return cached.looked_upload(self.run, self.stamp, *said, kinds, self.upload.content)
+
+    @property
+    def experiment(self) -> Experiment:
+        return cached.experiment(self.run, self.stamp)
+
+    @property
+    def found(self) -> Embeddings:
+        """The run's test split. Raises BadInput where it has none."""
+        return cached.embeddings(self.run, self.stamp)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the picture as the model sees it."""
+        return self.experiment.training.size
+
+    @property
+    def src(self) -> str:
+        """The picture as a data URL; it is drawn as the model sees it, in the proportions of `size`."""
+        if self.upload is not None:
+            return cached.thumbnail(self.upload.digest, LARGE, self.upload.content)
+        return self.src_of(self.row)
+
+    def src_of(self, row: int) -> str:
+        """Another image of the test split as a data URL."""
+        return cached.picture(*cached.folder(self.experiment), str(self.found.names[row]), LARGE)
+
+    @property
+    def label(self) -> str:
+        if self.upload is not None:
+            return self.upload.name
+        return str(self.found.names[self.row]).rsplit("/", 1)[-1]
+
+    @property
+    def identity(self) -> int | None:
+        """None where nobody knows."""
+        return None if self.upload is not None else int(self.found.identities[self.row])
+
+    @property
+    def camera(self) -> int | None:
+        """None where it is unknown."""
+        camera = self.upload.camera if self.upload else int(self.found.cameras[self.row])
+        return None if camera in (None, -1) else camera
+
+    @property
+    def is_query(self) -> bool:
+        return self.query is not None and self.row == int(self.found.query_rows[self.query])
+
+    @property
+    def ranking(self) -> RankedList | None:
+        """The gallery as the run ranks it for the query that led here, or for an upload; None for
+        an upload where the run has no test split."""
+        if self.upload is None:
+            return cached.ranked(self.run, self.stamp, self.query)
+        if not open_run(self.run).has_embeddings:
+            return None
+        said = (self.upload.digest, self.upload.camera, self.upload.view)
+        return cached.ranked_upload(self.run, self.stamp, *said, self.upload.content)
+
+    @property
+    def first_match(self) -> int | None:
+        """The row of the first true match in that list; None without one."""
+        ranking = self.ranking
+        if ranking is None or not len(ranking.hits):
+            return None
+        right = ranking.match & ~ranking.ignored
+        return int(ranking.rows[np.flatnonzero(right)[0]])
+
+    def under(self, run: Run) -> "Picture":
+        """The same picture for another run. Raises BadInput where that was tested on other images."""
+        stamp = run.stamp()
+        if self.upload is not None:
+            return Picture(run.name, stamp, upload=self.upload, beside=True)
+        there = Picture(run.name, stamp, beside=True)
+        row = _row(there.found, self.found, self.row)
+        asked = _row(there.found, self.found, int(self.found.query_rows[self.query]))
+        if row is None or asked is None:
+            raise BadInput(
+                f"run {run.name!r} was not tested on {self.label}: choose a run of the same data set, "
+                "or upload the picture"
+            )
+        query = int(np.flatnonzero(there.found.query_rows == asked)[0])
+        return replace(there, row=row, query=query)
+
+
+def _row(there: Embeddings, here: Embeddings, row: int) -> int | None:
+    """Where the image of a row here stands there, by its path and its part."""
+    same = (there.names == here.names[row]) & (there.is_query == here.is_query[row])
+    rows = np.flatnonzero(same)
+    return int(rows[0]) if len(rows) else None
+
+
+def pick(run: Run) -> Picture:
+    """Ask for a picture: a query, an image of its ranked list, or a visitor's own."""
+    stamp, asked = run.stamp(), run.experiment
+    source = UPLOAD
+    if run.has_embeddings:
+        source = st.segmented_control(
+            "Picture from", [TEST, UPLOAD], default=TEST, required=True, key="source"
+        )
+    if not run.has_weights:
+        say("info", f"Run {run.name} has no weights yet: they come with its first evaluation.")
+        st.stop()
+    if source == UPLOAD:
+        with st.container():
+            picture = pickers.upload(run, asked, "A picture of one person")
+        if not picture:
+            st.stop()
+        return Picture(run.name, stamp, upload=picture)
+    with explained("info"):
+        cached.dataset(*cached.folder(asked))
+    with explained():
+        position = pickers.query(run.name, stamp)
+        return _of_list(run.name, stamp, position)
+
+
+def _of_list(run: str, stamp: int, position: int) -> Picture:
+    """The query itself, or the image that was clicked in its ranked list."""
+    found, ranking = cached.embeddings(run, stamp), cached.ranked(run, stamp, position)
+    source = cached.folder(cached.experiment(run, stamp))
+    rows = {ITSELF: int(found.query_rows[position])}
+    rows |= {f"rank {ranking.ranks[i]}": int(ranking.rows[i]) for i in _judged(ranking)}
+    pickers.linked("image", list(rows), ITSELF)
+    chosen = st.session_state["image"]
+    right = dict(zip(rows, [None, *ranking.match[_judged(ranking)]], strict=True))
+    items = [
+        dict(
+            label=label,
+            src=cached.picture(*source, str(found.names[row]), galleries.TILE),
+            title=f"{label}, {_said(right[label])}{galleries.title(found, row)}",
+            note=label if right[label] is None else f"{label} {'✓' if right[label] else '✗'}",
+            share=None,
+            chosen=label == chosen,
+        )
+        for label, row in rows.items()
+    ]
+    query_strip(items, key="images", on_pick=_take)
+    return Picture(run, stamp, rows[chosen], position)
+
+
+def _judged(ranking: RankedList) -> np.ndarray:
+    """Places of the nearest images that the protocol does not ignore."""
+    return np.flatnonzero(~ranking.ignored)[:NEAREST]
+
+
+def _said(right: bool | None) -> str:
+    return "" if right is None else "right, " if right else "wrong, "
+
+
+def _take() -> None:
+    """Look at the image that was clicked."""
+    if picked := st.session_state["images"]["picked"]:
+        st.session_state["image"] = picked

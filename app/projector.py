@@ -1,0 +1,59 @@
+"""A lecture hall's view of every page: large type, no sidebar, larger figures."""
+
+import plotly.graph_objects as go
+import streamlit as st
+
+ADDRESS, STATE = "projector", "projected"
+HEIGHT = 250  # pixels, plotly's figures where they don't say
+
+# Everything is measured in rem, so the root's font size enlarges it all.
+LARGE = """<style>
+html { font-size: 22px !important; }
+[data-testid="stSidebar"], [data-testid="stExpandSidebarButton"] { display: none !important; }
+[data-testid="stMainBlockContainer"] { padding-left: 2.5rem; padding-right: 2.5rem; }
+.st-key-leave-projector { position: fixed; right: 1rem; bottom: 0.8rem; width: auto !important; z-index: 1000; }
+.st-key-leave-projector button { background: var(--st-background-color); font-size: 0.7rem; opacity: 0.75; }
+.st-key-leave-projector button:is(:hover, :focus-visible) { opacity: 1; }
+</style>"""
+
+
+def on() -> bool:
+    """Whether the page is shown large."""
+    return bool(st.session_state.get(STATE))
+
+
+def switch() -> None:
+    """The way in, in the sidebar, or the way out, in the page's corner; main.py draws it once.
+
+    `projector=1` in the address is the same; the address wins when it has changed.
+    """
+    asked, told = st.query_params.get(ADDRESS) == "1", st.session_state.get("projector told")
+    if told is None or (asked and not told):
+        st.session_state[STATE] = asked
+    if on():
+        st.query_params[ADDRESS] = "1"
+    else:
+        st.query_params.pop(ADDRESS, None)
+    st.session_state["projector told"] = on()
+    look = dict(icon=":material/cast:", on_click=_turn, shortcut="P")
+    if on():
+        st.html(LARGE)
+        st.button("Leave projector", key="leave-projector", **look)
+    else:
+        about = "Large type and figures, without this sidebar."
+        st.sidebar.button("Projector", key="projector", type="tertiary", help=about, **look)
+
+
+def enlarged(figure: go.Figure, height: int | None = None) -> go.Figure:
+    """A copy of a figure for the last row of a lecture hall."""
+    copy = go.Figure(figure)
+    copy.update_layout(
+        height=int(1.5 * (height or figure.layout.height or HEIGHT)), font=dict(size=19)
+    )
+    copy.update_xaxes(tickfont=dict(size=17), title_font=dict(size=19))
+    copy.update_yaxes(tickfont=dict(size=17), title_font=dict(size=19))
+    return copy
+
+
+def _turn() -> None:
+    st.session_state[STATE] = not on()

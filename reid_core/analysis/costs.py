@@ -1,0 +1,34 @@
+"""What a model costs: its parameters, and the operations of one forward pass."""
+
+import math
+
+import torch
+import torchvision  # noqa: F401 - names its operators
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from reid_core.models.base import Batch, ReIDModel
+
+
+def parameters(model: nn.Module) -> int:
+    """How many numbers training can move, with the classifiers that only training needs."""
+    return sum(each.numel() for each in model.parameters())
+
+
+@torch.no_grad()
+def flops(model: ReIDModel, batch: Batch) -> int:
+    """Floating point operations of one forward pass, as `torch.utils.flop_counter` counts them.
+
+    It counts convolutions, linear layers and both products of attention, two operations for each
+    multiplication and addition; not softmax, normalisation, activations or sums. Deformable
+    convolutions are unknown to it and counted here as plain ones, without their interpolation.
+    """
+    also = {torch.ops.torchvision.deform_conv2d: _deformable_flops}
+    with FlopCounterMode(display=False, custom_mapping=also) as counter:
+        model(batch)
+    return counter.get_total_flops()
+
+
+def _deformable_flops(x_shape, weight_shape, *args, out_shape=None, **keywords) -> int:
+    """x (B, C, h, w), weight (D, C, k, k), out (B, D, h', w')."""
+    return 2 * math.prod(out_shape) * math.prod(weight_shape[1:])
