@@ -21,20 +21,27 @@ from reid_core.analysis import (
     maps,
     neighbours,
     occlusion,
+    orders,
+    outliers,
+    side,
     similarity,
 )
-from reid_core.analysis.attention import chain, pulled
+from reid_core.analysis.attention import Pulled, chain, pulled
 from reid_core.analysis.cameras import Pairs
 from reid_core.analysis.cameras import camera_pairs as pairs_of
 from reid_core.analysis.comparison import Difference, Pattern, differences, patterns, same_split
+from reid_core.analysis.costs import flops, one_image, parameters
 from reid_core.analysis.errors import Lists, Slice, binned, lists, numbers
 from reid_core.analysis.errors import slices as slices_of
+from reid_core.analysis.orders import Apart, OrdersApart
+from reid_core.analysis.projection import TRUSTED
+from reid_core.analysis.survey import Survey, survey
 from reid_core.analysis.tags import Known, Tag
 from reid_core.analysis.tags import tags as tags_of
 from reid_core.data import Dataset, default_root, open_dataset
 from reid_core.data.attributes import attributes as read_attributes
 from reid_core.data.attributes import sizes
-from reid_core.data.masks import mask_of, outline
+from reid_core.data.masks import IDS, PERSON, mask_of, outline
 from reid_core.embed import embed_images
 from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings, Evaluation, evaluate
@@ -47,7 +54,11 @@ from reid_core.rerank import ranked as ranked_by
 from reid_core.retrieve import RankedList, retrieve, retrieve_encoded
 from reid_core.runs import open_run
 from reid_core.studies import Arrays, Study
+from reid_core.studies.projection import in_order, rows_of
 from reid_core.studies.rerank import distances_by, features
+from reid_core.studies.spread import staged
+
+DRAWS = 5  # random orders of the keys
 
 # A quiet tile in place of a picture that is gone.
 NO_PICTURE = (
@@ -216,67 +227,33 @@ def surveyed(run: str, stamp: int, count: int = 24) -> tuple[np.ndarray, Survey 
     return queries, survey(looks(), [IDS[part] for part in PERSON])
 
 
-@st.cache_resource(max_entries=8, show_spinner="Tracing the similarity back through the layers")
-def traced(run: str, stamp: int, row: int, towards: int | None) -> Pulled:
-    """The gradients of a picture's cosine with another row of the embeddings, or of its squared norm,
-    with respect to its attention maps. Raises BadInput."""
-    found, seen = embeddings(run, stamp), looked(run, stamp, row, ("attention",))
-    said = int(found.cameras[row]), int(found.views[row])
-    return _pulled(run, stamp, seen, *said, towards)
-
-
-@st.cache_resource(max_entries=8, show_spinner="Tracing the similarity back through the layers")
-def traced_upload(
-    run: str,
-    stamp: int,
-    digest: str,
-    camera: int | None,
-    view: int | None,
-    towards: int | None,
-    _content: bytes,
-) -> Pulled:
-    """The same for a visitor's picture. Raises BadInput."""
-    seen = looked_upload(run, stamp, digest, camera, view, ("attention",), _content)
-    return _pulled(run, stamp, seen, camera, view, towards)
-
-
-def _pulled(run, stamp, seen, camera, view, towards) -> Pulled:
+@st.cache_resource(max_entries=8, show_spinner="Tracing the target back through the layers")
+def traced(run: str, stamp: int, who: tuple, towards: int | None, _content: bytes | None) -> Pulled:
+    """The gradients, with respect to a picture's attention maps, of its cosine with a row of the
+    embeddings, or of its squared norm. who is as in `looked_at`. Raises BadInput."""
     other = None
     if towards is not None:
-        found = embeddings(run, stamp)
-        other = (found.vectors if found.encoded is None else found.encoded)[towards]
-    return pulled(model(run, stamp), experiment(run, stamp), seen.pixels, camera, view, other)
+        split = embeddings(run, stamp)
+        other = (split.vectors if split.encoded is None else split.encoded)[towards]
+    pixels = looked_at(run, stamp, who, ("attention",), _content).pixels
+    said = _said(run, stamp, who)
+    return pulled(model(run, stamp), experiment(run, stamp), pixels, *said, other)
 
 
-@st.cache_resource(max_entries=64, show_spinner="Telling the model something else")
+def said(run: str, stamp: int, who: tuple) -> tuple[int | None, int | None]:
+    """The camera and the view that a picture is said to have. who is as in `looked_at`."""
+    return _said(run, stamp, who)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
 def told(
-    run: str, stamp: int, row: int, ways: tuple[tuple[int | None, int | None], ...], factor: float
+    run: str, stamp: int, who: tuple, ways: tuple[tuple, ...], factor: float, _content: bytes | None
 ) -> np.ndarray:
-    """One image's embeddings (K, D) under each (camera, view), the side information scaled by a
-    factor. Raises BadInput."""
-    seen = looked(run, stamp, row, ("attention",))
-    return _told(run, stamp, seen, ways, factor)
-
-
-@st.cache_resource(max_entries=64, show_spinner="Telling the model something else")
-def told_upload(
-    run: str,
-    stamp: int,
-    digest: str,
-    camera: int | None,
-    view: int | None,
-    ways: tuple[tuple[int | None, int | None], ...],
-    factor: float,
-    _content: bytes,
-) -> np.ndarray:
-    """The same for a visitor's picture. Raises BadInput."""
-    seen = looked_upload(run, stamp, digest, camera, view, ("attention",), _content)
-    return _told(run, stamp, seen, ways, factor)
-
-
-def _told(run, stamp, seen, ways, factor) -> np.ndarray:
+    """A picture's embeddings (K, D) under each (camera, view), the side information scaled by a
+    factor. who is as in `looked_at`. Raises BadInput."""
+    pixels = looked_at(run, stamp, who, ("attention",), _content).pixels
     other = side.scaled(model(run, stamp), side.PARAMETER, factor)
-    return side.told(other, experiment(run, stamp), seen.pixels, list(ways))
+    return side.told(other, experiment(run, stamp), pixels, list(ways))
 
 
 # studies
@@ -332,13 +309,9 @@ def ranked_redrawn(run: str, stamp: int, query: int, seed: int) -> RankedList:
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def repeated(run: str, stamp: int, seed: int) -> tuple[float, float]:
-    """How far a pass with a seed is from the stored features, relative to their length; and the share
-    of the ten nearest images that both have in common, mean over the queries."""
-    stored, again = embeddings(run, stamp), redrawn(run, stamp, seed)
-    lists = [neighbours.judged(each)[1] for each in (stored, again)]
-    away = neighbours.difference(again.vectors, stored.vectors)
-    return away, float(neighbours.in_common(*lists).mean())
+def repeated(run: str, stamp: int, seed: int) -> float:
+    """How far a pass with a seed is from the stored features, relative to their length."""
+    return neighbours.difference(redrawn(run, stamp, seed).vectors, embeddings(run, stamp).vectors)
 
 
 # errors
@@ -396,7 +369,7 @@ def attribute_values(run: str, stamp: int, attribute: str) -> np.ndarray:
 
 
 @st.cache_resource(max_entries=16, show_spinner="Comparing the runs, query by query")
-def compared(runs: tuple[tuple[str, int], ...]) -> tuple[list[Pattern], list[Difference]]:
+def runs_compared(runs: tuple[tuple[str, int], ...]) -> tuple[list[Pattern], list[Difference]]:
     """Who is right where, and how sure the differences are, for (run, stamp). Raises BadInput."""
     same_split({run: embeddings(run, stamp) for run, stamp in runs})
     scores = {run: evaluation(run, stamp) for run, stamp in runs}
@@ -557,7 +530,7 @@ def deletion(
     tokens = positions(run, stamp)
     if method.isdecimal():
         count = tokens.grid[0] * tokens.grid[1]
-        order = faithfulness.random_orders(count, int(method) + 1)[-1]
+        order = faithfulness.random_orders(count, 1, seed=int(method))[0]
     else:
         order = faithfulness.order_of(candidates(run, stamp, who, _content)[method])
     pixels = looked_at(run, stamp, who, (), _content).pixels[0]
@@ -581,3 +554,110 @@ def outlined(run: str, stamp: int, row: int, ids: tuple[int, ...]) -> str:
     asked = experiment(run, stamp)
     path = dataset(*folder(asked)).root / str(embeddings(run, stamp).names[row])
     return data_url(outline(path, np.isin(mask(run, stamp, row), ids)), 768)
+
+
+# order lab
+
+MAPS = ("attention", "prior")
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def orders_apart(run: str, stamp: int, who: Who, _content: bytes | None) -> list[OrdersApart]:
+    """A picture's orders, compared layer by layer. Raises BadInput."""
+    seen = looked_at(run, stamp, who, MAPS, _content)
+    return [orders.orders_apart(pair, DRAWS) for pair in orders.pairs(seen)]
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def comparable(
+    run: str, stamp: int, who: Who, _content: bytes | None
+) -> tuple[list[int], Tokens | None]:
+    """Which layers have maps over the same tokens, and what these tokens are. Raises BadInput."""
+    seen = looked_at(run, stamp, who, MAPS, _content)
+    names = list(orders.comparable(seen))
+    numbers = orders.numbered(seen)
+    return [numbers[name] for name in names], seen.tokens[names[0]] if names else None
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def layers_apart(run: str, stamp: int, who: Who, _content: bytes | None) -> Apart:
+    """A picture's layers compared with one another, each the mean of its heads. Raises BadInput."""
+    seen = orders.comparable(looked_at(run, stamp, who, MAPS, _content))
+    return orders.apart(orders.over_heads(list(seen.values()))[0], DRAWS)
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def heads_apart(run: str, stamp: int, who: Who, place: int, _content: bytes | None) -> Apart:
+    """The heads of one of those layers compared with one another. Raises BadInput."""
+    seen = orders.comparable(looked_at(run, stamp, who, MAPS, _content))
+    return orders.apart(list(seen.values())[place][0], DRAWS)
+
+
+@st.cache_resource(max_entries=64, show_spinner="Counting operations")
+def cost(run: str, stamp: int) -> tuple[int, int]:
+    """A model's parameters, and the floating point operations of one image. Raises BadInput."""
+    built = open_run(run).model()
+    height, width = experiment(run, stamp).training.size
+    return parameters(built), flops(built, one_image(height, width))
+
+
+# clusters
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def crops(run: str, stamp: int) -> dict[str, object] | None:
+    """Small pictures of all test images on one sheet (src, tile, columns); None where they are not
+    computed or the data set was missing."""
+    arrays = Study.asked(open_run(run), "crops").found()
+    if arrays is None:
+        return None
+    src = "data:image/jpeg;base64," + base64.b64encode(arrays["sheet"].tobytes()).decode()
+    return dict(src=src, tile=arrays["tile"].tolist(), columns=int(arrays["columns"]))
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def lie(run: str, stamp: int, metric: str, stage: str, other: str, other_stamp: int) -> Arrays:
+    """How embeddings lie, as the study spread found it, row by row those of the run; other: those of
+    another run on the same images. Raises BadInput where it is not computed."""
+    owner = other or run
+    arrays = Study.asked(open_run(owner), "spread", dict(metric=metric, stage=stage)).found()
+    if arrays is None:
+        raise BadInput(f"spread of {owner!r} is gone: remove the map from the run's studies")
+    rows = rows_of(embeddings(run, stamp), embeddings(other, other_stamp)) if other else None
+    return arrays if rows is None else in_order(arrays, rows)
+
+
+def attributes_if_any(run: str, stamp: int) -> dict[str, np.ndarray]:
+    """The same columns as `attributes`; nothing where the data set is gone or its table damaged."""
+    try:
+        return attributes(run, stamp)
+    except BadInput:
+        return {}
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def why_apart(run: str, stamp: int, metric: str) -> outliers.Reasons:
+    """What goes together with an image lying among others. Raises BadInput."""
+    found, arrays = embeddings(run, stamp), lie(run, stamp, metric, "final", "", 0)
+    near = arrays["neighbours"][:, :TRUSTED]
+    known = attributes_if_any(run, stamp)
+    return outliers.reasons(found.identities, found.cameras, arrays["rival"], near, known)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def top(
+    run: str, stamp: int, query: int, stage: str, other: str, other_stamp: int, count: int
+) -> list[tuple[int, bool]]:
+    """The best ranked images of a query, without what the protocol ignores: their rows in the run,
+    and whether each is right. other: as another run ranks them."""
+    found = embeddings(run, stamp)
+    if not other:
+        ranking, back = retrieve(staged(found, stage), query), np.arange(len(found.names))
+    else:
+        there = embeddings(other, other_stamp)
+        rows = rows_of(found, there)
+        back = np.argsort(rows)
+        position = int(np.searchsorted(there.query_rows, rows[found.query_rows[query]]))
+        ranking = ranked(other, other_stamp, position)
+    places = np.flatnonzero(~ranking.ignored)[:count]
+    return [(int(back[ranking.rows[place]]), bool(ranking.match[place])) for place in places]

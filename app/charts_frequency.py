@@ -45,6 +45,7 @@ def lines(curves: Sequence[Line], across: str, up: str, **layout) -> go.Figure:
             hovertemplate="%{y:.3f}" + ("  %{text}" if curve.texts else ""),
         )
     figure.update_layout(height=300, showlegend=True, hovermode="x unified", **layout)
+    figure.update_yaxes(title_standoff=14)
     return figure
 
 
@@ -57,6 +58,7 @@ def _band(figure: go.Figure, curve: Line) -> None:
     figure.add_scatter(
         x=across + across[::-1],
         y=np.concatenate([curve.high, curve.low[::-1]]),
+        mode="lines",
         fill="toself",
         fillcolor=curve.colour,
         opacity=0.12 if curve.quiet else 0.2,
@@ -95,6 +97,7 @@ def parts(shares: np.ndarray, layers: Sequence[str], roles: Sequence[str]) -> go
             hovertemplate="%{y:.1%}",
         )
     figure.update_layout(barmode="stack", height=300, showlegend=True, hovermode="x unified")
+    figure.update_xaxes(type="category")
     figure.update_yaxes(range=[0, 1.02], tickformat=".0%")
     return figure
 

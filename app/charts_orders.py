@@ -38,7 +38,7 @@ def matrix(
         colorscale=SHADES,
         xgap=2,
         ygap=2,
-        texttemplate="%{z:.3f}" if small else None,
+        texttemplate=("%{z:.3f}" if values.max() > 0.1 else "%{z:.4f}") if small else None,
         hoverinfo="skip",
         colorbar=dict(title=dict(text=unit, side="right"), thickness=12, tickformat="~g"),
     )

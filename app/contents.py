@@ -16,7 +16,19 @@ CONTENTS: dict[str, dict[str, tuple[str, str, str]]] = {
         "retrieval": ("Retrieval", ":material/image_search:", "Ranked galleries, query by query."),
     },
     "Look inside": {
+        "attention": (
+            "Attention",
+            ":material/visibility:",
+            "Where a model looks, and how it gets there.",
+        ),
+        "divergence": ("Order lab", ":material/compare_arrows:", "How far attention maps differ."),
+        "neighbours": ("Neighbours", ":material/hub:", "NFormer: whom a query listens to."),
         "frequency": ("Frequency", ":material/graphic_eq:", "Texture and colour: who sees what."),
+        "clusters": (
+            "Clusters",
+            ":material/scatter_plot:",
+            "All embeddings as a map, and its limits.",
+        ),
         "errors": (
             "Errors",
             ":material/troubleshoot:",

@@ -199,9 +199,13 @@ def _resolution(n: dict) -> str:
 
 def _hub(n: dict) -> str:
     return (
-        f"the image at rank 1 is first for {n['first']} queries, wrongly for those of "
-        f"{n['identities']} identities (tag from {RULES.hub})"
+        f"the image at rank 1 is wrongly first for {_count(n['identities'], 'identity', 'identities')} "
+        f"(tag from {RULES.hub}), first for {_count(n['first'], 'query', 'queries')} in all"
     )
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def _label(n: dict) -> str:

@@ -24,22 +24,23 @@ PROBLEM = "notes problem"
 PILLS = {errors.WRONG: "Rank 1 wrong", errors.RIGHT: "Rank 1 right", errors.EVERY: "All"}
 
 
-def show(run: Run, case: Case, source: tuple[str, str]) -> None:
-    """Draw it; ends the page where no query is left."""
+def show(run: Run, case: Case, source: tuple[str, str], bar) -> None:
+    """Draw it, what is chosen from into the bar; ends the page where no query is left."""
     with explained():
         kept = notes.read(run)
-    order = _chosen(case, kept)
+    order = _chosen(case, kept, bar)
     labels, scored = cached.labels(run.name, case.stamp), cached.evaluation(run.name, case.stamp)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         query = walk(run.name, case.stamp, order)
         name = case.name(query)
-        _marks(run, name, kept)
+        _reviewed(run, name, kept.of(name))
     items = galleries.strip(source, case.found, scored, labels, order, query)
     query_strip(items, key="queue", on_pick=lambda: pickers.pick_query("queue"))
-    left, right = st.columns([3, 1], gap="large")
+    left, right = st.columns([5, 3], gap="medium")
     with left:
-        _evidence(case, query)
+        _evidence(case, query, drawn=source[0] == "pedestrians")
     with right:
+        _tags(run, name, kept)
         _note(run, name, kept.of(name))
     ranking = cached.ranked(run.name, case.stamp, query)
     facts = galleries.query(source, case.found, ranking, labels[query], case.queries[query])
@@ -48,24 +49,31 @@ def show(run: Run, case: Case, source: tuple[str, str]) -> None:
     _table(case, kept, order, labels)
 
 
-def _chosen(case: Case, kept: Notes) -> np.ndarray:
+def _chosen(case: Case, kept: Notes, bar) -> np.ndarray:
     """Positions of the queries to walk through, worst first."""
     masks, parts = errors.shown_by(case, kept), errors.parts(case)
     pickers.linked("show", list(masks), errors.WRONG)
     pickers.linked("part", parts, errors.ALL)
     wanted = errors.in_part(case, st.session_state["part"])
     counts = {name: int((mask & wanted).sum()) for name, mask in masks.items()}
-    row = st.container(horizontal=True, vertical_alignment="bottom")
-    row.pills(
+    bar.selectbox(
+        "Of",
+        parts,
+        key="part",
+        width=260,
+        filter_mode="contains",
+        label_visibility="collapsed",
+        help="A pair of cameras: the query's, and that of a true match.",
+    )
+    st.pills(
         "Show",
         list(masks),
         key="show",
         required=True,
         format_func=lambda name: f"{PILLS.get(name, name)} {counts[name]}",
         label_visibility="collapsed",
-        help="A tag is a rule on the failure's numbers, which stand below.",
+        wrap=True,
     )
-    row.selectbox("Of", parts, key="part", width=250, filter_mode="contains")
     order = errors.worst_first(
         case, masks[st.session_state["show"]] & wanted, st.session_state["part"]
     )
@@ -75,9 +83,7 @@ def _chosen(case: Case, kept: Notes) -> np.ndarray:
     return order
 
 
-def _marks(run: Run, name: str, kept: Notes) -> None:
-    """Reviewed, own tags by digit, and the way into the note."""
-    note = kept.of(name)
+def _reviewed(run: Run, name: str, note: Note) -> None:
     st.button(
         "Reviewed",
         key="reviewed",
@@ -87,27 +93,31 @@ def _marks(run: Run, name: str, kept: Notes) -> None:
         on_click=_kept,
         args=(lambda: notes.review(run, name, not note.reviewed),),
     )
-    for digit, label in enumerate(kept.tags, 1):
-        on = label in note.tags
-        st.button(
-            plain(label),
-            key=f"own {digit}",
-            icon=":material/label:" if on else ":material/new_label:",
-            type="primary" if on else "secondary",
-            shortcut=str(digit),
-            on_click=_kept,
-            args=(lambda label=label, on=on: notes.tag(run, name, label, not on),),
-        )
-    with st.popover("Tag", icon=":material/add:", help="A tag of your own, for this run."):
-        st.text_input(
-            "New tag",
-            key="new tag",
-            max_chars=notes.LONGEST,
-            on_change=_kept,
-            args=(lambda: _new_tag(run),),
-        )
     if problem := st.session_state.pop(PROBLEM, ""):
         say("error", problem)
+
+
+def _tags(run: Run, name: str, kept: Notes) -> None:
+    """Own tags, one key each."""
+    has = kept.of(name).tags
+    with st.container(horizontal=True, gap="xsmall", key="own tags"):
+        for digit, label in enumerate(kept.tags, 1):
+            st.button(
+                plain(label),
+                key=f"own {digit}",
+                type="primary" if label in has else "secondary",
+                shortcut=str(digit),
+                on_click=_kept,
+                args=(lambda label=label: notes.tag(run, name, label, label not in has),),
+            )
+        with st.popover("", icon=":material/add:", help="A tag of your own, for this run."):
+            st.text_input(
+                "New tag",
+                key="new tag",
+                max_chars=notes.LONGEST,
+                on_change=_kept,
+                args=(lambda: _new_tag(run),),
+            )
 
 
 def _new_tag(run: Run) -> None:
@@ -125,18 +135,21 @@ def _kept(change: Callable[[], None]) -> None:
         st.session_state[PROBLEM] = str(problem)
 
 
-def _evidence(case: Case, query: int) -> None:
-    """Each rule's verdict on this query and the numbers behind it."""
+def _evidence(case: Case, query: int, drawn: bool) -> None:
+    """Each rule's verdict on this query and the numbers behind it; drawn people have right labels."""
     lines = []
     for name in rules.TAGS:
         text = plain(errors.evidence(case, name, query))
         if case.tags[name].holds[query]:
-            lines.append(f":material/label: **{name}** {text}")
+            lines.append(f":small[:material/label: **{name}**: {text}]")
         else:
-            lines.append(f":gray[:material/remove: {name}: {text}]")
-    first = int(case.lists.first_hit[query])
-    if first == 1:
-        lines.append(":gray[Rank 1 is right: nothing to explain. Tags are for failures.]")
+            lines.append(f":small[:gray[:material/remove: {name}: {text}]]")
+    if drawn and case.tags[rules.LABEL].holds[query]:
+        lines.append(
+            ":small[Drawn people's labels are right: here that last tag is a false alarm.]"
+        )
+    if case.lists.first_hit[query] == 1:
+        lines.append(":small[Rank 1 is right, so there is no tag; the numbers are the same.]")
     with st.container(key="evidence", gap=None):
         st.markdown("  \n".join(lines))
         st.caption(
@@ -148,25 +161,25 @@ def _evidence(case: Case, query: int) -> None:
 def _note(run: Run, name: str, note: Note) -> None:
     """A text area of its own for each query and text, so that none shows another's."""
     key = f"note {crc32(f'{run.name} {name} {note.text}'.encode())}"
-    with st.container(key="note", gap="xsmall"):
+    with st.container(key="note", horizontal=True, gap="xsmall", vertical_alignment="bottom"):
         st.text_area(
             "Note",
             note.text,
             key=key,
-            height=90,
-            placeholder="Esc saves",
+            height=68,
+            placeholder="N to write, Esc to save. Kept in the run's folder, notes.json.",
+            label_visibility="collapsed",
             on_change=lambda: _kept(
                 lambda: notes.write(run, name, st.session_state[key], note.text)
             ),
         )
         st.button(
-            "Write",
+            "Note",
             key="write",
             icon=":material/edit_note:",
             shortcut="N",
             type="tertiary",
             on_click=lambda: st.session_state.update({"into the note": True}),
-            help="Kept in the run's folder, notes.json.",
         )
     focus("note", now=bool(st.session_state.pop("into the note", False)))
 

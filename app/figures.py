@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ def chart(
     row = _furniture(said, key)
     with _popover(row, "Download", "download"):
         components.downloads(key, alt)
-        _csv(table, key)
+        _csv(table, key, width="stretch")
     return drawn
 
 
@@ -85,7 +86,7 @@ def table(
         row_height=48 if projector.on() else None,
     )
     with _furniture(said, key):
-        _csv(frame, key)
+        _csv(frame, key, type="tertiary")
     return drawn
 
 
@@ -163,9 +164,9 @@ def _plain(tile: dict[str, Any]) -> dict[str, Any]:
 
 def _furniture(said: Said, key: str):
     """The caption with, to its right, what can be unfolded; returns the row they stand in."""
-    with st.container(key=f"{key} about", gap="xsmall"):
+    with st.container(key=f"about {key}", gap=None):
         st.caption(said.caption)
-        row = st.container(horizontal=True, gap="small", vertical_alignment="center")
+        row = st.container(horizontal=True, gap="small")
     if said.formula:
         with _popover(row, "Formula", "function"):
             st.markdown(said.formula)
@@ -188,10 +189,10 @@ def _source(function: Callable[..., Any]) -> None:
     file = Path(inspect.getfile(function))
     where = file.relative_to(ROOT) if file.is_relative_to(ROOT) else file.name
     st.caption(f"`{where}`, line {first}")
-    st.code(inspect.cleandoc("".join(lines)), language="python", wrap_lines=True)
+    st.code(dedent("".join(lines)), language="python", wrap_lines=True)
 
 
-def _csv(frame: pd.DataFrame | None, key: str) -> None:
+def _csv(frame: pd.DataFrame | None, key: str, **look: str) -> None:
     if frame is None:
         return
     st.download_button(
@@ -202,5 +203,5 @@ def _csv(frame: pd.DataFrame | None, key: str) -> None:
         key=f"{key} csv",
         icon=":material/table:",
         on_click="ignore",
-        type="tertiary",
+        **look,
     )

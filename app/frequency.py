@@ -50,9 +50,9 @@ def asked_of(run: Run) -> Asked:
     return Asked(options.wavelet, share, step, options.variant, True)
 
 
-def controls(run: Run) -> tuple[str, float]:
+def controls(run: Run, row) -> tuple[str, float]:
     """The wavelet and the share of the patches: for every view that splits high from low."""
-    asked, row = asked_of(run), st.container(horizontal=True, vertical_alignment="bottom")
+    asked = asked_of(run)
     wavelet = _choice(row, "Wavelet", "wavelet", with_own(WAVELETS, asked.wavelet), asked.wavelet)
     own = f"{asked.share:g}"
     share = _choice(row, "Share of the patches", "share", with_own(SHARES, own), own)
@@ -74,9 +74,8 @@ def bands(run: Run) -> None:
     """The view: sub-bands, what the eye does not miss, and the patches with most detail."""
     picture = pictures.pick(run)
     asked = asked_of(run)
-    wavelet, share = controls(run)
-    size = picture.size
-    row = st.container(horizontal=True, vertical_alignment="bottom")
+    size, row = picture.size, st.container(horizontal=True, vertical_alignment="bottom")
+    wavelet, share = controls(run, row)
     most = [str(level) for level in range(1, min(4, filters.levels(size, wavelet)) + 1)]
     level = int(_choice(row, "Levels", "level", most, "1"))
     steps = [KEPT, *with_own(STEPS, f"{asked.step:g}"), ZEROED]
@@ -96,7 +95,7 @@ def bands(run: Run) -> None:
         chosen = selection(run, pixels, wavelet, share)
     _sub_bands(image, split)
     _dropped(image, split, drop)
-    _patches(run, picture, image, chosen, wavelet, share)
+    _patches(run, picture, image, chosen, share)
 
 
 def _sub_bands(image: np.ndarray, split: filters.Subbands) -> None:
@@ -184,9 +183,10 @@ def _dropped(image: np.ndarray, split: filters.Subbands, drop: str) -> None:
 
 @dataclass(frozen=True)
 class Selection:
-    """energy (h, w) of each position; kept (h, w) bool, those that PHA keeps; held their share of
+    """detail (3, H, W) without low frequencies; energy (h, w) of it in each position; kept (h, w) bool, those that PHA keeps; held their share of
     the energy."""
 
+    detail: np.ndarray
     energy: np.ndarray
     kept: np.ndarray
     held: float
@@ -204,11 +204,14 @@ def selection(run: Run, pixels, wavelet: str, share: float) -> Selection:
     kept = np.zeros(net.grid, bool)
     kept.flat[places[0].numpy()] = True
     square = np.square(energy[0].numpy().astype(np.float64))
-    return Selection(energy[0].numpy(), kept, float(square[kept].sum() / max(square.sum(), 1e-30)))
+    detail = wavelets.high_frequency(pixels, wavelet)[0].numpy()
+    return Selection(
+        detail, energy[0].numpy(), kept, float(square[kept].sum() / max(square.sum(), 1e-30))
+    )
 
 
 def _patches(
-    run: Run, picture: Picture, image: np.ndarray, chosen: Selection, wavelet: str, share: float
+    run: Run, picture: Picture, image: np.ndarray, chosen: Selection, share: float
 ) -> None:
     asked, count = asked_of(run), int(chosen.kept.sum())
     net = cached.model(run.name, run.stamp())
@@ -222,8 +225,14 @@ def _patches(
     )
     figures.pictures(
         [
-            dict(label="Detail alone", src=url(_detail(image, wavelet)), size=picture.size),
-            plain | dict(label="Energy of the detail", map=chosen.energy, palette="heat", scale="own"),
+            dict(
+                label="Detail alone",
+                note="on mid-gray, twice as strong",
+                src=url(0.5 + 2 * chosen.detail),
+                size=picture.size,
+            ),
+            plain
+            | dict(label="Energy of the detail", map=chosen.energy, palette="heat", scale="own"),
             plain
             | dict(
                 label=f"Kept: {of}",
@@ -244,12 +253,6 @@ def _patches(
         alt=f"Energy of the detail on the {net.grid[0]} x {net.grid[1]} grid; {of} positions are kept",
         columns=5,
     )
-
-
-def _detail(image: np.ndarray, wavelet: str) -> np.ndarray:
-    """(C, H, W) what patches are ranked by, on mid-gray; drawn twice as strong."""
-    split = filters.subbands(image, wavelet, 1)
-    return 0.5 + 2 * split.dropped(None).image()
 
 
 def url(image: np.ndarray) -> str:

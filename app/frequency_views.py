@@ -5,7 +5,15 @@ from collections.abc import Callable
 import numpy as np
 import streamlit as st
 
-from app import cached, frequency, frequency_query, frequency_sets, lessons, pickers
+from app import (
+    cached,
+    frequency,
+    frequency_lost,
+    frequency_query,
+    frequency_tokens,
+    lessons,
+    pickers,
+)
 from app.frequency import asked_of
 from app.lessons import Step
 from app.notices import say
@@ -16,9 +24,9 @@ from reid_core.runs import Run
 # In the order of the page: name -> what draws it.
 VIEWS: dict[str, Callable[[Run], None]] = {
     "Wavelets": frequency.bands,
-    "Through depth": frequency_sets.depth,
-    "Attention": frequency_sets.attention,
-    "What is lost": frequency_sets.lost,
+    "Through depth": frequency_tokens.depth,
+    "Attention": frequency_tokens.attention,
+    "What is lost": frequency_lost.show,
     "One query": frequency_query.show,
 }
 SEARCHED, MEASURED = 12, 64  # queries for the preset, images for the first step
@@ -60,7 +68,7 @@ def _cut(broken) -> dict[str, str]:
 
 def _patches(run: Run, stamp: int) -> Step:
     asked = asked_of(run)
-    shares = cached.held(run.name, stamp, asked.wavelet, min(asked.share, 0.95), MEASURED)
+    shares = cached.held(run.name, stamp, asked.wavelet, asked.share, MEASURED)
     low, high = interval(shares)
     return Step(
         "Detail sits in few patches",
@@ -74,7 +82,7 @@ def _patches(run: Run, stamp: int) -> Step:
 def _depth(run: Run) -> Step:
     return Step(
         "High and low grow alike",
-        frequency_sets.depth_in_words(run),
+        frequency_tokens.depth_in_words(run),
         dict(part="Through depth"),
     )
 
@@ -84,7 +92,7 @@ def _break(broken, label: str) -> Step:
     return Step(
         "Where a list breaks",
         f"Query {label} without the frequencies {without} {broken.cutoff:g} of Nyquist's: its average "
-        f"precision falls from {broken.before:.2f} to {broken.after:.2f} in one step, the most among "
-        f"{broken.searched} queries searched. Move the cut-off back and watch the list heal.",
+        f"precision falls to {broken.after:.2f}, from {broken.before:.2f} at {broken.start:g}: the most "
+        f"among {broken.searched} queries searched. Move the cut-off back and watch the list heal.",
         dict(part="One query", query=label, **_cut(broken)),
     )

@@ -21,7 +21,7 @@ class Step:
 def look_at(steps: Sequence[Step], key: str) -> None:
     """The row of steps; the one that was pressed says what to see. Call it before the widgets."""
     chosen = st.query_params.get(ADDRESS, "")
-    with st.container(key=f"{key} lesson", gap="xsmall"):
+    with st.container(key=f"lesson {key}", gap="xsmall"):
         row = st.container(horizontal=True, vertical_alignment="center", gap="small")
         row.markdown(":small[:gray[Look at this]]", width="content")
         for number, step in enumerate(steps, 1):

@@ -1,6 +1,7 @@
 """The picture that a page looks into: an image of the test split, or a visitor's own."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -13,10 +14,12 @@ from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings
 from reid_core.experiment import Experiment
 from reid_core.look import Looked
+from reid_core.models.base import Tokens
 from reid_core.retrieve import RankedList
 from reid_core.runs import Run, open_run
 
 TEST, UPLOAD = "Test split", "Upload"
+SOURCE = "from"  # the widget's key
 ITSELF, NEAREST = "the query", 12
 LARGE = 384  # pixels high
 
@@ -43,10 +46,19 @@ class Picture:
 
     def looked(self, kinds: tuple[str, ...]) -> Looked:
         """What is seen inside the model while it embeds this picture (cached). Raises BadInput."""
+        return cached.looked_at(self.run, self.stamp, self.who, kinds, self.content)
+
+    @property
+    def who(self) -> tuple:
+        """What names the picture in the caches."""
         if self.upload is None:
-            return cached.looked(self.run, self.stamp, self.row, kinds)
-        said = (self.upload.digest, self.upload.camera, self.upload.view)
-        return cached.looked_upload(self.run, self.stamp, *said, kinds, self.upload.content)
+            return (self.row,)
+        return self.upload.digest, self.upload.camera, self.upload.view
+
+    @property
+    def content(self) -> bytes | None:
+        """An upload's bytes."""
+        return self.upload.content if self.upload else None
 
     @property
     def experiment(self) -> Experiment:
@@ -102,8 +114,7 @@ class Picture:
             return cached.ranked(self.run, self.stamp, self.query)
         if not open_run(self.run).has_embeddings:
             return None
-        said = (self.upload.digest, self.upload.camera, self.upload.view)
-        return cached.ranked_upload(self.run, self.stamp, *said, self.upload.content)
+        return cached.ranked_upload(self.run, self.stamp, *self.who, self.content)
 
     @property
     def first_match(self) -> int | None:
@@ -113,6 +124,20 @@ class Picture:
             return None
         right = ranking.match & ~ranking.ignored
         return int(ranking.rows[np.flatnonzero(right)[0]])
+
+    @property
+    def mask(self) -> np.ndarray | None:
+        """The ids (H, W) of the parts that the pixels show; None where nobody knows."""
+        return None if self.upload else cached.mask(self.run, self.stamp, self.row)
+
+    def tile(self, label: str, tokens: Tokens, drawn: Any = None, **more: Any) -> dict[str, Any]:
+        """A tile of this picture with a map (h, w) over it, for `figures.pictures`."""
+        window = tuple(tokens.window) if tokens.window else None
+        grid = None if drawn is not None else tokens.grid
+        placed = dict(
+            label=label, src=self.src, size=self.size, window=window, map=drawn, grid=grid
+        )
+        return placed | more
 
     def under(self, run: Run) -> "Picture":
         """The same picture for another run. Raises BadInput where that was tested on other images."""
@@ -138,27 +163,52 @@ def _row(there: Embeddings, here: Embeddings, row: int) -> int | None:
     return int(rows[0]) if len(rows) else None
 
 
+def choice(
+    picture: Picture,
+    place: Any,
+    label: str,
+    options: list[str],
+    default: str,
+    key: str,
+    **more: Any,
+) -> str:
+    """A linked selectbox, or segmented control with `segmented=True`, in a container.
+
+    Of two pictures side by side the first one draws it and the other follows, where it can.
+    """
+    if picture.beside:
+        chosen = st.session_state.get(key)
+        return chosen if chosen in options else default
+    pickers.linked(key, options, default)
+    if more.pop("segmented", False):
+        place.segmented_control(label, options, key=key, required=True, **more)
+    else:
+        place.selectbox(label, options, key=key, **({"width": 170} | more))
+    return st.session_state[key]
+
+
 def pick(run: Run) -> Picture:
     """Ask for a picture: a query, an image of its ranked list, or a visitor's own."""
     stamp, asked = run.stamp(), run.experiment
-    source = UPLOAD
-    if run.has_embeddings:
-        source = st.segmented_control(
-            "Picture from", [TEST, UPLOAD], default=TEST, required=True, key="source"
-        )
     if not run.has_weights:
         say("info", f"Run {run.name} has no weights yet: they come with its first evaluation.")
         st.stop()
+    row, source = st.container(horizontal=True, vertical_alignment="center"), UPLOAD
+    if run.has_embeddings:
+        pickers.linked(SOURCE, [TEST, UPLOAD], TEST)
+        source = row.segmented_control(
+            "Picture from", [TEST, UPLOAD], required=True, key=SOURCE, label_visibility="collapsed"
+        )
     if source == UPLOAD:
-        with st.container():
-            picture = pickers.upload(run, asked, "A picture of one person")
+        picture = pickers.upload(run, asked, "A picture of one person")
         if not picture:
             st.stop()
         return Picture(run.name, stamp, upload=picture)
     with explained("info"):
         cached.dataset(*cached.folder(asked))
     with explained():
-        position = pickers.query(run.name, stamp)
+        with row:
+            position = pickers.query(run.name, stamp)
         return _of_list(run.name, stamp, position)
 
 

@@ -14,7 +14,7 @@ from reid_core.runs import Run
 from reid_core.studies import Standing, Study
 
 AT_ONCE = 2  # per server: a laptop has to stay usable
-_started: list[Study] = []
+_started: dict[tuple[str, str], Study] = {}  # by run and file: what this server has started
 _turn = Lock()
 
 
@@ -33,32 +33,38 @@ def study(
             return cached.found(run.name, name, asked.key, tuple(sorted(settings.items())))
         except BadInput:
             standing = Standing("none")  # it was damaged and is gone: offer to compute it anew
-    key = f"study {asked.file('npz')}"
+    key = f"study {run.name} {asked.file('npz')}"
     if start and standing.state == "none":
         st.session_state.setdefault(key, True)
-    if st.session_state.get(key) and standing.state != "running":
-        standing = _begin(asked, key, standing)
-    busy = standing.state == "running" or bool(st.session_state.get(key))
-    st.fragment(_follow, run_every=1 if busy else None)(asked, key, label, standing.state)
+    if st.session_state.get(key):
+        standing = _begin(asked, key)
+    waiting = bool(st.session_state.get(key))
+    busy = waiting or standing.state == "running"
+    follow = st.fragment(_follow, run_every=1 if busy else None)
+    follow(asked, key, label, (standing.state, waiting))
     return None
 
 
-def _follow(asked: Study, key: str, label: str, before: str) -> None:
+def _follow(asked: Study, key: str, label: str, before: tuple[str, bool]) -> None:
     """Where the study stands, again every second for as long as it is under way."""
-    standing = asked.standing()
-    wanted = st.session_state.get(key)
-    if wanted and standing.state != "running" and len(_running()) < AT_ONCE:
-        st.rerun()  # its turn has come
-    if standing.state != before:
-        st.rerun()  # it has just begun or ended: the whole page should know
+    standing, waiting = asked.standing(), bool(st.session_state.get(key))
+    if before != (standing.state, waiting) or (waiting and _room()):
+        st.rerun()  # it has just begun or ended, or its turn has come: the whole page should know
     with st.container(border=True, key=f"study-{asked.name}-{asked.key}"):
         if standing.state == "running":
             _progress(asked, label, standing)
-        elif wanted:
-            st.progress(0.0, f"{label}: waits until one of {AT_ONCE} running analyses is done")
-            st.button("Cancel", key=f"cancel {key}", on_click=_want, args=(key, False))
+        elif waiting:
+            _wait(key, label)
         else:
             _offer(asked, key, label, standing)
+
+
+def _wait(key: str, label: str) -> None:
+    row = st.container(horizontal=True, vertical_alignment="center")
+    row.progress(0.0, f"{label}: waits, since {AT_ONCE} analyses are running already")
+    row.button(
+        "Cancel", key=f"cancel {key}", icon=":material/close:", on_click=_want, args=(key, False)
+    )
 
 
 def _progress(asked: Study, label: str, standing: Standing) -> None:
@@ -72,7 +78,7 @@ def _progress(asked: Study, label: str, standing: Standing) -> None:
     )
     row.button(
         "Cancel",
-        key=f"cancel {asked.key}",
+        key=f"cancel {asked.run.name} {asked.file('npz')}",
         icon=":material/close:",
         on_click=asked.stop,
         disabled=stopping,
@@ -99,21 +105,25 @@ def _offer(asked: Study, key: str, label: str, standing: Standing) -> None:
             st.code(log, language=None, wrap_lines=True, height=200)
 
 
-def _begin(asked: Study, key: str, standing: Standing) -> Standing:
+def _begin(asked: Study, key: str) -> Standing:
     """Start a wanted study if there is room, else leave it waiting; returns where it stands then."""
-    with _turn, explained():
-        if len(_running()) >= AT_ONCE:
+    with _turn:
+        standing = asked.standing()
+        if standing.state != "running" and not _room():
             return standing
         st.session_state[key] = False
-        jobs.start_study(asked)
-        _started.append(asked)
+        try:
+            jobs.start_study(asked)
+        except BadInput as problem:
+            return Standing("failed", message=str(problem))
+        _started[asked.run.name, asked.file("npz")] = asked
         return asked.standing()
 
 
-def _running() -> list[Study]:
-    """What this server has started and still computes."""
-    _started[:] = [each for each in _started if each.standing().state == "running"]
-    return _started
+def _room() -> bool:
+    """Whether this server may start another one."""
+    going = [each for each in list(_started.values()) if each.standing().state == "running"]
+    return len(going) < AT_ONCE
 
 
 def _want(key: str, wanted: bool) -> None:

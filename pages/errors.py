@@ -3,7 +3,17 @@ counted by camera and attribute, compared between runs, and re-ranked."""
 
 import streamlit as st
 
-from app import cached, cards, errors_inbox, pickers
+from app import (
+    cached,
+    cards,
+    errors_inbox,
+    errors_lessons,
+    errors_rerank,
+    errors_runs,
+    errors_tables,
+    lessons,
+    pickers,
+)
 from app.errors import VIEWS, Case
 from app.notices import explained, heading
 
@@ -21,9 +31,19 @@ with explained("info"):
 with explained():
     case = Case.of(run.name, stamp)
 
+steps = errors_lessons.steps(run, case)
+lessons.first("errors", steps[0].set)
+lessons.look_at(steps, "errors")
 pickers.linked("errors", list(VIEWS), VIEWS[0])
-view = st.segmented_control(
+bar = st.container(horizontal=True, vertical_alignment="center")
+view = bar.segmented_control(
     "View", VIEWS, key="errors", required=True, label_visibility="collapsed"
 )
 if view == "Inbox":
-    errors_inbox.show(run, case, source)
+    errors_inbox.show(run, case, source, bar)
+elif view == "Tables":
+    errors_tables.show(case, asked)
+elif view == "Runs":
+    errors_runs.show(run, case, bar)
+else:
+    errors_rerank.show(run, case, asked, source)

@@ -67,6 +67,7 @@ def batch_of(
         normalise(pixels.to(device), experiment.training.normalisation),
         camera=rows_of(cameras, model.facts.cameras).to(device),
         view=rows_of(views, model.facts.views).to(device),
+        clean=pixels.to(device),
     )
 
 

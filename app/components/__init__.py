@@ -31,6 +31,8 @@ _query_strip = _component("query_strip")
 _pictures = _component("pictures", "saving", "palettes", "tiles", "pictured")
 _downloads = _component("downloads", "saving")
 _focus = _component("focus")
+_embedding_map = _component("embedding_map", "saving", "embedding_points", "embedding_hands")
+_embedding_legend = _component("embedding_legend", "saving")
 
 
 def ranked_gallery(
@@ -40,17 +42,20 @@ def ranked_gallery(
 
     query: src, title, facts (a list of [name, value]). tiles: src, title, rank, distance, share (of
     the longest distance shown), camera, and state: "right", "wrong", "ignored" or "unknown"; a right
-    one also has running (average precision so far).
+    one also has running (average precision so far); any may have a note (a few letters below).
     """
     _ranked_gallery(data=dict(query=query, tiles=tiles, compact=compact), key=key)
 
 
-def query_strip(items: list[dict[str, Any]], *, key: str, on_pick: Callable[[], None]) -> None:
+def query_strip(
+    items: list[dict[str, Any]], *, key: str, on_pick: Callable[[], None], wrap: bool = False
+) -> None:
     """A filmstrip; a click calls on_pick, which finds the label in st.session_state[key]["picked"].
+    wrap: several rows, of any images, instead of one strip of queries.
 
     items: label, src, title, note (shown below), share (length of the bar, 0 to 1, or None), chosen.
     """
-    _query_strip(data=dict(items=items), key=key, on_picked_change=on_pick)
+    _query_strip(data=dict(items=items, wrap=wrap), key=key, on_picked_change=on_pick)
 
 
 def pictures(
@@ -83,3 +88,33 @@ def downloads(chart: str, title: str) -> None:
 def focus(container: str, now: bool) -> None:
     """Put the cursor into the text field of the container of a key, now or not; Escape leaves it."""
     _focus(data=dict(place=f"st-key-{container}", now=now), key=f"{container} focus")
+
+
+def embedding_map(
+    drawn: dict[str, Any], *, key: str, height: int, alt: str, on_pick: Callable[[], None]
+) -> list[int]:
+    """A map of embeddings to pan, zoom, turn and lasso; returns the rows in the lasso.
+
+    drawn: id (the same one goes to the legend), dimensions, names (one per map), places (per map the
+    base64 float32 (N, 3)), query (base64 uint8 (N,)), facts (label, values base64 float32 (N,), and
+    perhaps words by value, digits, unit, side) shown on hover, sheet (src, tile, columns) or None.
+    As long as it stays the same it is sent once. A click calls on_pick, which finds the row in
+    st.session_state[key]["picked"].
+    """
+    data = drawn | dict(height=height, alt=alt, file=key)
+    nothing = lambda: None  # noqa: E731
+    result = _embedding_map(
+        data=data, key=key, default={"rows": []}, on_picked_change=on_pick, on_rows_change=nothing
+    )
+    return [int(row) for row in result.get("rows") or []]
+
+
+def embedding_legend(painted: dict[str, Any], *, key: str) -> None:
+    """How the points of a map are painted, and the words for it.
+
+    painted: id of the map, colours (base64 uint8 (N,), a place in the palette), palette (colours or
+    theme variables; place 0 is what stands back), faint (its opacity, 0 to 255), entries (colour,
+    label, perhaps quiet), ramp (colours, low, high) or None, picked (a row or None), selected (rows),
+    edges (per map a list of [row, row, right]).
+    """
+    _embedding_legend(data=painted, key=key)

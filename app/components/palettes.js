@@ -65,8 +65,15 @@ function scales(tiles) {
   })
 }
 
-// A map on a canvas with one pixel per position, or several where it is to be saved.
-function paint(map, palette, [low, high], enlarge = 1, smooth = false) {
+// Over a picture what is near nothing (or neutral) lets it through, or the picture would drown.
+function presence(palette, share) {
+  if (palette === "mask") return 1
+  return 0.3 + 0.7 * (palette === "diverging" ? Math.abs(2 * share - 1) : share)
+}
+
+// A map on a canvas with one pixel per position, or several where it is to be saved; over: whether
+// there is a picture below.
+function paint(map, palette, [low, high], over, enlarge = 1, smooth = false) {
   const [height, width] = [map.length, map[0].length]
   const canvas = make("canvas")
   canvas.width = width
@@ -76,7 +83,9 @@ function paint(map, palette, [low, high], enlarge = 1, smooth = false) {
     if (value === null) return // stays transparent
     const share = Math.min(1, Math.max(0, (value - low) / (high - low || 1)))
     const level = 4 * Math.round(share * (LEVELS - 1))
-    image.data.set(colours.subarray(level, level + 4), 4 * (y * width + x))
+    const pixel = 4 * (y * width + x)
+    image.data.set(colours.subarray(level, level + 4), pixel)
+    if (over) image.data[pixel + 3] *= presence(palette, share)
   }))
   pen.putImageData(image, 0, 0)
   if (enlarge === 1) return canvas

@@ -11,15 +11,20 @@ function written(svg, node, whole, muted) {
   svg.append(shape("text", attributes, node.textContent))
 }
 
-// A copy of drawn shapes with the colours that the component's style sheet gives them.
-function styled(original) {
+// A copy of drawn shapes as the style sheet shows them. scale: screen pixels per unit; lines that have
+// one width at every scale are given that width in units, so that they grow with the picture.
+function styled(original, scale = 1) {
   const copy = original.cloneNode(true)
   const pairs = [[original, copy], ...[...original.querySelectorAll("*")].map((each, i) => [each, copy.querySelectorAll("*")[i]])]
   for (const [from, to] of pairs) {
     const style = getComputedStyle(from)
     for (const name of ["fill", "fill-opacity", "stroke", "stroke-opacity", "stroke-width", "stroke-dasharray", "paint-order",
-      "vector-effect", "font-weight", "font-family", "text-anchor", "opacity"])
+      "font-weight", "font-family", "text-anchor", "opacity"])
       to.style.setProperty(name, style.getPropertyValue(name))
+    if (style.vectorEffect === "non-scaling-stroke") {
+      for (const name of ["stroke-width", "stroke-dasharray"])
+        to.style.setProperty(name, style.getPropertyValue(name).replaceAll(/[\d.]+/g, (size) => size / scale))
+    }
     to.removeAttribute("class")
   }
   return copy
@@ -29,9 +34,9 @@ function pictureOf(root, stage, pictures, data) {
   const bars = [...root.querySelectorAll(".scale")]
   const whole = stage.getBoundingClientRect(), foot = bars.length ? 44 : 0
   const used = Math.max(...pictures.map((picture) => picture.whole.getBoundingClientRect().right - whole.left))
-  const width = Math.ceil(Math.max(used, 170 * bars.length)) + 8
-  const svg = sheet(width, Math.ceil(whole.height) + foot, root, data.alt)
-  const opacity = Number(getComputedStyle(root).getPropertyValue("--opacity") || 0.55)
+  const width = Math.ceil(Math.max(used, 170 * bars.length))
+  const svg = sheet(width, Math.ceil(whole.height) + foot, root, data.alt, 12)
+  const opacity = Number(getComputedStyle(root).getPropertyValue("--opacity") || 0.65)
   const soft = root.classList.contains("soft")
   pictures.forEach((picture, index) => {
     const box = picture.getBoundingClientRect(), { place, spec, scale } = picture
@@ -42,20 +47,20 @@ function pictureOf(root, stage, pictures, data) {
     const size = { width: place.width, height: place.height, preserveAspectRatio: "none" }
     if (spec.src !== null) inner.append(shape("image", { ...size, href: data.images[spec.src] }))
     if (spec.map) {
-      const canvas = paint(spec.map, spec.palette, scale, 16, soft)
+      const canvas = paint(spec.map, spec.palette, scale, spec.src !== null, 16, soft)
       inner.append(shape("image", {
         x: place.start[1], y: place.start[0], width: place.columns * place.cell[1], height: place.rows * place.cell[0],
         preserveAspectRatio: "none", opacity: spec.src === null ? 1 : opacity, href: canvas.toDataURL(),
       }))
     }
-    const overlay = styled(picture.querySelector(".overlay"))
+    const overlay = styled(picture.querySelector(".overlay"), box.width / place.width)
     inner.append(...overlay.childNodes)
     svg.append(inner)
     for (const text of picture.whole.querySelectorAll("figcaption > *")) written(svg, text, whole)
   })
   const links = styled(stage.querySelector(".links"))
   svg.append(...links.childNodes)
-  bars.forEach((bar, index) => barOf(svg, bar, 4 + 170 * index, whole.height + 14, root, index))
+  bars.forEach((bar, index) => barOf(svg, bar, 170 * index, whole.height + 14, root, index))
   return svg
 }
 

@@ -49,7 +49,7 @@ function colourBars(data, ranges) {
 function slider(root) {
   const label = make("label", "opacity")
   const input = make("input")
-  Object.assign(input, { type: "range", min: 0, max: 1, step: 0.05, value: remembered.get("opacity", 0.55) })
+  Object.assign(input, { type: "range", min: 0, max: 1, step: 0.05, value: remembered.get("opacity", 0.65) })
   input.setAttribute("aria-label", "Opacity of the maps")
   const apply = () => root.style.setProperty("--opacity", input.value)
   input.oninput = () => { apply(); remembered.set("opacity", input.value) }
@@ -75,7 +75,7 @@ function toolbar(root, data, ranges, saves) {
   const maps = data.tiles.filter((tile) => tile.map)
   if (maps.some((tile) => tile.src !== null)) bar.append(slider(root))
   if (maps.length) bar.append(smoothing(root))
-  bar.append(...colourBars(data, ranges), make("span", "gap"), saves)
+  bar.append(...colourBars(data, ranges), saves)
   return bar
 }
 

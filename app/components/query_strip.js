@@ -7,11 +7,11 @@ function make(tag, className, text) {
   return node
 }
 
-function draw(item, pick) {
+function draw(item, noun, pick) {
   const button = make("button", item.chosen ? "item chosen" : "item")
   button.type = "button"
   button.title = item.title
-  button.setAttribute("aria-label", `Query ${item.title}`)
+  button.setAttribute("aria-label", `${noun} ${item.title}`)
   button.setAttribute("aria-pressed", String(item.chosen))
   const image = make("img")
   image.src = item.src
@@ -30,8 +30,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".root")
   const strip = make("div", "strip")
   strip.setAttribute("role", "group")
-  strip.setAttribute("aria-label", "Queries")
-  strip.append(...data.items.map((item) => draw(item, (label) => setTriggerValue("picked", label))))
+  strip.setAttribute("aria-label", data.wrap ? "Images" : "Queries")
+  if (data.wrap) strip.classList.add("wrap")
+  const noun = data.wrap ? "Image" : "Query"
+  strip.append(...data.items.map((item) => draw(item, noun, (label) => setTriggerValue("picked", label))))
   root.replaceChildren(strip)
   const chosen = strip.querySelector(".chosen")
   if (chosen) strip.scrollLeft = chosen.offsetLeft - (strip.clientWidth - chosen.clientWidth) / 2

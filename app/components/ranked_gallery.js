@@ -29,7 +29,7 @@ function describe(tile) {
   const rank = tile.state === "ignored" ? "no rank" : `rank ${tile.rank}`
   const running = tile.running === undefined ? "" : `, average precision so far ${tile.running}`
   const camera = tile.camera ? `, camera ${tile.camera}` : ""
-  return `${rank}, ${STATES[tile.state].says}, distance ${tile.distance}${camera}${running}. ${tile.title}`
+  return `${rank}, ${STATES[tile.state].says}, distance ${tile.distance}${camera}${running}${tile.note ? `, ${tile.note}` : ""}. ${tile.title}`
 }
 
 function drawTile(tile) {
@@ -54,6 +54,7 @@ function drawTile(tile) {
   numbers.append(make("span", "distance", tile.distance))
   if (tile.running !== undefined) numbers.append(make("span", "running", `AP ${tile.running}`))
   if (tile.state === "ignored") numbers.append(make("span", "note", "ignored"))
+  else if (tile.note) numbers.append(make("span", "note", tile.note))
   item.append(frame, bar, numbers)
   return item
 }

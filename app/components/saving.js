@@ -21,9 +21,7 @@ function save(content, type, name) {
   const link = make("a")
   link.href = URL.createObjectURL(blob)
   link.download = name
-  document.body.append(link)
-  link.click()
-  link.remove()
+  link.click() // not put on the page: a click there would close the popover around the button
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000)
 }
 
@@ -31,14 +29,15 @@ function plainName(name) {
   return name.trim().replaceAll(/[^a-zA-Z0-9_-]+/g, "-").toLowerCase()
 }
 
-// An empty picture of that size in the page's colours.
-function sheet(width, height, near, title) {
+// An empty picture of that size, with a margin around it, in the page's colours.
+function sheet(width, height, near, title, margin = 0) {
   const style = getComputedStyle(near)
-  const svg = shape("svg", { xmlns: SVG, width, height, viewBox: `0 0 ${width} ${height}` })
+  const frame = { width: width + 2 * margin, height: height + 2 * margin }
+  const svg = shape("svg", { xmlns: SVG, ...frame, viewBox: `${-margin} ${-margin} ${frame.width} ${frame.height}` })
   svg.setAttribute("font-family", style.getPropertyValue("--st-font") || style.fontFamily)
   if (title) svg.append(shape("title", {}, title))
   const paper = style.getPropertyValue("--st-background-color").trim() || "#ffffff"
-  svg.append(shape("rect", { width, height, fill: paper }))
+  svg.append(shape("rect", { x: -margin, y: -margin, ...frame, fill: paper }))
   return svg
 }
 

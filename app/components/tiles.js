@@ -98,7 +98,7 @@ function drawTile(tile, index, images, scale) {
   const node = make("figure", "tile"), picture = make("div", "picture")
   picture.style.aspectRatio = `${place.width} / ${place.height}`
   picture.dataset.tile = index
-  if (tile.src !== null && tile.src !== undefined) {
+  if (tile.src !== null) {
     const image = make("img")
     image.src = images[tile.src]
     image.alt = ""
@@ -107,8 +107,9 @@ function drawTile(tile, index, images, scale) {
     picture.append(image)
   }
   if (tile.map) {
-    const canvas = paint(tile.map, tile.palette, scale)
-    canvas.className = tile.src === null || tile.src === undefined ? "map alone" : "map"
+    const over = tile.src !== null
+    const canvas = paint(tile.map, tile.palette, scale, over)
+    canvas.className = over ? "map" : "map alone"
     const [top, left] = place.start
     canvas.style.left = `${(100 * left) / place.width}%`
     canvas.style.top = `${(100 * top) / place.height}%`

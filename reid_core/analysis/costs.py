@@ -15,6 +15,13 @@ def parameters(model: nn.Module) -> int:
     return sum(each.numel() for each in model.parameters())
 
 
+def one_image(height: int, width: int) -> Batch:
+    """A batch of one image of noise, of an unknown camera."""
+    unknown = torch.tensor([-1])
+    image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    return Batch(image, unknown, unknown)
+
+
 @torch.no_grad()
 def flops(model: ReIDModel, batch: Batch) -> int:
     """Floating point operations of one forward pass, as `torch.utils.flop_counter` counts them.

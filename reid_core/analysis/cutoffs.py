@@ -13,11 +13,8 @@ from reid_core.analysis.filters import BANDS, collapse, filtered
 from reid_core.analysis.occlusion import Embed
 from reid_core.evaluate import Embeddings, directions, distances, judge
 
-# Of Nyquist's frequency: finest where people have most of their energy. The last one is everything.
-FINE = tuple(
-    round(float(each), 2)
-    for each in (*np.arange(0.02, 0.31, 0.02), *np.arange(0.35, 1.01, 0.05), 1.1, 1.2, 1.3, 1.42)
-)
+# Of Nyquist's frequency: finest where images have most of their energy. The last one is everything.
+FINE = (*(round(0.025 * step, 3) for step in range(1, 21)), 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.42)
 COARSE = (0.05, 0.1, 0.15, 0.25, 0.35, 0.5, 0.7, 1.0)
 BATCH = 32
 
@@ -42,11 +39,13 @@ class Collapse:
     """Where a ranked list breaks most: average precision before and after one step of the cut-off.
 
     query is the position among the queries; of its images the band `band` was kept; cutoff is the
-    one after the step, before and after are average precisions. searched queries were tried.
+    one after the step and start the one before; before and after are average precisions. searched
+    queries were tried.
     """
 
     query: int
     band: str
+    start: float
     cutoff: float
     before: float
     after: float
@@ -72,6 +71,7 @@ def steepest(curves: dict[tuple[int, str], np.ndarray], cutoffs: tuple[float, ..
             best = Collapse(
                 query,
                 band,
+                float(line[place - 1]),
                 float(line[place]),
                 float(values[place - 1]),
                 float(values[place]),

@@ -5,6 +5,7 @@ fraction of Nyquist's, half a period per pixel: 1 is the finest stripe along an 
 finest checkerboard.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,25 +53,20 @@ def filtered(image: Tensor, band: str, cutoff: float) -> Tensor:
     return low_pass(image, cutoff) if band == LOW else high_pass(image, cutoff) + GRAY
 
 
-def spectrum(image: Tensor, bins: int = 32) -> tuple[np.ndarray, np.ndarray]:
-    """Where an image (C, H, W) has its energy: radii (bins,) and shares (bins,) that add to 1.
+def energy_below(image: Tensor, cutoffs: Sequence[float]) -> np.ndarray:
+    """(K,) share of the energy of an image (C, H, W) that `low_pass` keeps at each cut-off.
 
-    Energy is the squared Fourier amplitude, summed over colours and over a ring of frequencies; the
-    mean colour is left out. A radius is the upper end of its ring.
+    Energy is the sum of squared differences from the mean colour, the same in pixels and, by
+    Parseval's theorem, in frequencies. An image of one colour has none: NaN.
     """
     size = image.shape[-2:]
     power = torch.fft.rfft2(image.double()).abs().square().sum(dim=0)  # (H, W // 2 + 1)
-    twice = torch.full(
-        (size[1] // 2 + 1,), 2.0, dtype=power.dtype
-    )  # the half that rfft2 leaves out
-    twice[0] = 1
-    if size[1] % 2 == 0:
-        twice[-1] = 1
-    power = power * twice
+    power[:, 1 : (size[1] + 1) // 2] *= 2  # the half of the plane that rfft2 leaves out
     power[0, 0] = 0
-    ring = (radius(size) / ALL * bins - 1e-6).ceil().long().clamp(1, bins) - 1
-    sums = power.new_zeros(bins).index_add_(0, ring.flatten(), power.flatten())
-    return np.arange(1, bins + 1) * ALL / bins, (sums / sums.sum().clamp(min=1e-30)).numpy()
+    where = radius(size)
+    below = [float(power[where <= cutoff + 1e-6].sum()) for cutoff in cutoffs]
+    total = float(power.sum())
+    return np.array(below) / (total if total > 1e-9 else np.nan)
 
 
 # Wavelets

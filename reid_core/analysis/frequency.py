@@ -53,14 +53,9 @@ def cell_energy(detail: Tensor, grid: tuple[int, int]) -> Tensor:
 
 def strongest(energy: Tensor, share: float) -> Tensor:
     """(B, h, w) -> (B, N) bool: the K = floor(share * N) positions with the most energy, as PHA
-    chooses them. Raises BadInput where one of the two groups would be empty."""
-    count = energy[0].numel()
+    chooses them; one at least."""
     places = top_patches(energy, share)  # (B, K)
-    if places.shape[1] == count:
-        raise BadInput(
-            f"share: {share:g} of {count} positions leaves none of low frequency; give a smaller one"
-        )
-    return torch.zeros(len(energy), count, dtype=torch.bool).scatter(1, places, True)
+    return torch.zeros(len(energy), energy[0].numel(), dtype=torch.bool).scatter(1, places, True)
 
 
 def shuffled(high: Tensor, draws: int, seed: int = 0) -> Tensor:
@@ -89,7 +84,14 @@ def positions(tensor: Tensor, tokens: Tokens) -> Tensor:
 
 
 def group_means(tensor: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, N, D), (B, N) bool -> each image's mean high- and low-frequency token, (B, D) each."""
+    """(B, N, D), (B, N) bool -> each image's mean high- and low-frequency token, (B, D) each. Raises
+    BadInput where one of the two groups is empty."""
+    count = int(high[0].sum())
+    if not 0 < count < high.shape[1]:
+        raise BadInput(
+            f"share: {count} of {high.shape[1]} positions are high-frequency, which leaves one group "
+            "empty; give another share"
+        )
     weight = high.to(tensor.dtype)[:, None]  # (B, 1, N)
     total = tensor.sum(dim=1)
     chosen = (weight @ tensor)[:, 0]  # (B, D)

@@ -3,6 +3,7 @@
 Shapes: N images of a set, k neighbours of each, L layers, H heads, E width of a head, l landmarks.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -88,6 +89,25 @@ def listened(attention: Attention, row: int, weights: np.ndarray) -> Listened:
     near = near[order]
     back = np.where(attention.neighbours[near] == row, weights[near], 0).sum(axis=1)
     return Listened(near, weights[row][order], mutual[order], back)
+
+
+def falls_on(
+    attention: Attention, identities: np.ndarray, rows: Sequence[int] | None = None
+) -> dict[str, float]:
+    """Where the weight of some images falls, by default of all of them; means over layers and heads.
+
+    itself; right, other images of its identity; others, other people. Distractors and junk
+    (identities 0 and -1) are other people to everyone. Without rows, nan.
+    """
+    rows = np.arange(len(identities)) if rows is None else np.asarray(rows, int)
+    weights, near = attention.mean()[rows], attention.neighbours[rows]  # (R, k)
+    own = near == rows[:, None]
+    mine = identities[rows][:, None]
+    same = (identities[near] == mine) & (mine > 0) & ~own
+    share = lambda chosen: (  # noqa: E731
+        float((weights * chosen).sum(axis=1).mean()) if len(rows) else float("nan")
+    )
+    return dict(itself=share(own), right=share(same), others=share(~same & ~own))
 
 
 def effective_neighbours(weights: np.ndarray) -> np.ndarray:

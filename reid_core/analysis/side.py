@@ -17,6 +17,8 @@ from reid_core.experiment import Experiment
 from reid_core.models.base import ReIDModel
 from reid_core.retrieve import RankedList, retrieve_vector
 
+PARAMETER = "side"  # how a model calls the vectors that it adds for cameras and views
+
 
 def scaled(model: nn.Module, name: str, factor: float) -> nn.Module:
     """A model that differs in one parameter of its own, `name`, which is multiplied by a factor.

@@ -16,7 +16,8 @@ class Batch:
     camera    (B,) rows of the camera embedding from 0; -1 is unknown
     view      (B,) rows of the view embedding from 0; -1 is unknown
     progress  the epoch from 1, for losses that follow a schedule
-    clean     (B, 3, H, W) float 0..1: the same resize, flip and crop before normalising and erasing
+    clean     (B, 3, H, W) float 0..1: the same resize, flip and crop before normalising and erasing;
+              at test for the probes alone
     plain     (B, 3, H, W) float 0..1: resized, nothing else
     finish    normalises and erases images in 0..1 as `image` was, for a model that makes another view
               of them; `finish(images, erase=0)` only normalises

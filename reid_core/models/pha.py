@@ -120,7 +120,8 @@ class PHA(TransReID):
     written in.
 
     Ours in both: with JPM off, which the official code can't, the last layer is part of the encoder.
-    Watched at test, the places are those of the image as the model sees it.
+    Watched at test, the places are found as in training, in the image before it is normalised (where
+    the batch brings it).
     """
 
     title = "PHA"
@@ -164,7 +165,7 @@ class PHA(TransReID):
         output = self.heads(tokens)
         if batch.identity is None:
             if self.high_frequency.watched:
-                self.places(batch.image)
+                self.places(batch.image if batch.clean is None else batch.clean)
             return output
 
         if self.options.variant == "paper":

@@ -47,7 +47,7 @@ def compute(run: Run, options: Options, progress: Progress) -> Arrays:
         columns["seconds"].append(time.perf_counter() - started)
         columns["precision"].append(near.judged(replace(found, vectors=seen.refined))[0])
         columns["mutual"].append(seen.mutual.sum(axis=1).mean())
-        for name, share in falls_on(seen, found.identities).items():
+        for name, share in near.falls_on(seen, found.identities).items():
             columns[name].append(share)
     progress(len(numbers), len(numbers))
     return {name: np.array(values) for name, values in columns.items()} | dict(
@@ -57,16 +57,3 @@ def compute(run: Run, options: Options, progress: Progress) -> Arrays:
         before=np.array(np.nanmean(precision_before)),
         cut=np.array(fits < count),
     )
-
-
-def falls_on(seen: near.Attention, identities: np.ndarray) -> dict[str, float]:
-    """Where the weight falls: on the image itself, on others of its identity, on other people.
-
-    Distractors and junk (identities 0 and -1) are other people to everyone.
-    """
-    weights = seen.mean()  # (N, k)
-    rows = np.arange(len(weights))[:, None]
-    own = seen.neighbours == rows
-    same = (identities[seen.neighbours] == identities[rows]) & (identities[rows] > 0) & ~own
-    share = lambda chosen: float((weights * chosen).sum(axis=1).mean())  # noqa: E731
-    return dict(right=share(same), itself=share(own), others=share(~same & ~own))

@@ -55,13 +55,14 @@ def compute(run: Run, options: Options, progress) -> dict[str, np.ndarray]:
     sides += [_side(open_run(options.other), "final")] if options.other else []
     orders = [rows_of(sides[0][2], each[2]) for each in sides]
     step = _Steps(progress, 1 if len(sides) == 1 else 2.5)
-    Study.asked(run, "crops").compute(step.part(0.15, whole=True))
+    _crops(run, step.part(0.15, whole=True))
     points, spreads = [], []
     for (owner, stage, found), rows in zip(sides, orders, strict=True):
         study = Study.asked(owner, "spread", dict(metric=options.metric, stage=stage))
         arrays = study.compute(step.part(0.2))
         points.append(projection.space(found.vectors, options.metric)[rows])
-        spreads.append(_reordered(arrays, rows))
+        ordered = in_order(arrays, rows)
+        spreads.append(Spread(**{name: ordered[name] for name in ARRAYS}))
     layouts, chance = _layouts(points, spreads, options, step)
     found = sides[0][2]
     measured = [
@@ -101,12 +102,19 @@ def _side(run: Run, stage: str) -> tuple[Run, str, Embeddings]:
     return run, stage, staged(run.embeddings(), stage)
 
 
-def _reordered(arrays: dict[str, np.ndarray], rows: np.ndarray) -> Spread:
-    """A spread whose images stand in another order: row i is what was row rows[i]."""
-    back = np.argsort(rows).astype(np.int32)
+def _crops(run: Run, progress) -> None:
+    """A map without pictures is still a map: the data set may be elsewhere."""
+    try:
+        Study.asked(run, "crops").compute(progress)
+    except BadInput:
+        progress(1, 1)
+
+
+def in_order(arrays: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+    """What the study spread found, its images in another order: row i is what was row rows[i]."""
     whole = ("counts", "edges")
-    kept = {name: arrays[name] if name in whole else arrays[name][rows] for name in ARRAYS}
-    return Spread(**kept | dict(neighbours=back[kept["neighbours"]]))
+    kept = {name: each if name in whole else each[rows] for name, each in arrays.items()}
+    return kept | dict(neighbours=np.argsort(rows).astype(np.int32)[kept["neighbours"]])
 
 
 def _layouts(points, spreads, options, step) -> tuple[list[np.ndarray], np.ndarray | None]:

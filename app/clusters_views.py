@@ -1,0 +1,276 @@
+"""The parts of the page Clusters: its widgets, the map, the lasso's gallery, what is true behind it."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app import charts_clusters, clusters, clusters_paint, components, figures, pickers
+from app.clusters import ENCODER, METHODS, NOTHING, Shown
+from app.figures import Said
+from app.galleries import title
+from reid_core.analysis import outliers, projection
+from reid_core.evaluate import Embeddings
+from reid_core.runs import Run
+
+HEIGHT = 540
+NEIGHBOURS, APART = ["5", "10", "15", "30", "50"], ["0.0", "0.1", "0.25", "0.5", "0.9"]
+WARNING = (
+    "Only nearness can be read off a map, and only as far as its trust goes. On UMAP and t-SNE the "
+    "distances between clusters, their sizes and the empty space mean little; PCA keeps the directions "
+    "of largest variance and nothing else."
+)
+SECOND = (
+    "Two maps: each is fitted to its own embeddings alone. The second starts from the first one's "
+    "positions (UMAP, t-SNE) and is then turned, mirrored and scaled onto it as a whole (Procrustes), so "
+    "nothing pulls an image towards its counterpart. "
+)
+SILHOUETTE = r"""
+$s_i = (b_i - a_i)/\max(a_i, b_i)$, with $a_i$ the mean distance of image $i$ to its identity's other
+images and $b_i$ the smallest mean distance to another identity's images. 1: alone with its own;
+below 0: another identity is nearer. Distractors are left out.
+"""
+TRUST = r"""
+Neighbours kept by image $i$: $|N_{15}(i) \cap M_{15}(i)|/15$, its nearest images in the embeddings
+($N$) and on the map ($M$). Trustworthiness:
+$1 - \frac{2}{nk(2n-3k-1)} \sum_i \sum_{j \in M_k(i) \setminus N_k(i)} (r(i,j) - k)$ with $r$ the rank
+in the embeddings.
+"""
+
+
+def settings(run: Run, found: Embeddings) -> dict[str, Any]:
+    """The widgets that say which map; returns the study's settings."""
+    seconds = clusters.second_maps(run, found)
+    bar = st.container(horizontal=True, vertical_alignment="bottom")
+    choose = lambda key, options, label, **more: _segments(bar, key, options, label, **more)  # noqa: E731
+    method = choose("map", list(METHODS), "Map")
+    dimensions = choose("dimensions", ["2-D", "3-D"], "Dimensions")
+    pickers.linked("beside", seconds, NOTHING)
+    beside = bar.selectbox(
+        "Beside it", seconds, key="beside", width=210,
+        help="A second map of the same images: before they looked at one another, or in another run.",
+    )  # fmt: skip
+    with bar.popover("Settings", icon=":material/tune:"):
+        metric = _segments(st, "metric", list(projection.METRICS), "Metric")
+        st.caption("Cosine ranks neighbours exactly as the ranked lists do.")
+        near = _slider("neighbors", NEIGHBOURS, "15", "n_neighbors", "UMAP; t-SNE's perplexity.")
+        apart = _slider("apart", APART, "0.1", "min_dist", "UMAP: how close points may lie.")
+        seed = st.number_input("Seed", 0, 999, 0, key="seed", bind="query-params")
+    asked = dict(method=METHODS[method], dimensions=int(dimensions[0]), metric=metric, seed=seed)
+    # What a method does not know must not make another map of it.
+    asked["n_neighbors"] = 15 if method == "PCA" else int(near)
+    asked["min_dist"] = float(apart) if method == "UMAP" else 0.1
+    other = "" if beside in (NOTHING, ENCODER) else beside
+    return asked | dict(encoder=beside == ENCODER, other=other)
+
+
+def colours(view: Shown) -> str:
+    """By what the map is coloured."""
+    options = clusters_paint.choices(view)
+    bar = st.container(horizontal=True, vertical_alignment="bottom")
+    choice = _segments(
+        bar, "colour", options, "Colour",
+        help="One thing in focus, all else grey. Identity, Look-alikes: those of the picked image. "
+        "AP, Rank-1: of the queries. Trust: neighbours that the map keeps.",
+    )  # fmt: skip
+    bar.toggle(
+        "Lines to its first ten", key="edges", bind="query-params",
+        help="From the picked query to the first ten images of its ranked list, without what the "
+        "protocol ignores.",
+    )  # fmt: skip
+    return choice
+
+
+def the_map(view: Shown, choice: str, row: int) -> list[int]:
+    """The map with its legend; returns the rows in the lasso."""
+    key = f"map {view.key}"
+    drawn = clusters.drawn(view)
+    alt = f"Map of {len(view.found.names):,} embeddings by {view.settings['method']}"
+
+    def picked() -> None:
+        if (asked := st.session_state[key]["picked"]) is not None:
+            clusters.pick(view, int(asked))
+
+    rows = components.embedding_map(drawn, key=key, height=HEIGHT, alt=alt, on_pick=picked)
+    edges = clusters.lines(view, row) if st.session_state.get("edges") else [[] for _ in view.names]
+    painted = clusters_paint.paint(
+        view, choice, row, _camera(view, row) if choice == "Camera" else None
+    )
+    painted |= dict(id=drawn["id"], picked=row, selected=rows, edges=edges)
+    components.embedding_legend(painted, key=f"legend {view.key}")
+    st.caption(WARNING)
+    if len(view.names) > 1:
+        st.caption(SECOND + _moves(view))
+    return rows
+
+
+def _camera(view: Shown, row: int) -> int:
+    cameras = [str(each) for each in np.unique(view.found.cameras)]
+    pickers.linked("map camera", cameras, str(view.found.cameras[row]))
+    return int(_pills("map camera", cameras, "Camera"))
+
+
+def _moves(view: Shown) -> str:
+    moved, chance = (np.median(view.maps[name]) for name in ("moved", "chance"))
+    drift = pd.Series(view.maps["moved"]).corr(pd.Series(1 - view.maps["same"]), method="spearman")
+    return (
+        f"Half of the images lie {moved:.2f} radii or more apart on the two; made twice, the first map "
+        f"alone gives {chance:.2f}. The embeddings share {view.maps['same'].mean():.0%} of each image's "
+        f"15 nearest neighbours, and images that share fewer move farther with a rank correlation of "
+        f"{drift:.2f}."
+    )
+
+
+def picked(view: Shown, source: tuple[str, str], row: int) -> None:
+    """The picked image and its numbers."""
+    found, lie = view.found, view.lies[0]
+    picture, facts = st.columns([2, 3])
+    name = str(found.names[row])
+    picture.image(clusters.picture(source, name, 256), alt=title(found, row), width=120)
+    who, kept = int(found.identities[row]), view.maps["trust"][0][row] * view.near
+    lines = [
+        f"**{'Query' if found.is_query[row] else 'Gallery'}**, {title(found, row).split(',')[0]}"
+    ]
+    lines.append(f"camera {found.cameras[row]}" if found.cameras[row] > 0 else "camera unknown")
+    if np.isfinite(lie["precision"][row]):
+        lines.append(f"average precision {lie['precision'][row]:.2f}")
+    lines.append(f"keeps {kept:.0f} of {view.near} neighbours")
+    if who > 0 and np.isfinite(lie["own"][row]):
+        lines.append(f"own identity {lie['own'][row]:.2f} away")
+    if who > 0 and np.isfinite(lie["other"][row]):
+        lines.append(f"identity {lie['rival'][row]} {lie['other'][row]:.2f} away")
+        lines.append(f"silhouette {lie['silhouette'][row]:.2f}")
+    facts.markdown("  \n".join(lines))
+
+
+def lassoed(view: Shown, source: tuple[str, str], rows: list[int], row: int) -> None:
+    """The crops in the lasso, by identity, a page at a time."""
+    if not rows:
+        st.caption(
+            "Draw a lasso on the map (button, L, or drag with Shift): its images stand here."
+        )
+        return
+    found = view.found
+    rows = np.array(rows)[np.lexsort((found.cameras[rows], found.identities[rows]))]
+    who, cameras = (len(np.unique(each[rows])) for each in (found.identities, found.cameras))
+    bar = st.container(horizontal=True, vertical_alignment="center")
+    bar.markdown(
+        f"**In the lasso**: {len(rows):,} of {len(found.names):,} images, {who:,} identities, {cameras} cameras"
+    )
+    pages = -(-len(rows) // clusters.PAGE)
+    page = bar.pagination(pages, key=f"lasso {view.key} {len(rows)} {rows[0]}") if pages > 1 else 1
+    first = clusters.PAGE * (page - 1)
+    here = rows[first : first + clusters.PAGE].tolist()
+    key = f"lassoed {view.key}"
+
+    def picked() -> None:
+        if asked := st.session_state[key]["picked"]:
+            clusters.pick(view, int(asked))
+
+    components.query_strip(
+        clusters.items(view, source, here, row), key=key, on_pick=picked, wrap=True
+    )
+
+
+def keeps(view: Shown) -> None:
+    """What the map keeps, as a table and as a distribution."""
+    figures.table(
+        clusters.kept_table(view),
+        Said(
+            "What cannot be seen on a map. Neighbours: each image's "
+            f"{view.near} nearest ones in the embeddings that are its nearest on the map too. Silhouette "
+            "and distances are means and medians over images and pairs.",
+            TRUST + SILHOUETTE,
+            "Venna and Kaski 2001; Rousseeuw 1987",
+            (projection.kept, projection.trustworthiness, projection.spread),
+        ),
+        key="map keeps",
+    )
+
+
+def distribution(view: Shown) -> None:
+    """Trust, point by point."""
+    trust = dict(zip(view.names, view.maps["trust"], strict=True))
+    figures.chart(
+        charts_clusters.trust(trust, view.near / (len(view.found.names) - 1)),
+        Said(
+            "How many images keep which share of their nearest neighbours. Colour the map by Trust to "
+            "see where.",
+            TRUST,
+            "",
+            (projection.kept,),
+        ),
+        key="map trust",
+        alt="Distribution of the share of neighbours that the map keeps",
+        table=pd.DataFrame(trust).assign(image=view.found.names),
+    )
+
+
+def distances(view: Shown) -> None:
+    """Distances within and between identities."""
+    sides = {
+        name: (lie["counts"], lie["edges"]) for name, lie in zip(view.names, view.lies, strict=True)
+    }
+    rows = [
+        dict(embeddings=name, pairs=kind, distance_from=edges[place], count=count)
+        for name, (counts, edges) in sides.items()
+        for kind, each in zip(projection.KINDS, counts, strict=True)
+        for place, count in enumerate(each)
+        if count
+    ]
+    measure = (
+        "length 1" if view.settings["metric"] == "cosine" else "the length the model gives them"
+    )
+    figures.chart(
+        charts_clusters.distances(sides),
+        Said(
+            f"Distances in the embeddings (vectors of {measure}), all pairs of images whose identity is "
+            "known; thin lines: medians. Where orange and grey overlap, no threshold tells people apart.",
+            r"$d(x, y) = \lVert x - y \rVert$, with $x/\lVert x \rVert$ for cosine",
+            "",
+            (projection.spread,),
+        ),
+        key="map distances",
+        alt="Distributions of distances within and between identities",
+        table=pd.DataFrame(rows),
+    )
+
+
+def worst(view: Shown) -> None:
+    """The outliers; a click opens one."""
+    rows, frame = clusters.outlier_table(view)
+    key = f"outliers {view.key}"
+
+    def opened() -> None:
+        if asked := st.session_state[key]["selection"]["rows"]:
+            clusters.pick(view, rows[asked[0]])
+
+    figures.table(
+        frame,
+        Said(
+            f"The {len(rows)} images of the lowest silhouette in the embeddings, worst first; own and "
+            "other: mean distance to its identity and to the nearest other one. Click a row to see it on "
+            "the map. What goes together with it (not what caused it): "
+            f"{clusters.shares_of_reasons(view, rows)}.",
+            SILHOUETTE,
+            "Rousseeuw 1987; the rules for reasons are ours",
+            (outliers.worst, outliers.reasons),
+        ),
+        key=key,
+        on_select=opened,
+    )
+
+
+def _segments(where: Any, key: str, options: list[str], label: str, **more) -> str:
+    pickers.linked(key, options, options[0])
+    return where.segmented_control(label, options, key=key, required=True, **more)
+
+
+def _pills(key: str, options: list[str], label: str) -> str:
+    return st.segmented_control(label, options, key=key, required=True)
+
+
+def _slider(key: str, options: list[str], default: str, label: str, help: str) -> str:
+    pickers.linked(key, options, default)
+    return st.select_slider(label, options, key=key, help=help)

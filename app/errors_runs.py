@@ -1,0 +1,289 @@
+"""Two to five runs on one test split: who is right where, how sure the difference is, what differs."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app import cached, charts_errors, figures, galleries, pickers
+from app.components import query_strip, ranked_gallery
+from app.errors import Case
+from app.errors_walk import walk
+from app.figures import Said
+from app.notices import explained, plain, say
+from reid_core.analysis.comparison import (
+    DRAWS,
+    MOST,
+    SEED,
+    Pattern,
+    differences,
+    knobs_that_differ,
+    patterns,
+)
+from reid_core.errors import BadInput
+from reid_core.runs import Run, list_runs, open_run
+
+PAIRS = 20_000_000  # query x gallery pairs that a page may rank without being asked
+BOOTSTRAP = r"""
+With $\Delta_q$ the difference of two runs on query $q$ (of AP, or of being right at rank 1), a draw is
+the mean of as many $\Delta_q$, drawn with replacement; the interval holds the middle 95 % of
+DRAWS draws (seed SEED). Queries of one person are taken as independent, which they are not quite.
+""".replace("DRAWS", f"{DRAWS:,}").replace("SEED", f"{SEED}")
+
+
+def show(run: Run, case: Case, bar) -> None:
+    """Draw it; ends the page where there is nothing to compare."""
+    runs = _chosen(run, bar)
+    stamps = tuple((name, open_run(name).stamp()) for name in runs)
+    with explained():
+        found, sure = cached.runs_compared(stamps)
+        asked = {name: cached.experiment(name, stamp) for name, stamp in stamps}
+    order = _patterns(case, runs, found, stamps)
+    _lists(case, stamps, asked, order)
+    left, right = st.columns(2, gap="large")
+    with left:
+        _scatter(case, stamps, found)
+    with right:
+        figures.chart(
+            charts_errors.how_sure(sure),
+            Said(
+                "Differences over the same queries with their 95 % interval (paired bootstrap); filled "
+                "where 0 lies outside. Intervals are not corrected for their number.",
+                BOOTSTRAP,
+                "Efron 1979.",
+                (differences,),
+            ),
+            key="differences",
+            alt="; ".join(f"{s.b} - {s.a}, {s.measure}: {s.difference:+.3f}" for s in sure),
+            table=pd.DataFrame([vars(each) for each in sure]),
+        )
+    _side_by_side(stamps, asked)
+
+
+def candidates(run: Run) -> list[str]:
+    """Other runs whose test split has as many queries and images, the best first."""
+    own, found = _size(run), []
+    for other in list_runs():
+        if other.name != run.name and other.has_embeddings and _size(other) == own:
+            found.append((-_metrics(other).get("mAP", 0), other.name))
+    return [name for _, name in sorted(found)]
+
+
+def most_different(run: Run) -> tuple[str, Pattern] | None:
+    """The other run, of the four best, with the largest set of queries that one of the two has right
+    and the other wrong, and that set; None where nothing is comparable or it would take too long."""
+    queries, gallery = _size(run) or (0, 0)
+    best = None
+    for name in candidates(run)[: min(MOST - 1, PAIRS // max(1, queries * gallery))]:
+        try:
+            found, _ = cached.runs_compared(
+                ((run.name, run.stamp()), (name, open_run(name).stamp()))
+            )
+        except BadInput:
+            continue
+        pattern = disagreement(found)
+        if best is None or len(pattern.queries) > len(best[1].queries):
+            best = name, pattern
+    return best
+
+
+def disagreement(found: list[Pattern]) -> Pattern:
+    """The largest set of queries that some runs have right and others wrong."""
+    return max(
+        (pattern for pattern in found if 0 < sum(pattern.right) < len(pattern.right)),
+        key=lambda pattern: len(pattern.queries),
+    )
+
+
+def code(pattern: Pattern) -> str:
+    """A pattern in the address: 1 for right, 0 for wrong, in the runs' order."""
+    return "".join("01"[yes] for yes in pattern.right)
+
+
+def _size(run: Run) -> tuple[int, int] | None:
+    scores = _metrics(run)
+    return (scores["queries"], scores["gallery"]) if "queries" in scores else None
+
+
+def _metrics(run: Run) -> dict[str, Any]:
+    try:
+        return run.metrics()
+    except BadInput:
+        return {}
+
+
+def _chosen(run: Run, bar) -> list[str]:
+    """The names of the runs, the sidebar's first."""
+    others = candidates(run)
+    if not others:
+        say(
+            "info", "No other run was evaluated on this test split: train or evaluate a second one."
+        )
+        st.stop()
+    state = st.session_state
+    if "against" in state:
+        state["against"] = [name for name in state["against"] if name in others]
+    if not state.get("against") and "against" not in st.query_params:
+        best = most_different(run)
+        state["against"] = [best[0] if best else others[0]]
+    picked = bar.multiselect(
+        "Against",
+        others,
+        key="against",
+        bind="query-params",
+        max_selections=MOST - 1,
+        label_visibility="collapsed",
+        placeholder="Choose one to four runs",
+        width="stretch",
+    )
+    if not picked:
+        say("info", "Choose one to four runs to compare with.")
+        st.stop()
+    return [run.name, *picked]
+
+
+def _patterns(case: Case, runs: list[str], found: list[Pattern], stamps) -> np.ndarray:
+    """The chart of who is right; returns the chosen queries, those of the largest spread first."""
+    codes = [code(pattern) for pattern in found]
+    kept = [each for each, pattern in zip(codes, found, strict=True) if len(pattern.queries)]
+    pickers.linked("pattern", kept, code(disagreement(found)))
+    said = {
+        each: f"{pattern.says(runs)}: {len(pattern.queries)}"
+        for each, pattern in zip(codes, found, strict=True)
+    }
+    figures.chart(
+        charts_errors.who_is_right(found, runs, codes, st.session_state["pattern"]),
+        Said(
+            f"Queries by which runs have rank 1 right (filled) or wrong (hollow). Each of the "
+            f"{sum(len(pattern.queries) for pattern in found)} queries with a true match is in one "
+            "column. Click one to walk through its queries.",
+            code=(patterns,),
+        ),
+        key="who",
+        alt="; ".join(said[each] for each in kept),
+        table=pd.DataFrame(
+            [
+                dict(zip(runs, pattern.right, strict=True)) | {"queries": len(pattern.queries)}
+                for pattern in found
+            ]
+        ),
+        on_select=lambda: _take("who", "pattern"),
+    )
+    st.selectbox(
+        "Queries where",
+        kept,
+        key="pattern",
+        format_func=said.get,
+        label_visibility="collapsed",
+    )
+    queries = found[codes.index(st.session_state["pattern"])].queries
+    precision = np.stack([cached.evaluation(*each).average_precision[queries] for each in stamps])
+    return queries[np.argsort(-np.ptp(precision, axis=0), kind="stable")]
+
+
+def _lists(case: Case, stamps, asked, order: np.ndarray) -> None:
+    """Every run's list of one query."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        query = walk(case.run, case.stamp, order)
+    labels, scored = cached.labels(case.run, case.stamp), cached.evaluation(case.run, case.stamp)
+    source = cached.folder(asked[case.run])
+    items = galleries.strip(source, case.found, scored, labels, order, query)
+    query_strip(items, key="queue", on_pick=lambda: pickers.pick_query("queue"))
+    for name, stamp in stamps:
+        with explained():
+            found, ranking = cached.embeddings(name, stamp), cached.ranked(name, stamp, query)
+        st.markdown(f"**{plain(name)}**")
+        places = galleries.shown(ranking, 12, ghosts=False)
+        facts = galleries.query(source, found, ranking, labels[query], found.query_rows[query])
+        tiles = galleries.tiles(source, found, ranking, places)
+        ranked_gallery(facts, tiles, key=f"list of {name}", compact=True)
+
+
+def _scatter(case: Case, stamps, found: list[Pattern]) -> None:
+    """AP per query of the sidebar's run and another."""
+    others = dict(stamps[1:])
+    pickers.linked("beside", list(others), stamps[1][0])
+    if len(others) > 1:
+        st.selectbox("Beside", list(others), key="beside", label_visibility="collapsed")
+    name = st.session_state["beside"]
+    pair = (case.run, case.stamp), (name, others[name])
+    a, b = (cached.evaluation(*each).average_precision for each in pair)
+    labels = cached.labels(case.run, case.stamp)
+    figures.chart(
+        charts_errors.query_by_query(
+            (a, b), (case.run, name), labels, st.session_state.get("query", "")
+        ),
+        Said(
+            f"A point is a query: average precision in both runs, triangles up where {name} is "
+            f"better ({int((b > a).sum())}), down elsewhere ({int((a > b).sum())} worse). The ring is "
+            "the query above; click a point to open it.",
+        ),
+        key="scatter",
+        alt=f"Average precision of each query in {case.run} and {name}",
+        table=pd.DataFrame({"query": labels, case.run: a, name: b}),
+        on_select=lambda: _open(case, found),
+    )
+
+
+def _open(case: Case, found: list[Pattern]) -> None:
+    """Take the clicked query, and the pattern that it is in."""
+    if (label := _clicked("scatter")) is None:
+        return
+    query = cached.labels(case.run, case.stamp).index(label)
+    inside = next((pattern for pattern in found if query in pattern.queries), None)
+    if inside:
+        st.session_state.update({"query": label, "pattern": code(inside)})
+
+
+def _take(key: str, name: str) -> None:
+    if (said := _clicked(key)) is not None:
+        st.session_state[name] = said
+
+
+def _clicked(key: str) -> str | None:
+    points = st.session_state[key]["selection"]["points"]
+    said = points[0].get("customdata") if points else None
+    return said[0] if isinstance(said, list | tuple) else said
+
+
+def _side_by_side(stamps, asked) -> None:
+    """Scores, and the knobs that are not alike."""
+    st.subheader("Side by side", anchor=False)
+    rows = {}
+    for name, stamp in stamps:
+        scored = cached.evaluation(name, stamp)
+        cmc = {f"rank-{rank}": scored.cmc[rank - 1] for rank in (1, 5, 10)}
+        scores = dict(mAP=scored.mAP, mINP=scored.mINP) | cmc
+        rows[name] = [f"{value:.3f}" for value in scores.values()]
+    figures.table(
+        pd.DataFrame({"score": list(scores), **rows}),
+        Said("Scores over the same queries, from the stored embeddings."),
+        key="scores",
+    )
+    differ = knobs_that_differ({name: each.as_dict() for name, each in asked.items()})
+    shared = sorted(differ, key=lambda knob: any(value is None for value in differ[knob]))
+    figures.table(
+        pd.DataFrame(
+            [
+                {"knob": knob} | {n: _text(v) for n, v in zip(asked, differ[knob], strict=True)}
+                for knob in shared
+            ]
+        ),
+        Said(
+            "What the runs were asked for and not alike; those that not every run has come last "
+            "(a dash: this run has no such knob).",
+            code=(knobs_that_differ,),
+        ),
+        key="knobs",
+    )
+
+
+def _text(value: Any) -> str:
+    return (
+        "–"
+        if value is None
+        else "x".join(map(str, value))
+        if isinstance(value, list)
+        else str(value)
+    )

@@ -1,0 +1,248 @@
+"""The Frequency lab's view of what is lost: scores without low or high frequencies, run by run."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app import cached, charts_frequency, figures, pickers
+from app.charts_frequency import Line
+from app.figures import Said
+from app.frequency import url
+from app.frequency_tokens import Found, chosen_runs, colours
+from app.notices import plain, say
+from app.studies import study
+from reid_core.analysis import filters
+from reid_core.analysis.intervals import interval
+from reid_core.errors import BadInput
+from reid_core.runs import Run
+from reid_core.studies import filters as filter_study
+
+STUDY = "filters"
+USUAL = ("transreid-demo", "resnet-bot-demo")
+MEAN, FIRST = "mAP", "rank-1"
+SHOWN = 0.25  # cut-off of the pictures
+MANY = 100  # identities of a large test split, unless the visitor wants them all
+WAYS = {
+    filter_study.ORIGINAL: "original",
+    filter_study.WAVELET_LOW: "low frequencies only",
+    filter_study.WAVELET_DETAIL: "details only",
+}
+
+
+def show(run: Run) -> None:
+    """The view: bars for one wavelet level, curves over cut-offs, and the claim of the notes."""
+    row = st.container(horizontal=True, vertical_alignment="bottom")
+    runs = chosen_runs(run, "against", USUAL, row)
+    pickers.linked("score", [MEAN, FIRST], MEAN)
+    row.segmented_control("Score", [MEAN, FIRST], key="score", required=True)
+    pickers.linked("identities", ["all", str(MANY)], "all")
+    row.segmented_control(
+        "Test identities",
+        ["all", str(MANY)],
+        key="identities",
+        required=True,
+        help="Every image is embedded 19 times: take some of a large test split. Fewer make an easier "
+        "gallery, so compare only runs on equally many.",
+    )
+    asked = st.session_state["identities"]
+    count = 0 if asked == "all" else int(asked)
+    results = {
+        each.name: found
+        for each in runs
+        if (
+            found := study(
+                each, STUDY, label=f"Filter the test split of {plain(each.name)}", identities=count
+            )
+        )
+        is not None
+    }
+    if not results:
+        return
+    _examples(run)
+    _bars(runs, results)
+    _curves(runs, results)
+    _claim(results)
+
+
+def _examples(run: Run) -> None:
+    """The notes' figure: one query as the models get it."""
+    try:
+        cached.dataset(*cached.folder(run.experiment))
+        found = cached.embeddings(run.name, run.stamp())
+    except BadInput:
+        return
+    labels = cached.labels(run.name, run.stamp())
+    asked = st.session_state.get("query")
+    position = labels.index(asked) if asked in labels else 0
+    pixels = cached.looked(run.name, run.stamp(), int(found.query_rows[position]), ()).pixels
+    versions = {
+        "original": pixels,
+        "low frequencies only": filters.wavelet_low(pixels, "haar"),
+        "details only": filters.wavelet_detail(pixels, "haar"),
+        f"low-pass at {SHOWN:g}": filters.filtered(pixels, filters.LOW, SHOWN),
+        f"high-pass at {SHOWN:g}": filters.filtered(pixels, filters.HIGH, SHOWN),
+    }
+    figures.pictures(
+        [
+            dict(label=label, src=url(image[0].numpy()), size=tuple(image.shape[-2:]))
+            for label, image in versions.items()
+        ],
+        Said(
+            f"Query {plain(labels[position])} as the models get it, but for what a screen clips. Details "
+            "stand on mid-gray (0.5), the same for every image, so that no colour is left.",
+            code=(filters.wavelet_low, filters.wavelet_detail, filters.filtered),
+        ),
+        key="examples",
+        alt="One query: original, low frequencies only, details only, low-pass and high-pass",
+        columns=8,
+    )
+
+
+def scores(found: Found) -> np.ndarray:
+    """(V, Q) the chosen score of each query, NaN without a true match."""
+    if st.session_state["score"] == MEAN:
+        return found["precision"]
+    return np.where(found["first"] > 0, found["first"] == 1, np.nan)
+
+
+def chance(results: dict[str, Found]) -> float:
+    """What a random order reaches on the first run's test split."""
+    found = next(iter(results.values()))
+    return float(np.nanmean(found["chance"][int(st.session_state["score"] == FIRST)]))
+
+
+def _table(results: dict[str, Found]) -> pd.DataFrame:
+    """A row for each run and way, with its interval."""
+    rows = []
+    for name, found in results.items():
+        for way, cutoff, each in zip(found["ways"], found["cutoffs"], scores(found), strict=True):
+            low, high = interval(each)
+            value = float(np.nanmean(each))
+            rows.append(
+                dict(run=name, way=str(way), cutoff=cutoff, value=value, low=low, high=high)
+            )
+    return pd.DataFrame(rows)
+
+
+def _bars(runs: list[Run], results: dict[str, Found]) -> None:
+    table, shades, score = _table(results), colours(runs), st.session_state["score"]
+    table = table[table.way.isin(WAYS)]
+    bars = [
+        (name, shades[name], table[table.run == name][["value", "low", "high"]].to_numpy())
+        for name in results
+    ]
+    some = next(iter(results.values()))
+    said = "; ".join(
+        f"{name}: " + ", ".join(f"{value:.2f}" for value in values[:, 0])
+        for name, _, values in bars
+    )
+    figures.chart(
+        charts_frequency.versions(bars, list(WAYS.values()), score, chance(results)),
+        Said(
+            f"{score} when queries and gallery are filtered alike by one Haar level and embedded anew: "
+            f"{some['precision'].shape[1]} queries, {int(some['gallery'])} gallery images; 95 % bootstrap "
+            f"interval over queries; dotted: a random order, {chance(results):.3f}. The models get the "
+            "pictures neither rounded nor clipped.",
+            r"$x_{\mathrm{low}} = \mathrm{IDWT}(LL, 0, 0, 0),\qquad "
+            r"x_{\mathrm{detail}} = \mathrm{IDWT}(0, LH, HL, HH) + 0.5$",
+            "After the figure of PHA (Zhang et al., CVPR 2023, section 1), of which our notes tell; which "
+            "colour stood in for the mean there is not known. The chance level is exact for a random "
+            "order.",
+            (filters.wavelet_low, filters.wavelet_detail, filters.chance_precision),
+        ),
+        key="wavelet bars",
+        alt=f"{score} on original, low-frequency and detail images. {said}",
+        table=table,
+    )
+
+
+def _curves(runs: list[Run], results: dict[str, Found]) -> None:
+    table, shades, score = _table(results), colours(runs), st.session_state["score"]
+    sides = []
+    for band in filters.BANDS:
+        curves = []
+        for name in results:
+            part = table[(table.run == name) & (table.way == band)].sort_values("cutoff")
+            columns = (part[each].to_numpy() for each in ("cutoff", "value", "low", "high"))
+            curves.append(Line(name, shades[name], *columns))
+        across = curves[0].across
+        level = np.full(len(across), chance(results))
+        sides.append(
+            [Line("random order", charts_frequency.QUIET, across, level, quiet=True), *curves]
+        )
+    ends = "; ".join(
+        f"{line.name} {line.values[0]:.2f} to {line.values[-1]:.2f}" for line in sides[1][1:]
+    )
+    figures.chart(
+        charts_frequency.pair(
+            *sides,
+            ["low-pass: frequencies up to the cut-off", "high-pass: those beyond it, on mid-gray"],
+            score,
+        ),
+        Said(
+            f"{score} over Fourier cut-offs, queries and gallery filtered alike; bands are 95 % bootstrap "
+            "intervals over queries.",
+            r"$\hat{x}_c(f) = \hat{x}(f)\;[\,2\sqrt{f_x^2+f_y^2} \le c\,]$; high-pass is $x - x_c + 0.5$",
+            "A sharp radial filter, frequencies in periods per pixel; ours.",
+            (filters.low_pass, filters.high_pass, filters.filtered),
+        ),
+        key="cut-off curves",
+        alt=f"{score} over cut-offs, low-pass and high-pass. High-pass, from least to most cut: {ends}",
+        table=table[~table.way.isin(WAYS)],
+    )
+
+
+def _claim(results: dict[str, Found]) -> None:
+    """The notes' claim, on two of the runs."""
+    st.subheader("CNNs beat ViTs on high-frequency images", anchor=False)
+    by = {
+        family: [name for name, found in results.items() if str(found["family"]) == family]
+        for family in ("CNN", "ViT")
+    }
+    if not all(by.values()):
+        missing = next(family for family, names in by.items() if not names)
+        say(
+            "info",
+            f"To test this claim of the notes, lay a {missing} beside: none is computed yet.",
+        )
+        return
+    row = st.container(horizontal=True)
+    for family, names in by.items():
+        key = family.lower()
+        pickers.linked(key, names, names[0])
+        row.selectbox(family, names, key=key, width=260)
+    one, two = (st.session_state[family.lower()] for family in by)
+    first, second = results[one], results[two]
+    if not np.array_equal(first["names"], second["names"]):
+        say("info", f"{one} and {two} were tested on other queries: they can't be compared.")
+        return
+    st.markdown(verdict(one, two, first, second))
+
+
+def verdict(one: str, two: str, first: Found, second: Found) -> str:
+    """What the numbers say of the claim, for a CNN and a ViT on the same queries."""
+    place = list(first["ways"]).index(filter_study.WAVELET_DETAIL)
+    detail = filters.compared(first["precision"][place], second["precision"][place])
+    lost = filters.compared(
+        first["precision"][place] - first["precision"][0],
+        second["precision"][place] - second["precision"][0],
+    )
+    original = filters.compared(first["precision"][0], second["precision"][0])
+    said = {
+        "agrees": "The claim agrees with these two runs",
+        "disagrees": "The claim disagrees with these two runs",
+        "not significant": "These two runs do not decide the claim",
+    }[detail.verdict]
+    more = {1: "loses less of its own score", -1: "loses more of its own score", 0: "loses as much"}
+    return (
+        f"**{said}.** On details only, {plain(one)} has an mAP higher than {plain(two)} by "
+        f"{_range(detail)}. On the original images the difference is {_range(original)}, so beside the "
+        f"difference stands the loss: from original to details only {plain(one)} {more[lost.sign]} than "
+        f"{plain(two)}, by {_range(lost)}. Intervals: 95 %, paired bootstrap over "
+        f"{first['precision'].shape[1]} queries. One training each: how far another seed would move "
+        "this is not in the intervals."
+    )
+
+
+def _range(each: filters.Comparison) -> str:
+    return f"{each.difference:+.3f} [{each.low:+.3f}, {each.high:+.3f}]"

@@ -1,0 +1,299 @@
+"""The Frequency lab's views of the tokens: how alike the two groups grow, what attention takes."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app import cached, charts, charts_frequency, figures, frequency, pickers
+from app.charts_frequency import Line
+from app.figures import Said
+from app.notices import plain, say
+from app.studies import study
+from reid_core.analysis import frequency as measures
+from reid_core.analysis.intervals import band, paired
+from reid_core.errors import BadInput
+from reid_core.runs import Run, list_runs, open_run
+from reid_core.studies import Study
+
+STUDY = "tokens-frequency"
+USUAL = ("transreid-demo", "pha-demo")
+EVERY, SOME = "all tokens", "high-frequency ones"
+Found = dict[str, np.ndarray]
+
+
+def chosen_runs(run: Run, key: str, usual: tuple[str, ...], row) -> list[Run]:
+    """The run of the sidebar, and those that the visitor lays beside it."""
+    names = [each.name for each in list_runs() if each.has_weights]
+    default = [name for name in usual if name in names and name != run.name]
+    beside = row.multiselect(
+        "Beside the run on the left",
+        names,
+        default=default,
+        key=key,
+        bind="query-params",
+        max_selections=5,
+        width=520,
+    )
+    return [run, *(open_run(name) for name in beside if name != run.name)]
+
+
+def colours(runs: list[Run]) -> dict[str, str]:
+    """A colour for each run: its model's, as long as no other run has taken it."""
+    taken: dict[str, str] = {}
+    for run in runs:
+        own = charts.colour(run.experiment.model)
+        free = [each for each in charts.COLOURS.values() if each not in taken.values()]
+        taken[run.name] = own if own not in taken.values() or not free else free[0]
+    return taken
+
+
+def depth(run: Run) -> None:
+    """The view: cosine and CKA between the two groups through depth."""
+    runs, results = _results(run)
+    if not results:
+        return
+    left, right = st.columns(2, gap="medium")
+    images = len(next(iter(results.values()))["names"])
+    with left:
+        _chart(runs, results, "cosine", _cosine(images))
+    with right:
+        _chart(runs, results, "cka", _cka(images))
+    st.markdown(_said(results))
+
+
+def _results(run: Run) -> tuple[list[Run], dict[str, Found]]:
+    """The runs, and what the study found of them so far; the others draw how far they are."""
+    row = st.container(horizontal=True, vertical_alignment="bottom")
+    runs = chosen_runs(run, "runs", USUAL, row)
+    wavelet, share = frequency.controls(run, row)
+    results = {}
+    for each in runs:
+        found = study(
+            each,
+            STUDY,
+            label=f"Compare the tokens of {plain(each.name)}",
+            start=True,
+            wavelet=wavelet,
+            share=share,
+        )
+        if found is not None:
+            results[each.name] = found
+    return runs, results
+
+
+def _cosine(images: int) -> Said:
+    return Said(
+        "Cosine between an image's mean high-frequency and mean low-frequency token after each layer: "
+        f"mean and 95 % bootstrap interval over {images} test images. Dotted: the same for random "
+        "splits of the same sizes. Only what a curve has below its dotted line is about frequency.",
+        r"$s_l = \cos\Big(\frac{1}{|H|}\sum_{i\in H} z_i^l,\; \frac{1}{|L|}\sum_{i\in L} z_i^l\Big)$",
+        "Ours, after PHA, section 3.1: our notes show its curves, not its formula. H are the positions "
+        "with most detail on the layer's own grid, L all others; class and part tokens are left out, "
+        "as is the jigsaw branch.",
+        (measures.energies, measures.strongest, measures.group_means, measures.mean_cosine),
+    )
+
+
+def _cka(images: int) -> Said:
+    return Said(
+        f"Linear CKA over {images} images, a row for each: its mean high-frequency token against its "
+        "mean low-frequency one. 1: the images lie to one another in the one as in the other. Band: 95 % "
+        "jackknife; dotted: random splits, from the lowest to the highest draw.",
+        r"$\mathrm{CKA} = \frac{\|Y^\top X\|_F^2}{\|X^\top X\|_F\;\|Y^\top Y\|_F}$, columns centred",
+        "Kornblith et al., ICML 2019. With fewer images than dimensions it is too high for any two "
+        "representations, random splits included.",
+        (measures.linear_cka, measures.cka_band),
+    )
+
+
+def _chart(runs: list[Run], results: dict[str, Found], which: str, said: Said) -> None:
+    curves, rows = [], []
+    shades, same = colours(runs), len({len(each["layers"]) for each in results.values()}) == 1
+    for name, found in results.items():
+        count = len(found["layers"])
+        across = np.arange(1, count + 1) / (1 if same else count)
+        names = [str(layer) for layer in found["layers"]]
+        for value, low, high, quiet in _measured(found, which):
+            label = f"{name}, random" if quiet else name
+            curves.append(
+                Line(label, shades[name], across, value, low, high, () if quiet else names, quiet)
+            )
+            rows.append(pd.DataFrame(dict(run=label, layer=names, value=value, low=low, high=high)))
+    title = {"cosine": "cosine of mean tokens", "cka": "linear CKA"}[which]
+    figure = charts_frequency.lines(curves, "layer" if same else "share of the depth", title)
+    figure.update_yaxes(range=[min(0.0, *(float(line.low.min()) for line in curves)), 1.02])
+    if same:
+        figure.update_xaxes(dtick=1, rangemode="normal")
+    last = ", ".join(f"{line.name} {line.values[-1]:.2f}" for line in curves)
+    alt = f"{title} through the layers; in the last one: {last}"
+    figures.chart(figure, said, key=which, alt=alt, table=pd.concat(rows))
+
+
+def _measured(found: Found, which: str) -> list[tuple[Any, ...]]:
+    """(value, low, high, quiet) of the real split and of random ones, (L,) each."""
+    if which == "cka":
+        draws = found["cka_random"]
+        return [
+            (found["cka"], found["cka_low"], found["cka_high"], False),
+            (draws.mean(axis=1), draws.min(axis=1), draws.max(axis=1), True),
+        ]
+    real, random = found["cosine"], found["cosine_random"].mean(axis=1)  # (L, n)
+    return [
+        (each.mean(axis=1), *band(each.T), quiet) for each, quiet in ((real, False), (random, True))
+    ]
+
+
+def gaps(found: Found) -> np.ndarray:
+    """(L, n) how far below random splits of the same sizes an image's cosine is."""
+    return found["cosine_random"].mean(axis=1) - found["cosine"]
+
+
+def _said(results: dict[str, Found]) -> str:
+    """What the curves show, in words that come from their numbers."""
+    words = []
+    for name, found in results.items():
+        cosine, gap = found["cosine"].mean(axis=1), gaps(found)
+        change, low, high = paired(gap[-1], gap[0])
+        apart = "less" if high < 0 else "more" if low > 0 else "neither less nor more (0 is inside)"
+        words.append(
+            f"- **{plain(name)}**: the cosine goes from {cosine[0]:.2f} to {cosine[-1]:.2f}; the gap to "
+            f"random splits from {gap[0].mean():.2f} to {gap[-1].mean():.2f}, by {change:+.2f} "
+            f"[{low:+.2f}, {high:+.2f}]: frequency tells the tokens of the last layer apart {apart} than "
+            "those of the first."
+        )
+    return "\n".join(words)
+
+
+def depth_in_words(run: Run) -> str:
+    """A step's text: where the usual runs differ most, if that is computed already."""
+    results = {name: found for name in USUAL if (found := _kept(name)) is not None}
+    if len(results) < 2:
+        return (
+            "Press it once: the curves of two runs are computed in seconds and this text then says "
+            "where they differ most. The dotted lines are random splits of the same sizes."
+        )
+    (one, first), (two, second) = results.items()
+    if len(first["layers"]) != len(second["layers"]):
+        return _said(results)
+    means = [found["cosine"].mean(axis=1) for found in (first, second)]
+    layer = int(np.abs(means[0] - means[1]).argmax())
+    random = first["cosine_random"][layer].mean(), second["cosine_random"][layer].mean()
+    said = (
+        f"{plain(one)} and {plain(two)} differ most after layer {layer + 1}: cosine "
+        f"{means[0][layer]:.2f} (random splits {random[0]:.2f}) against {means[1][layer]:.2f} (random "
+        f"splits {random[1]:.2f}). "
+    )
+    if not np.array_equal(first["names"], second["names"]):
+        return said
+    more, low, high = paired(gaps(second)[-1], gaps(first)[-1])
+    verdict = (
+        "PHA keeps the two further apart there, as its paper says"
+        if low > 0
+        else "PHA keeps them less apart there than TransReID, against its paper"
+        if high < 0
+        else "that decides nothing"
+    )
+    return said + (
+        f"In the last layer the gap to random splits is {gaps(first)[-1].mean():.2f} against "
+        f"{gaps(second)[-1].mean():.2f}, {more:+.2f} [{low:+.2f}, {high:+.2f}]: on these two runs "
+        f"{verdict}."
+    )
+
+
+def _kept(name: str) -> Found | None:
+    """What a study found of a run with its usual settings, without asking for it."""
+    try:
+        run = open_run(name)
+        asked = Study.asked(run, STUDY, dict(wavelet="haar", share=0.4))
+        if asked.standing().state != "done":
+            return None
+        return cached.found(name, STUDY, asked.key, (("share", 0.4), ("wavelet", "haar")))
+    except BadInput:
+        return None
+
+
+def attention(run: Run) -> None:
+    """The view: how much of each layer's attention output comes from which tokens."""
+    runs, results = _results(run)
+    if not results:
+        return
+    with_maps = {name: found for name, found in results.items() if len(found["attention_layers"])}
+    for name in results.keys() - with_maps.keys():
+        say("info", f"{name} has no self-attention between tokens: there is nothing to split.")
+    if not with_maps:
+        return
+    pickers.linked("over", [EVERY, SOME], EVERY)
+    st.segmented_control("Averaged over", [EVERY, SOME], key="over", required=True)
+    row = int(st.session_state["over"] == SOME)
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        _taken(runs, with_maps, row)
+    with right:
+        _stacked(next(iter(with_maps.items())), row)
+
+
+SPLIT = Said(
+    "",
+    r"$o_i - b = \underbrace{\sum_{j\in H} W_O\,a_{ij}v_j}_{\text{high}} + "
+    r"\underbrace{\sum_{j\in L} W_O\,a_{ij}v_j}_{\text{low}} + "
+    r"\underbrace{\sum_{j\in P} W_O\,a_{ij}v_j}_{\text{class token}}$"
+    "\n\nA share is the mean length of one sum over the three mean lengths, heads joined.",
+    "PHA (Zhang et al., CVPR 2023), section 3.1, as our notes tell it; comparing lengths is ours. "
+    "Lengths of parts do not add to that of the whole.",
+    (measures.split_outputs, measures.attention_parts, measures.attention_shares),
+)
+
+
+def _taken(runs: list[Run], results: dict[str, Found], row: int) -> None:
+    curves, rows, shades = [], [], colours(runs)
+    for name, found in results.items():
+        real = found["attention"][:, :, row, 0]  # (A, n)
+        random = found["attention_random"][:, :, :, row, 0].mean(axis=1)
+        names = [str(layer) for layer in found["attention_layers"]]
+        for values, quiet in ((real, False), (random, True)):
+            label = f"{name}, random" if quiet else name
+            value, (low, high) = values.mean(axis=1), band(values.T)
+            across = np.arange(1, len(value) + 1)
+            texts = () if quiet else names
+            curves.append(Line(label, shades[name], across, value, low, high, texts, quiet))
+            rows.append(pd.DataFrame(dict(run=label, layer=names, share=value, low=low, high=high)))
+    figure = charts_frequency.lines(curves, "layer", "share from high-frequency tokens")
+    figure.update_yaxes(rangemode="tozero", tickformat=".0%")
+    figure.update_xaxes(dtick=1, rangemode="normal")
+    images = next(iter(results.values()))["attention"].shape[1]
+    caption = (
+        "How much of a token's attention output comes from high-frequency tokens, averaged over "
+        f"{st.session_state['over']} of an image: mean and 95 % bootstrap interval over {images} test "
+        "images. Dotted: as many tokens drawn at random. Above its dotted line a layer takes more from "
+        "detail than chance would, below it less."
+    )
+    last = ", ".join(f"{line.name} {line.values[-1]:.0%}" for line in curves)
+    figures.chart(
+        figure,
+        Said(caption, SPLIT.formula, SPLIT.source, SPLIT.code),
+        key="taken",
+        alt=f"Share of attention from high-frequency tokens by layer; in the last one: {last}",
+        table=pd.concat(rows),
+    )
+
+
+def _stacked(result: tuple[str, Found], row: int) -> None:
+    name, found = result
+    shares = found["attention"][:, :, row].mean(axis=1)  # (A, 3)
+    layers = [str(number) for number in range(1, len(shares) + 1)]
+    frame = pd.DataFrame(shares, columns=list(measures.ROLES))
+    frame.insert(0, "layer", found["attention_layers"])
+    figures.chart(
+        charts_frequency.parts(shares, layers, measures.ROLES),
+        Said(
+            f"All three sums of {plain(name)}, means over the same images.",
+            SPLIT.formula,
+            SPLIT.source,
+            SPLIT.code,
+        ),
+        key="stacked",
+        alt=f"Shares of attention by layer of {name} from high, low and class tokens",
+        table=frame,
+    )

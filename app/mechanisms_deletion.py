@@ -1,0 +1,177 @@
+"""The view Deletion: whether a heat map points at what the model uses."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app import cached, figures, pickers, studies
+from app import charts_mechanisms as charts
+from app.charts_mechanisms import Line
+from app.figures import Said
+from app.mechanisms import Progress, left_out, tile, who
+from app.pictures import Picture
+from reid_core.analysis import faithfulness
+from reid_core.analysis.intervals import interval, paired
+from reid_core.runs import Run
+
+DELETION, INSERTION = "Deletion", "Insertion"
+DRAWS = 8
+COUNTS = ["8", "16", "32", "64"]
+FORMULA = r"""score after $k$ of $N$ positions: $\cos\big(e(x_k), e(x)\big)$
+
+Deletion: $x_k$ is the image without its $k$ strongest positions (they take its mean colour); the sooner the
+score falls, the smaller the area, the better the map. Insertion: a blank image with only these."""
+SOURCE = (
+    "After RISE: Petsiuk et al., BMVC 2018. Ours: the score, since re-identification has no class at "
+    "test; the mean colour in both directions (RISE starts insertion from a blurred image)"
+)
+HOME = (
+    "Leave-one-out is found by blanking too, at the same positions: it is the yardstick here rather "
+    "than a rival."
+)
+
+
+def show(run: Run, picture: Picture) -> None:
+    """Curves of this picture, then areas over a set."""
+    state = picture.key("direction")
+    pickers.linked(state, [DELETION, INSERTION], DELETION)
+    st.segmented_control("Direction", [DELETION, INSERTION], key=state, required=True)
+    insertion = st.session_state[state] == INSERTION
+    _one(picture, insertion)
+    _many(run, picture, insertion)
+
+
+def _one(picture: Picture, insertion: bool) -> None:
+    name, content = who(picture)
+    left_out(picture)
+    run = picture.run, picture.stamp, name
+    maps = cached.candidates(*run, content)
+    tokens = cached.positions(picture.run, picture.stamp)
+    bar = Progress("Curves", len(maps) + DRAWS)
+    curves = {}
+    for method in [*maps, *map(str, range(DRAWS))]:
+        curves[method] = cached.deletion(*run, method, insertion, content)
+        bar.step()
+    bar.end()
+    count = tokens.grid[0] * tokens.grid[1]
+    ticks = faithfulness.ticks(count)
+    random = np.stack([curves.pop(str(draw)) for draw in range(DRAWS)])
+    areas = {method: float(faithfulness.area(ticks, each)) for method, each in curves.items()}
+    chance = faithfulness.area(ticks, random)
+    figures.pictures(
+        [
+            tile(picture, tokens, method, each, note=f"area {areas[method]:.3f}", scale="own", palette="heat")
+            for method, each in maps.items()
+        ],
+        Said(
+            "Every map of this picture that can be put to the test, on the grid at which the image is "
+            f"altered, with the area under its curve; random order has {chance.mean():.3f} "
+            f"({chance.min():.3f} to {chance.max():.3f} over {DRAWS} draws).",
+            code=(faithfulness.candidates,),
+        ),
+        key=picture.key("tested maps"),
+        alt=f"{len(maps)} maps over {picture.label} with the areas under their curves",
+        columns=max(4, len(maps)),
+    )  # fmt: skip
+    share = ticks / count
+    lines = [Line(f"{method} {areas[method]:.2f}", share, each) for method, each in curves.items()]
+    lines.append(
+        Line(f"random {chance.mean():.2f}", share, random.mean(axis=0), random.min(axis=0), random.max(axis=0), quiet=True)
+    )  # fmt: skip
+    frame = pd.DataFrame(
+        {"share of positions": share} | curves | {"random, mean": random.mean(axis=0)}
+    )
+    good = "above" if insertion else "below"
+    figures.chart(
+        charts.bands(lines, "share of positions", "cosine with the original", percent=False),
+        Said(
+            f"The similarity to the untouched picture as positions are {'inserted into a blank' if insertion else 'deleted'}, "
+            f"strongest first; numbers are areas, the band is the range of {DRAWS} random orders. A map that lies {good} "
+            f"the band says something about the model. {HOME}",
+            FORMULA,
+            SOURCE,
+            (faithfulness.curve, faithfulness.area),
+        ),
+        key=picture.key("curves"),
+        alt="Areas: " + ", ".join(f"{m} {a:.3f}" for m, a in areas.items()) + f", random {chance.mean():.3f}",
+        table=frame,
+    )  # fmt: skip
+
+
+def _many(run: Run, picture: Picture, insertion: bool) -> None:
+    st.subheader("Over a set of images", anchor=False)
+    state = picture.key("deletion-images")
+    pickers.linked(state, COUNTS, COUNTS[1])
+    st.segmented_control("Images", COUNTS, key=state, required=True)
+    count = int(st.session_state[state])
+    if not run.has_embeddings:
+        st.caption("This run has no test split: evaluate it on a data set first.")
+        return
+    arrays = studies.study(run, "deletion", label=f"Measure {count} images", images=count)
+    if arrays is None:
+        return
+    random = arrays["random"][int(insertion)].mean(axis=1)  # (n, S + 1), mean over draws
+    curves = arrays["curves"][int(insertion)]  # (n, K, S + 1)
+    lines = [
+        _line(str(name), arrays["altered"], curves[:, k])
+        for k, name in enumerate(arrays["methods"])
+    ]
+    lines.append(_line("random", arrays["altered"], random, quiet=True))
+    frame = _areas(arrays, insertion)
+    figures.chart(
+        charts.bands(lines, "share of positions", "cosine with the original", percent=False),
+        Said(
+            f"The same curves, a mean over {len(arrays['rows'])} test images of run {run.name}, with 95 % "
+            f"intervals over images; random is a mean over {arrays['random'].shape[2]} orders for each image.",
+            FORMULA,
+            SOURCE,
+            (faithfulness.curves, interval),
+        ),
+        key=picture.key("curves of many"),
+        alt="Mean curves over images; the table below has the areas",
+        table=_curves(arrays, lines),
+    )
+    figures.table(
+        frame,
+        Said(
+            "The area under each curve and its difference from random order on the same images, with its "
+            f"95 % interval. An interval that holds 0 cannot be told from chance. {HOME}",
+            code=(faithfulness.area, paired),
+        ),
+        key=picture.key("areas"),
+        column_config={name: st.column_config.NumberColumn(format="%.3f") for name in frame.columns[1:6]},
+    )  # fmt: skip
+
+
+def _line(name: str, x: np.ndarray, values: np.ndarray, quiet: bool = False) -> Line:
+    """A mean over images (n, S + 1) with its interval at each step."""
+    low, high = np.array([interval(column) for column in values.T]).T
+    return Line(name, x, values.mean(axis=0), low, high, quiet)
+
+
+def _curves(arrays, lines: list[Line]) -> pd.DataFrame:
+    columns = {"share of positions": arrays["altered"]}
+    for line in lines:
+        columns |= {
+            line.name: line.y,
+            f"{line.name}, low": line.low,
+            f"{line.name}, high": line.high,
+        }
+    return pd.DataFrame(columns)
+
+
+def _areas(arrays, insertion: bool) -> pd.DataFrame:
+    """One row per method: area, difference from random order, its interval, what it says."""
+    side = int(insertion)
+    base, rows = arrays["random_areas"][side].mean(axis=1), []
+    for k, name in enumerate(arrays["methods"]):
+        own = arrays["areas"][side][:, k]
+        difference, low, high = paired(own, base)
+        better = low > 0 if insertion else high < 0
+        worse = high < 0 if insertion else low > 0
+        verdict = (
+            "better than random" if better else "worse than random" if worse else "like random"
+        )
+        rows.append((name, own.mean(), base.mean(), difference, low, high, verdict))
+    names = ["map", "area", "random", "difference", "low", "high", "verdict"]
+    return pd.DataFrame(rows, columns=names)

@@ -1,0 +1,144 @@
+"""The view Orders: first-order and high-order maps side by side, and where local perception looks."""
+
+import numpy as np
+import streamlit as st
+
+from app import figures, pickers
+from app.figures import Said
+from app.mechanisms import at, clicked, place, places, tile
+from app.pictures import Picture
+from reid_core.analysis.offsets import source_of, taps
+from reid_core.analysis.orders import Pair, pairs
+from reid_core.divergence import js_divergence, pooled_map
+from reid_core.look import Looked
+from reid_core.runs import Run
+
+KINDS = ("attention", "prior", "offsets")
+MEAN = "mean"
+MAPS = Said(
+    "What the picked cell attends to in the first order and in the high one, from one pass. The "
+    "first-order map goes between patches; it is averaged to the cells and its rows sum to 1 again. "
+    "The difference is high less first. Click another cell.",
+    r"""$A'$ is $A$ without the class token, averaged over the patches of each cell, rows summing to 1
+
+$\mathrm{JS} = \tfrac12 \mathrm{KL}(p\,\|\,m) + \tfrac12 \mathrm{KL}(q\,\|\,m)$, $m = \tfrac12(p + q)$,
+in nats: 0 for equal rows, $\ln 2 = 0.693$ for rows that share nothing""",
+    "Chen et al., OH-Former, 2021; divergence after Lin 1991; the averaging is ours",
+    (pooled_map, js_divergence),
+)
+
+
+def show(run: Run, picture: Picture) -> None:
+    """A layer's maps for one cell and head, then its offsets."""
+    looked = picture.looked(KINDS)
+    found = {f"layer {pair.layer}, order {pair.order}": pair for pair in pairs(looked)}
+    bar = st.container(horizontal=True, vertical_alignment="bottom")
+    state = picture.key("order-layer")
+    pickers.linked(state, list(found), _farthest(found))
+    bar.segmented_control("Layer and order", list(found), key=state, required=True)
+    chosen = st.session_state[state]
+    pair, key = found[chosen], picture.key("order-head")
+    heads = [MEAN, *(str(head + 1) for head in range(pair.first.shape[1]))]
+    pickers.linked(key, heads, MEAN)
+    bar.segmented_control("Head", heads, key=key, required=True)
+    head = st.session_state[key]
+    cell = picture.key("cell")
+    first, high = (_of_head(each[0], head) for each in (pair.first, pair.high))
+    js = js_divergence(first, high).numpy()  # (M,)
+    pickers.linked(cell, places(pair.tokens), places(pair.tokens)[int(js.argmax())])
+    _maps(picture, pair, head, first.numpy(), high.numpy(), js, cell)
+    _offsets(picture, looked, pair, cell)
+
+
+def _farthest(found: dict[str, Pair]) -> str:
+    """The layer whose maps are the farthest apart, measured on this picture."""
+    return max(found, key=lambda name: float(found[name].js().mean()))
+
+
+def _of_head(maps, head: str):
+    """(H, M, M) -> (M, M): one head's, or the mean over heads."""
+    return maps.mean(dim=0) if head == MEAN else maps[int(head) - 1]
+
+
+def _maps(picture, pair: Pair, head: str, first, high, js: np.ndarray, cell: str) -> None:
+    row, column = at(st.session_state[cell])
+    here, grid = row * pair.tokens.grid[1] + column, pair.tokens.grid
+    rows = [each[here].reshape(grid) for each in (first, high)]
+    most = float(max(each.max() for each in rows))
+    shared = dict(scale=[0, most], picked=[row, column])
+    drawn = lambda label, values, **more: tile(picture, pair.tokens, label, values, **more)  # noqa: E731
+    apart = f"JS {js[here]:.4f} nats"
+    tiles = [
+        drawn("first order", rows[0], note=f"largest {rows[0].max():.3f}", **shared),
+        drawn(f"order {pair.order}", rows[1], note=f"{apart} from the first", **shared),
+        drawn("difference", rows[1] - rows[0], palette="diverging", scale="own", picked=[row, column],
+              note=f"half its absolute sum {abs(rows[1] - rows[0]).sum() / 2:.3f}"),
+        drawn("JS of every cell's row", js.reshape(grid), scale="own", picked=[row, column],
+              note=f"mean {js.mean():.4f}, most {js.max():.4f} nats"),
+    ]  # fmt: skip
+    if pair.prior is not None:
+        prior = _of_head(pair.prior, head).detach().numpy()[here].reshape(grid)
+        note = f"from {prior.min():+.2f} to {prior.max():+.2f}, the same for every image"
+        tiles.append(drawn("learned prior P", prior, palette="diverging", scale="own", note=note, picked=[row, column]))  # fmt: skip
+    key = picture.key("orders")
+    figures.pictures(
+        tiles,
+        MAPS,
+        key=key,
+        alt=f"First-order and order {pair.order} attention of row {row + 1}, column {column + 1} on "
+        f"{picture.label}, layer {pair.layer}: {apart}",
+        columns=len(tiles),
+        on_pick=clicked(key, cell),
+    )
+    if pair.prior is None:
+        st.caption(
+            "This sharing mode learns no prior: the high-order map is the first-order one (shared) "
+            "or has queries and keys of its own (independent)."
+        )
+    elif head == MEAN:
+        st.caption("With the mean over heads the prior is a mean too; a head alone shows its own.")
+
+
+def _offsets(picture: Picture, looked: Looked, pair: Pair, cell: str) -> None:
+    """Where the deformable convolution of that layer and order samples."""
+    words = f"layer {pair.layer}, order {pair.order}"
+    name = next((each for each in looked.of("offsets") if place(each) == words), None)
+    if name is None:
+        return
+    regular, moved = (each[0] for each in taps(looked.seen[name], *source_of(looked, name)))
+    apart = moved - regular  # (K, h', w', 2) pixels
+    row, column = at(st.session_state[cell])
+    middle = regular[len(regular) // 2]  # (h', w', 2)
+    mean, length = apart.mean(axis=0), np.hypot(apart[..., 0], apart[..., 1])
+    tiles = [
+        tile(picture, pair.tokens, "taps of the picked cell", picked=[row, column],
+             arrows=_arrows(regular[:, row, column], moved[:, row, column]),
+             note=f"moved by {length[:, row, column].mean():.1f} pixels, {length[:, row, column].max():.1f} at most"),
+        tile(picture, pair.tokens, "mean displacement", length.mean(axis=0), scale="own", picked=[row, column],
+             arrows=_arrows(middle, middle + mean), note=f"mean length of a tap's move {length.mean():.1f} pixels"),
+    ]  # fmt: skip
+    st.subheader("Where local perception looks", anchor=False)
+    key = picture.key("offsets")
+    figures.pictures(
+        tiles,
+        Said(
+            "Left an arrow for each tap of the 3x3 kernel, from its place in a plain convolution to "
+            "where it samples; right the mean of a cell's arrows, over the mean length of its taps' "
+            "moves in pixels of the image. Offsets start at zero, so every arrow is learned. A tap may "
+            "leave the image: there the convolution sees zeros.",
+            r"pixel $= s_0 + \tfrac{w}{2} + (p_0 + p_k + \Delta p_k) \cdot d$, window $w$, stride $d$ "
+            r"and start $s_0$ of what is sampled",
+            "Dai et al., Deformable Convolutional Networks, ICCV 2017",
+            (taps, source_of),
+        ),
+        key=key,
+        alt=f"Offsets of the deformable convolution in layer {pair.layer}, order {pair.order}",
+        columns=4,
+        on_pick=clicked(key, cell),
+    )
+
+
+def _arrows(start: np.ndarray, end: np.ndarray) -> list[list[float]]:
+    """(..., 2) rows and columns -> [x0, y0, x1, y1] each, to a tenth of a pixel."""
+    both = np.concatenate([start[..., ::-1], end[..., ::-1]], axis=-1).reshape(-1, 4)
+    return both.round(1).tolist()

@@ -1,0 +1,204 @@
+"""The view On the person: how much of a map lies on whom, for this picture and over a set."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app import cached, figures, pickers, studies
+from app import charts_mechanisms as charts
+from app.charts_mechanisms import Line
+from app.figures import Said
+from app.mechanisms import place, tile
+from app.notices import explained, say
+from app.pictures import Picture
+from reid_core.analysis.intervals import interval
+from reid_core.analysis.maps import KINDS, LayerMap, maps_of
+from reid_core.analysis.parts import chance, pixel_shares, points, shares
+from reid_core.data.masks import IDS, PERSON
+from reid_core.runs import Run
+from reid_core.studies.shares import GROUPS, PARTS
+
+PERSON_IDS = tuple(IDS[name] for name in PERSON)
+COUNTS = ["32", "64", "128", "256"]
+NO_MASKS = (
+    "Nobody has drawn which pixels of this picture are the person, so nothing can be measured here. "
+    "The pedestrians bring such masks: choose a run that was evaluated on them, and an image of its "
+    "test split."
+)
+FORMULA = r"""share of part $P$: $\sum_{x \in P} m(x) \big/ \sum_x m(x)$, where $m$ spreads each position's
+weight evenly over the pixels of its window; even attention has the share of the pixels
+
+pointing game: does the middle of the strongest position show the person?"""
+SOURCE = (
+    "Pointing game after Zhang et al., ECCV 2016, without a margin; shares and spreading are ours"
+)
+
+
+def show(run: Run, picture: Picture) -> None:
+    """The picture's maps on its mask, then the same over many images."""
+    with explained():
+        mask = None
+        if picture.upload is None:
+            mask = cached.mask(run.name, picture.stamp, picture.row)
+    if mask is None:
+        say("info", NO_MASKS)
+        return
+    found = {f"{place(each.probe)}: {each.method}": each for each in maps_of(picture.looked(KINDS))}
+    state = picture.key("map")
+    pickers.linked(state, list(found), _highest(found, mask))
+    st.selectbox("Map", list(found), key=state, width=420)
+    chosen = found[st.session_state[state]]
+    _one(picture, chosen, mask)
+    _many(run, picture, chosen)
+
+
+def _highest(found: dict[str, LayerMap], mask: np.ndarray) -> str:
+    """The map of the first method with the largest share on the person, measured on this picture."""
+    method = next(iter(found.values())).method
+    same = {name: each for name, each in found.items() if each.method == method}
+    return max(
+        same,
+        key=lambda name: shares(same[name].weights[0], same[name].tokens, mask, [PERSON_IDS])[0],
+    )
+
+
+def _one(picture: Picture, chosen: LayerMap, mask: np.ndarray) -> None:
+    weights = chosen.weights[0]
+    drawn, even = shares(weights, chosen.tokens, mask, PARTS), pixel_shares(mask, PARTS)
+    hit = bool(points(weights, chosen.tokens, mask, PERSON_IDS))
+    luck = chance(chosen.tokens, mask, PERSON_IDS)
+    row, column = divmod(int(weights.argmax()), weights.shape[1])
+    left, right = st.columns([1, 3], gap="medium")
+    with left:
+        src = cached.outlined(picture.run, picture.stamp, picture.row, PERSON_IDS)
+        figures.pictures(
+            [tile(picture, chosen.tokens, chosen.method, weights, src=src, scale="own",
+                  marks=[dict(row=row, column=column, text="", tone="strong")],
+                  note=f"{drawn[0]:.0%} on the person, {even[0]:.0%} of the pixels")],
+            Said(
+                "The map over the picture, the person outlined, the strongest position framed: its "
+                f"middle is {'on' if hit else 'off'} the person. A random position's is "
+                f"on it {luck:.0%} of the time."
+            ),
+            key=picture.key("on person"),
+            alt=f"{chosen.method} over {picture.label}: {drawn[0]:.0%} on the person",
+        )  # fmt: skip
+    with right:
+        shown = even > 0
+        names = [name for name, each in zip(GROUPS, shown, strict=True) if each]
+        frame = pd.DataFrame(
+            {"part": names, "share of the map": drawn[shown], "share of the pixels": even[shown]}
+        )
+        figures.chart(
+            charts.parts(names, drawn[shown], even[shown]),
+            Said(
+                "How much of the map's weight lies on each part of this picture, beside the part's "
+                "share of the pixels, which even attention would give. Parts overlap with person.",
+                FORMULA,
+                SOURCE,
+                (shares, points),
+            ),
+            key=picture.key("parts of one"),
+            alt="; ".join(f"{n} {a:.0%} of the map, {b:.0%} of the pixels" for n, a, b in frame.itertuples(index=False)),
+            table=frame,
+        )  # fmt: skip
+
+
+def _many(run: Run, picture: Picture, chosen: LayerMap) -> None:
+    """The study over a set: per layer, pointing, per part."""
+    st.subheader("Over a set of images", anchor=False)
+    state = picture.key("share-images")
+    pickers.linked(state, COUNTS, COUNTS[1])
+    st.segmented_control("Images", COUNTS, key=state, required=True)
+    count = int(st.session_state[state])
+    arrays = studies.study(run, "shares", label=f"Measure {count} images", images=count)
+    if arrays is None:
+        return
+    left, right = st.columns(2, gap="medium")
+    with left:
+        _layers(run, picture, arrays, "share", "on the person")
+    with right:
+        _layers(run, picture, arrays, "hit", "pointing at the person")
+    _parts(run, picture, arrays, chosen)
+
+
+def _layers(run: Run, picture: Picture, arrays, what: str, words: str) -> None:
+    """A line per method over its layers, with its interval; below it the baseline."""
+    values = arrays["share"][:, :, 0] if what == "share" else arrays["hit"].astype(float)
+    base = (
+        np.repeat(arrays["pixels"][:, :1], values.shape[1], 1)
+        if what == "share"
+        else arrays["chance"]
+    )
+    lines, rows = [], []
+    names = [place(probe) for probe in arrays["probes"]]
+    for method in dict.fromkeys(arrays["methods"]):
+        at = np.flatnonzero(arrays["methods"] == method)
+        x = [names[each] for each in at]
+        low, high = np.array([interval(values[:, each]) for each in at]).T
+        lines.append(Line(str(method), x, values[:, at].mean(axis=0), low, high))
+        rows += zip(
+            [method] * len(at), x, lines[-1].y, low, high, base[:, at].mean(axis=0), strict=True
+        )
+    x = list(dict.fromkeys(names))
+    first = [names.index(each) for each in x]
+    baseline = "the person's share of pixels" if what == "share" else "a random position"
+    lines.append(Line(baseline, x, base[:, first].mean(axis=0), quiet=True))
+    frame = pd.DataFrame(rows, columns=["map", "layer", words, "low", "high", baseline])
+    best = frame.loc[frame[words].idxmax()]
+    count = len(arrays["rows"])
+    title = (
+        "Share of the map's weight on the person"
+        if what == "share"
+        else "How often the strongest position is on the person"
+    )
+    figures.chart(
+        charts.bands(lines, "", words),
+        Said(
+            f"{title}, a mean over {count} test images of run {run.name}, by layer and kind of map; bands "
+            f"are 95 % intervals over images. Most: {best[words]:.0%} ({best['low']:.0%} to {best['high']:.0%}) "
+            f"at {best['layer']}, {best['map']}; baseline {best[baseline]:.0%}.",
+            FORMULA,
+            SOURCE,
+            (shares, points, interval),
+        ),
+        key=picture.key(f"layers {what}"),
+        alt=f"{title}, layer by layer; most {best[words]:.0%} at {best['layer']}",
+        table=frame,
+    )  # fmt: skip
+
+
+def _parts(run: Run, picture: Picture, arrays, chosen: LayerMap) -> None:
+    """The chosen map, part by part, over the images that show the part."""
+    at = int(
+        np.flatnonzero((arrays["probes"] == chosen.probe) & (arrays["methods"] == chosen.method))[0]
+    )
+    seen = ~np.isnan(arrays["pixels"])  # (n, P)
+    shown = [p for p in range(seen.shape[1]) if seen[:, p].sum() > 1]
+    names = [f"{arrays['parts'][p]} ({seen[:, p].sum()})" for p in shown]
+    mean = np.array([np.nanmean(arrays["share"][:, at, p]) for p in shown])
+    even = np.array([np.nanmean(arrays["pixels"][:, p]) for p in shown])
+    low, high = np.array([interval(arrays["share"][:, at, p]) for p in shown]).T
+    frame = pd.DataFrame(
+        {
+            "part (images)": names,
+            "share of the map": mean,
+            "low": low,
+            "high": high,
+            "share of the pixels": even,
+        }
+    )
+    figures.chart(
+        charts.parts(names, mean, even, low=low, high=high),
+        Said(
+            f"The map chosen above ({place(chosen.probe)}: {chosen.method}), part by part, a mean over the "
+            "images that show the part (their number in brackets) with its 95 % interval over images, beside "
+            "the part's mean share of the pixels in the same images.",
+            FORMULA,
+            SOURCE,
+            (shares, interval),
+        ),
+        key=picture.key("parts of many"),
+        alt="; ".join(f"{n} {a:.0%} of the map, {b:.0%} of the pixels" for n, a, b in zip(names, mean, even, strict=True)),
+        table=frame,
+    )  # fmt: skip

@@ -1,0 +1,236 @@
+"""The view Side information: the same query told another camera, another view, or told it louder."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from app import cached, charts, figures, pictures
+from app.figures import Said
+from app.notices import explained, say
+from app.pictures import Picture
+from reid_core.analysis import side
+from reid_core.data.market import VIEWS
+from reid_core.models.base import Tokens
+from reid_core.runs import Run
+
+Way = tuple[int | None, int | None]  # camera and view; None is unknown
+FACTORS = {"0": 0.0, "0.5 x": 0.5, "1 x": 1.0, "2 x": 2.0}
+TOP = 10
+FORMULA = r"""
+$$z_0 = [x_{cls}; x_1; \dots; x_N] + P + \lambda\, S_{(\text{camera}, \text{view})}$$
+
+$S$ is learned; an unknown camera or view takes the mean over what is unknown (ours). Here $\lambda$ is
+multiplied by a factor in a copy of the model.
+"""
+SOURCE = "He et al., TransReID, ICCV 2021, section 3.3 and eq. 5."
+
+
+def offered(run: Run, probes: dict[str, tuple[str, Tokens]]) -> bool:
+    """For runs that are told who took a picture, or from which side."""
+    return run.experiment.knows_cameras or run.experiment.knows_views
+
+
+def show(run: Run, picture: Picture) -> None:
+    """Draw what each camera, view and coefficient does to the query and to its list."""
+    coefficient = picture.experiment.options.sie_coefficient
+    st.caption(
+        f"Side information adds a learned vector for the camera (or view) to every token. This run was "
+        f"trained with a coefficient of {coefficient:g}; any other is a what-if that it never saw. Only "
+        "the query is told something else: the gallery stays as it was evaluated, and the list is judged "
+        "by the query's true camera."
+    )
+    if picture.ranking is None:
+        say("info", f"Run {run.name} has no embeddings, so there is no list that could move.")
+        return
+    true, ways = _ways(run, picture)
+    with explained():
+        answers = _answers(picture, true, ways)
+    frame = _table(run, picture, answers, ways)
+    names = [name_of(run, way) for way in ways]
+    _curves(run, picture, answers, names, ways.index(true))
+    figures.table(
+        frame,
+        Said(
+            "Every way to tell the query, at every multiple of the coefficient. Cosine is that with the "
+            "query's embedding as it is (its true camera, 1 x); moved counts the images that came into "
+            f"the first {TOP}.",
+            FORMULA,
+            SOURCE,
+            (side.scaled, side.told, side.answered),
+        ),
+        key=picture.key("side table"),
+    )
+    _moves(run, picture, answers, ways, names, true)
+
+
+def _ways(run: Run, picture: Picture) -> tuple[Way, list[Way]]:
+    """What the query is told in truth, and everything it can be told; unknown is last."""
+    asked, facts = picture.experiment, run.facts
+    said = cached.said(run.name, picture.stamp, picture.who)
+    cameras = [*facts.cameras, None] if asked.knows_cameras else [None]
+    views = [*facts.views, None] if asked.knows_views else [None]
+    ways = [(camera, view) for camera in cameras for view in views]
+    camera = said[0] if said[0] in facts.cameras and asked.knows_cameras else None
+    view = said[1] if said[1] in facts.views and asked.knows_views else None
+    return (camera, view), ways
+
+
+def _answers(picture: Picture, true: Way, ways: list[Way]) -> dict[str, list[side.Answer]]:
+    """What becomes of the query under each factor and way."""
+    found, told = picture.found, _told(picture, ways)
+    before = told["1 x"][ways.index(true)]
+    return {
+        factor: [
+            side.answered(found, vector, before, picture.camera, picture.identity, TOP)
+            for vector in vectors
+        ]
+        for factor, vectors in told.items()
+    }
+
+
+def _told(picture: Picture, ways: list[Way]) -> dict[str, np.ndarray]:
+    """The embeddings (K, D) under each factor."""
+    named = picture.run, picture.stamp, picture.who, tuple(ways)
+    return {name: cached.told(*named, factor, picture.content) for name, factor in FACTORS.items()}
+
+
+def name_of(run: Run, way: Way) -> str:
+    """A camera and a view in words."""
+    asked, words = run.experiment, []
+    if asked.knows_cameras:
+        words.append(f"camera {way[0]}" if way[0] is not None else "unknown camera")
+    if asked.knows_views:
+        known = str(way[1]) if run.imported or way[1] is None else VIEWS[way[1]]
+        words.append(f"view {known}" if way[1] is not None else "unknown view")
+    return ", ".join(words)
+
+
+def _table(run: Run, picture: Picture, answers: dict, ways: list[Way]) -> pd.DataFrame:
+    rows = []
+    for factor, found in answers.items():
+        for way, answer in zip(ways, found, strict=True):
+            row = {"told": name_of(run, way), "coefficient": factor, "cosine": answer.cosine}
+            if picture.identity is not None:
+                row |= {
+                    "AP": answer.ranking.average_precision,
+                    "first hit": answer.ranking.first_hit or None,
+                }
+            rows.append(row | {f"moved into the first {TOP}": len(answer.came)})
+    return pd.DataFrame(rows).round(4)
+
+
+def _curves(run: Run, picture: Picture, answers: dict, names: list[str], true: int) -> None:
+    """Cosine and, where the identity is known, average precision over the coefficient."""
+    figure = curves(answers, names, true, charts.colour(run.experiment.model), picture.identity)
+    figures.chart(
+        figure,
+        Said(
+            f"How the embedding of {picture.label} moves: the cosine with what it is ({names[true]}, "
+            "1 x), and the average precision of its list. A line for each camera or view that it is "
+            "told; the strong one is the true one, the dotted one unknown.",
+            FORMULA,
+            SOURCE,
+            (side.scaled, side.told, side.answered),
+        ),
+        key=picture.key("side curves"),
+        alt=f"Cosine and average precision of {len(names)} ways over {len(answers)} coefficients",
+    )
+
+
+def curves(
+    answers: dict[str, list[side.Answer]],
+    names: list[str],
+    true: int,
+    line: str,
+    identity: int | None,
+) -> go.Figure:
+    """Two panels over the multiple of the coefficient."""
+    from plotly.subplots import make_subplots
+
+    measures = {"cosine with the true one": lambda each: each.cosine}
+    if identity is not None:
+        measures["average precision"] = lambda each: each.ranking.average_precision
+    figure = make_subplots(1, len(measures), horizontal_spacing=0.09)
+    for panel, (title, measure) in enumerate(measures.items(), start=1):
+        for place, name in enumerate(names):
+            strong, unknown = place == true, place == len(names) - 1
+            figure.add_scatter(
+                x=[FACTORS[factor] for factor in answers],
+                y=[measure(found[place]) for found in answers.values()],
+                name=name,
+                mode="lines+markers",
+                line=dict(
+                    color=line if strong else charts.QUIET,
+                    width=3 if strong else 1.4,
+                    dash="dot" if unknown else "solid",
+                ),
+                showlegend=False,
+                row=1,
+                col=panel,
+            )
+        figure.update_xaxes(title="multiple of the coefficient", row=1, col=panel)
+        figure.update_yaxes(title=title, row=1, col=panel)
+    return figure.update_layout(height=260, margin=dict(l=8, r=12, t=8, b=8), hovermode="closest")
+
+
+def _moves(
+    run: Run, picture: Picture, answers: dict, ways: list[Way], names: list[str], true: Way
+) -> None:
+    """The first ranks before and after one of the ways."""
+    row = st.container(horizontal=True, vertical_alignment="bottom")
+    other = next((n for n, way in zip(names, ways, strict=True) if way != true), names[0])
+    way = pictures.choice(picture, row, "Tell it", names, other, "tell")
+    factor = pictures.choice(
+        picture, row, "Coefficient", list(FACTORS), "1 x", "coefficient", segmented=True
+    )
+    before = answers["1 x"][ways.index(true)].ranking
+    after = answers[factor][names.index(way)].ranking
+    tiles = _ranks(picture, before, after, "after") + _ranks(picture, after, before, "before")
+    figures.pictures(
+        tiles,
+        Said(
+            f"The first {TOP} ranks. Above: told {names[ways.index(true)]}, 1 x, as it is; below: told "
+            f"{way}, {factor}. A tick is a true match; lines join an image with itself. What the protocol "
+            "ignores has no rank.",
+            FORMULA,
+            SOURCE,
+            (side.answered,),
+        ),
+        key=picture.key("side ranks"),
+        alt=f"The first {TOP} ranks before and after",
+        columns=TOP,
+        links=_links(side.first(before, TOP), side.first(after, TOP)),
+    )
+
+
+def _ranks(picture: Picture, these: Any, those: Any, when: str) -> list[dict[str, Any]]:
+    """A row of tiles, each with its rank in the other list."""
+    there = {int(row): int(rank) for row, rank in zip(those.rows, those.ranks, strict=True) if rank}
+    kept = np.flatnonzero(~these.ignored)[:TOP]
+    return [
+        dict(
+            label=f"{these.ranks[at]} {'✓' if these.match[at] else ''}".strip(),
+            note=f"{when} {there[int(these.rows[at])]}",
+            src=picture.src_of(int(these.rows[at])),
+            size=picture.size,
+        )
+        for at in kept
+    ]
+
+
+def _links(before: np.ndarray, after: np.ndarray) -> list[dict[str, Any]]:
+    """Lines between the places of images that are in both rows and have moved."""
+    place = {int(row): at for at, row in enumerate(after)}
+    return [
+        {
+            "from": [at, None, None],
+            "to": [len(before) + place[int(row)], None, None],
+            "weight": 0.4,
+            "text": f"rank {at + 1} to {place[int(row)] + 1}",
+        }
+        for at, row in enumerate(before)
+        if int(row) in place and place[int(row)] != at
+    ]

@@ -1,0 +1,144 @@
+"""The Neighbour lab's number of landmarks, against agreement, convergence, mAP and time."""
+
+import numpy as np
+import streamlit as st
+
+from app import studies
+from app.charts_neighbours import Line
+from app.neighbours import PAPER
+from app.neighbours_lab import marks_of, panel
+from reid_core.analysis import neighbours as analysis
+from reid_core.runs import Run
+from reid_core.studies import landmarks as of_landmarks
+
+AFFINITY = (
+    r"""$$A_{ij} = \frac{q_i \cdot k_j}{\sqrt{E}}, \qquad
+\tilde A_{ij} = \frac{1}{\sqrt{E}} \sum_{L} (q_i \cdot k_L)(q_L \cdot k_j)
+= \frac{1}{\sqrt{E}}\; q_i^\top \Big(\sum_L k_L q_L^\top\Big) k_j$$
+$E = D/H$ is the width of a head. The matrix in the middle is $E \times E$ and is no identity.""",
+    f"{PAPER}, section 3.2",
+)
+
+
+def show(run: Run) -> None:
+    """The number of landmarks against agreement, convergence, mAP and time."""
+    found = studies.study(run, "landmarks", label="Measure numbers of landmarks")
+    if found is None:
+        st.caption(
+            f"Refines the whole set with 1, 2, 5, 10, ... landmarks up to all images, five draws each. "
+            f"The paper takes {of_landmarks.PAPER} ({PAPER})."
+        )
+        return
+    st.markdown(_why(found))
+    numbers, own = found["landmarks"], int(found["own"])
+    marks = marks_of(own, of_landmarks.PAPER)
+    chance = np.full(len(numbers), float(found["k"]) / float(found["images"]))
+    zero, before = np.zeros(len(numbers)), np.full(len(numbers), float(found["before"]))
+    mutual = np.full(len(numbers), float(found["mutual"]))
+    per = layers_of(found)
+    truth = of_landmarks.Truth.against
+    rows = " Mean over rows and heads; the band is the range over the draws."
+    cards = [
+        (
+            "correlation",
+            "Agreement with the full affinity: order",
+            [*per("correlation"), Line("unrelated", zero, quiet=True)],
+            "Spearman's correlation",
+            "(a) Rank correlation of a row of the landmark affinity with the same row of the full one, "
+            "on the queries and keys of the run's own pass." + rows,
+            (truth, analysis.rank_correlation, analysis.full_affinity),
+        ),
+        (
+            "overlap",
+            "Agreement with the full affinity: the top",
+            [*per("overlap"), Line("by chance, k / N", chance, quiet=True)],
+            f"top-{int(found['k'])} overlap",
+            f"(a) The share of the {int(found['k'])} largest entries that both rows have in common."
+            + rows,
+            (truth, analysis.top_overlap),
+        ),
+        (
+            "own difference",
+            "Convergence of the affinity to its own value",
+            per("own_difference"),
+            "relative difference",
+            "(b) The landmark affinity, as a mean over landmarks, against the same with all images as "
+            "landmarks: 0 there by definition. The band is the range over the draws.",
+            (truth, analysis.landmark_affinity, analysis.difference),
+        ),
+        (
+            "features difference",
+            "Convergence of the refined features",
+            [Line("features", found["refined_difference"])],
+            "relative difference",
+            "(b) The set's refined features against those with all images as landmarks.",
+            (of_landmarks.compute, analysis.difference),
+        ),
+        (
+            "landmarks map",
+            "mAP",
+            [Line("refined", found["mAP"]), Line("encoder alone", before, quiet=True)],
+            "mAP",
+            "(c) mAP of the refined set by the run's protocol: mean and range over the draws.",
+            (of_landmarks.compute,),
+        ),
+        (
+            "landmarks time",
+            "Time",
+            [Line("pass", found["seconds"])],
+            "seconds",
+            "(c) One pass over the set, the search for neighbours included, which does not depend on "
+            "the landmarks. Above D / H landmarks this product sums over them first, so the cost stops "
+            "growing.",
+            (of_landmarks.compute,),
+        ),
+        (
+            "effective",
+            "How many neighbours count",
+            [*per("effective"), Line("mutual neighbours", mutual, quiet=True)],
+            "effective neighbours",
+            "The exponential of the weights' entropy, mean over images and heads. The affinity is a sum "
+            "over landmarks, so more of them also make the softmax sharper.",
+            (analysis.effective_neighbours,),
+        ),
+        (
+            "growth",
+            "Length of the affinity",
+            per("growth"),
+            "relative to all landmarks",
+            "The length of the summed affinity, as the softmax gets it, relative to that with all images "
+            "as landmarks: it grows with their number.",
+            (truth,),
+        ),
+    ]
+    for start in range(0, len(cards), 2):
+        for column, card in zip(st.columns(2, gap="large"), cards[start : start + 2], strict=True):
+            with column:
+                panel(*card, numbers=numbers, across="landmarks", marks=marks, formula=AFFINITY)
+
+
+def _why(found) -> str:
+    """Why agreement and convergence differ, in the numbers of this run."""
+    own = int(np.flatnonzero(found["landmarks"] == found["own"])[0])
+    last = found["correlation"][:, -1].mean(axis=1)  # (L,)
+    here = found["own_difference"][:, own].mean(axis=1)
+    scores = found["mAP"].mean(axis=1)
+    layers = ", ".join(f"{value:.2f} in layer {n}" for n, value in enumerate(last, 1))
+    away = ", ".join(f"{value:.0%} in layer {n}" for n, value in enumerate(here, 1))
+    return (
+        "**Why (a) and (b) differ.** With landmarks two images are compared by a sum of products "
+        "$(q_i \\cdot k_L)(q_L \\cdot k_j)$: how much the first resembles a landmark times how much that "
+        "landmark resembles the second. Its matrix $\\sum_L k_L q_L^\\top$ settles with more landmarks, so "
+        "the affinity converges to its own value with all images (b); but that is another kernel than "
+        "$q_i \\cdot k_j$, whose matrix is the identity, so agreement with the full affinity (a) need not "
+        f"reach 1. Here, with all {int(found['images'])} images as landmarks the difference (b) is 0 and "
+        f"the rank correlation (a) is {layers}; with the run's {int(found['own'])} landmarks (b) is still "
+        f"{away}. Neither is what the ranking needs: mean mAP lies between {scores.min():.4f} and "
+        f"{scores.max():.4f} for every number of landmarks, and the encoder alone has "
+        f"{float(found['before']):.4f}. The transformer was trained with {int(found['own'])}."
+    )
+
+
+def layers_of(found):
+    """Lines of a measure (L, n, draws), one for each layer."""
+    return lambda name: [Line(f"layer {n}", each) for n, each in enumerate(found[name], 1)]

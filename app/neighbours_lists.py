@@ -1,0 +1,142 @@
+"""What looking at one another does to a ranked list, and what depends on the draw of the landmarks."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app import cached, charts_neighbours, figures, galleries, studies
+from app.components import ranked_gallery
+from app.figures import Said
+from app.neighbours import Chosen
+from reid_core.analysis import neighbours as analysis
+from reid_core.evaluate import judge
+from reid_core.retrieve import RankedList
+from reid_core.studies import draws
+
+SMALL, TOP, LISTED = 5000, 10, 10
+
+
+def lists(chosen: Chosen, label: str, row: int) -> None:
+    """The ranked list with and without the neighbour transformer, and what moved."""
+    found = cached.embeddings(chosen.run.name, chosen.stamp)
+    source = cached.folder(cached.experiment(chosen.run.name, chosen.stamp))
+    before, after = chosen.before, chosen.after
+    st.subheader(
+        f"The ranked list: AP {before.average_precision:.3f} → {after.average_precision:.3f}",
+        anchor=False,
+    )
+    left, right = st.columns([3, 2], gap="large")
+    pairs = [("Encoder alone", before, after, "now"), ("Refined", after, before, "was")]
+    with left:
+        for name, ranking, other, word in pairs:
+            there = dict(zip(other.rows.tolist(), other.ranks.tolist(), strict=True))
+            places = galleries.shown(ranking, TOP, ghosts=False)
+            tiles = galleries.tiles(source, found, ranking, places)
+            for tile, place in zip(tiles, places, strict=True):
+                tile["distance"] += f", {word} {there[int(ranking.rows[place])]}"
+                tile.pop("running", None)
+            query = galleries.query(source, found, ranking, label, row)
+            ranked_gallery(query | dict(caption=name), tiles, key=f"list {word}", compact=True)
+    with right:
+        _moves(found, before, after)
+
+
+def _moves(found, before: RankedList, after: RankedList) -> None:
+    ranks = [dict(zip(r.rows.tolist(), r.ranks.tolist(), strict=True)) for r in (before, after)]
+    match = dict(zip(after.rows.tolist(), after.match.tolist(), strict=True))
+    rows = [each for each in ranks[0] if any(0 < r[each] <= TOP for r in ranks)]
+    frame = pd.DataFrame(
+        dict(
+            image=[str(found.names[each]) for each in rows],
+            right=[match[each] for each in rows],
+            before=[ranks[0][each] for each in rows],
+            after=[ranks[1][each] for each in rows],
+        )
+    )
+    states = ["right" if each else "wrong" for each in frame["right"]]
+    names = [galleries.title(found, each) for each in rows]
+    moved = int((frame["before"] != frame["after"]).sum())
+    said = Said(
+        f"All images that are among the first {TOP} of either list: {moved} of {len(rows)} have another "
+        "rank. Solid and ✓: the same person. Both lists leave out what the protocol ignores.",
+        code=(analysis.alone, judge),
+    )
+    figure = charts_neighbours.moves(frame["before"], frame["after"], states, names)
+    alt = f"Ranks before and after: {moved} of {len(rows)} images moved"
+    figures.chart(figure, said, key="moves", alt=alt, table=frame)
+
+
+def spread(chosen: Chosen, seen: analysis.Attention, told: analysis.Listened) -> None:
+    """What depends on the draw of the landmarks, over ten of them."""
+    st.subheader("The landmarks drawn anew", anchor=False)
+    if seen.landmarks.shape[1] <= LISTED:
+        _landmarks(chosen, seen)
+    small = len(seen.neighbours) <= SMALL
+    arrays = studies.study(chosen.run, "draws", label="Refine with ten draws", start=small)
+    if arrays is None:
+        return
+    mine, common = arrays["precision"][:, chosen.query], arrays["common"]
+    whole = np.nanmean(arrays["precision"], axis=1)
+    count, least = len(whole), seen.landmarks.shape[1]
+    st.markdown(
+        f"{count} draws of {least} landmarks. AP of this query: {mine.min():.3f} to {mine.max():.3f}. "
+        f"mAP: {whole.min():.4f} to {whole.max():.4f}; the encoder alone has "
+        f"{np.nanmean(arrays['before']):.4f}. Of the ten nearest in the stored list, the draws other than "
+        f"the run's own keep {common[1:, chosen.query].mean():.0%} for this query, and "
+        f"{common[1:].mean():.1%} on average over all."
+    )
+    left, right = st.columns(2, gap="large")
+    with left:
+        _spread_weights(chosen, seen, told, arrays["weights"])
+    with right:
+        before = arrays["before"]
+        lines = {"this query": (mine, before[chosen.query]), "mAP": (whole, np.nanmean(before))}
+        said = Said(
+            "Average precision with each draw; dotted: the encoder alone. The first draw is the "
+            "run's own.",
+            code=(draws.compute, analysis.judged),
+        )
+        frame = pd.DataFrame(dict(draw=arrays["seeds"], this_query=mine, mAP=whole))
+        figure = charts_neighbours.draws(arrays["seeds"], lines)
+        figures.chart(figure, said, key="draws", alt="AP of each draw", table=frame)
+
+
+def _landmarks(chosen: Chosen, seen: analysis.Attention) -> None:
+    """The images that the others are compared through, layer by layer."""
+    found = cached.embeddings(chosen.run.name, chosen.stamp)
+    source = cached.folder(cached.experiment(chosen.run.name, chosen.stamp))
+    tiles = [
+        dict(
+            label=f"layer {layer}",
+            note=f"identity {int(found.identities[row])}",
+            src=cached.picture(*source, str(found.names[row]), galleries.TILE),
+            size=(2, 1),
+        )
+        for layer, rows in enumerate(seen.landmarks, 1)
+        for row in rows
+    ]
+    said = Said(
+        f"The landmarks of draw {chosen.seed}: each layer compares images by how much both resemble "
+        "these, whoever they show."
+    )
+    alt = f"{len(tiles)} landmarks, {seen.landmarks.shape[1]} of each layer"
+    figures.pictures(tiles, said, key="landmarks", alt=alt, columns=12)
+
+
+def _spread_weights(chosen: Chosen, seen, told: analysis.Listened, weights: np.ndarray) -> None:
+    row = int(cached.embeddings(chosen.run.name, chosen.stamp).query_rows[chosen.query])
+    place = {int(each): number for number, each in enumerate(seen.neighbours[row])}
+    order = [place[int(each)] for each in told.rows[told.mutual]]
+    if not order:
+        st.caption("Without a mutual neighbour there is no weight that could change.")
+        return
+    names = [str(number + 1) for number in range(len(order))]
+    now = seen.mean()[row][order]
+    here = weights[:, chosen.query][:, order]
+    said = Said(
+        "Weights of the mutual neighbours, mean over layers and heads, in the order of the pictures "
+        f"above: mean and range over the draws, and draw {chosen.seed}."
+    )
+    frame = pd.DataFrame(dict(neighbour=names, least=here.min(0), mean=here.mean(0), now=now))
+    figure = charts_neighbours.spread(names, here, now)
+    figures.chart(figure, said, key="weights", alt="Weights over the draws", table=frame)

@@ -1,0 +1,241 @@
+"""The Order lab's figures with what is said of them: heat map, the two maps, the ruler, all rows.
+
+n queries of the study "orders", R x C cells, N tokens of an h x w grid; numbers come in nats.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app import cached, charts, charts_orders, figures, pickers
+from app.charts_orders import Line
+from app.figures import Said
+from app.pictures import Picture
+from reid_core.analysis import orders
+from reid_core.analysis.intervals import interval
+from reid_core.analysis.orders import BOUND, UNITS
+from reid_core.divergence import js_divergence
+from reid_core.models.base import Tokens
+
+HERE, SET = "This picture", "Mean of the set"
+TO_BOUND, TO_LARGEST = "Up to the bound", "Up to the largest"
+LARGEST, CLASS = "largest difference", "class token"
+FORMULA = (
+    "$$\\mathrm{JS}(p, q) = \\tfrac12 \\mathrm{KL}(p \\,\\|\\, m) + \\tfrac12 \\mathrm{KL}(q \\,\\|\\, m),"
+    "\\qquad m = \\tfrac12 (p + q)$$\n\n"
+    "0 where two rows are equal, ln 2 = 0.693 nats = 1 bit where they share no token.  \n"
+    "**Uniform**: JS to a row that attends to all tokens alike.  \n"
+    "**Shuffled tokens**: JS after the keys of the second map are put in a random order, the same "
+    f"for all rows; mean of {cached.DRAWS} orders. As peaked as before, but about other tokens.  \n"
+    "**Band**: 95 % percentile bootstrap of the mean, images drawn with replacement 1,000 times."
+)
+SOURCE = (
+    "Lin, Divergence measures based on the Shannon entropy, IEEE Transactions on Information Theory, "
+    "1991. Bootstrap: Efron, Annals of Statistics, 1979. Both baselines are ours."
+)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """What all views share. found is the study of the run, or None where it has none (yet)."""
+
+    picture: Picture
+    found: dict[str, np.ndarray] | None
+    unit: str
+    rows: int  # 0: the class token's row, 1: the mean over all rows
+    of: str
+    full: bool
+
+    @property
+    def factor(self) -> float:
+        return UNITS[self.unit]
+
+    @property
+    def colour(self) -> str:
+        return charts.colour(self.picture.experiment.model)
+
+    def said(self, caption: str, *code) -> Said:
+        return Said(caption, FORMULA, SOURCE, (js_divergence, *code))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A heat map's numbers in nats: js and its baselines (R, C), uniform a tuple of such."""
+
+    js: np.ndarray
+    shuffled: np.ndarray
+    uniform: tuple[np.ndarray, ...]
+
+
+def heat_map(lab, here, whole, rows, columns, chosen, axes, about, down, across) -> None:
+    shown = whole if whole and lab.of == SET else here
+    js = shown.js * lab.factor
+    texts = np.empty(js.shape, object)
+    for place in np.ndindex(js.shape):
+        sides = " and ".join(f"{side[place] * lab.factor:.3f}" for side in shown.uniform)
+        texts[place] = (
+            f"{rows[place[0]]} / {columns[place[1]]}: {js[place]:.4f} {lab.unit}<br>shuffled tokens "
+            f"{shown.shuffled[place] * lab.factor:.3f}<br>to uniform {sides}"
+        )
+    figure = charts_orders.matrix(
+        js, rows, columns, texts, axes=axes, unit=lab.unit, chosen=chosen,
+        limit=lab.factor * BOUND if lab.full else max(float(js.max()), 1e-9),
+    )  # fmt: skip
+    count = "one picture" if shown is here else f"mean of {len(lab.found['query'])} queries"
+    baseline = (
+        f" Chosen cell: {js[chosen]:.4f} {lab.unit}; shuffled tokens "
+        f"{shown.shuffled[chosen] * lab.factor:.3f}, to uniform "
+        + " and ".join(f"{side[chosen] * lab.factor:.3f}" for side in shown.uniform)
+    )
+    code = (orders.between, orders.between_shuffled, orders.to_uniform)
+    table = pd.DataFrame(js, index=list(rows), columns=list(columns)).reset_index(names="")
+    figures.chart(
+        figure,
+        lab.said(f"{about} {count.capitalize()}. Click a cell to open its maps.{baseline}.", *code),
+        key="divergence-matrix",
+        alt=f"JS divergence in {lab.unit}. {about} {count}",
+        table=table,
+        on_select=partial(_take_cell, down, across),
+    )
+
+
+def _take_cell(down: tuple[str, list[str]], across: tuple[str, list[str]]) -> None:
+    """Open the cell that was clicked."""
+    points = st.session_state["divergence-matrix"]["selection"]["points"]
+    if points and points[0].get("customdata") is not None:
+        for (key, options), place in zip((down, across), points[0]["customdata"], strict=True):
+            st.session_state[key] = options[int(place)]
+
+
+def maps(lab, maps, js, tokens: Tokens, labels, over, made) -> None:
+    """Two maps (2, N, N) from one token, their difference, and how far each row is apart, js (N,)."""
+    skip, (height, width) = len(tokens.prefix), tokens.grid
+    cells = [f"row {r + 1}, column {c + 1}" for r in range(height) for c in range(width)]
+    options = [LARGEST, *([CLASS] if skip else []), *cells]
+    pickers.linked("token", options, LARGEST)
+    st.selectbox("Rows from", options, key="token", width=240, help="Or click a position of a map.")
+    token = _token(st.session_state["token"], js, skip, cells)
+    grid = lambda row: row[skip:].reshape(height, width)  # noqa: E731
+    picked = None if token < skip else list(divmod(token - skip, width))
+    name = CLASS if token < skip else cells[token - skip]
+    kept = lambda row: f", {row[:skip].sum():.0%} on the {CLASS}" if skip else ""  # noqa: E731
+    each = dict(
+        src=lab.picture.src,
+        size=lab.picture.size,
+        window=tuple(tokens.window) if tokens.window else None,
+        picked=picked,
+    )
+    one, two = maps[:, token]
+    spread = max(float(np.abs(grid(two - one)).max()), 1e-9)
+    row_js, mean = js[token] * lab.factor, js.mean() * lab.factor
+    tiles = [
+        each | dict(label="Where they differ", map=grid(js * lab.factor), scale="own", note=f"JS of each row, mean {mean:.4f} {lab.unit}"),
+        each | dict(label=labels[0], map=grid(one), scale="shared", note=f"from {name}{kept(one)}"),
+        each | dict(label=labels[1], map=grid(two), scale="shared", note=f"from {name}{kept(two)}"),
+        each | dict(label="Second minus first", map=grid(two - one), palette="diverging", scale=[-spread, spread], note=f"JS of this row {row_js:.4f} {lab.unit}"),
+    ]  # fmt: skip
+    if over is not None:
+        tiles.append(
+            each
+            | dict(label="Where, over the set", src="", map=over * lab.factor, scale="own", note=f"mean of {len(lab.found['query'])} queries")
+        )  # fmt: skip
+    figures.pictures(
+        tiles,
+        lab.said(
+            f"{labels[0]} and {labels[1].lower()} of {lab.picture.label}, the rows of attention from "
+            f"{name}. Every number is computed from the rows that are drawn.",
+            made,
+        ),
+        key="divergence-maps",
+        alt=f"{labels[0]} and {labels[1]} of one picture and their difference",
+        columns=len(tiles),
+        on_pick=partial(_take_token, cells),
+    )
+
+
+def _token(asked: str, js: np.ndarray, skip: int, cells: list[str]) -> int:
+    """The row that is asked for; of the positions the one that differs most, unless one is named."""
+    if asked == LARGEST:
+        return skip + int(js[skip:].argmax())
+    return 0 if asked == CLASS else skip + cells.index(asked)
+
+
+def _take_token(cells: list[str]) -> None:
+    """Draw the rows of the position that was clicked."""
+    if picked := st.session_state["divergence-maps"]["picked"]:
+        width = int(cells[-1].rsplit(" ", 1)[1])
+        st.session_state["token"] = cells[int(picked["row"]) * width + int(picked["column"])]
+
+
+def line(lab: Lab, name: str, values, here, shuffled, uniform) -> Line:
+    """values (n,), here, shuffled (..., n), uniform (n, 2), all in nats."""
+    factor = lab.factor
+    low, high = interval(values)
+    sides = tuple(float(side) * factor for side in uniform.mean(axis=0))
+    return Line(
+        name, values * factor, (low * factor, high * factor), float(here) * factor,
+        float(shuffled.mean()) * factor, sides,
+    )  # fmt: skip
+
+
+def ruler(lab: Lab, lines: list[Line], what: str) -> None:
+    queries = lab.found["query"]
+    figure = charts_orders.ruler(
+        lines, queries, bound=BOUND * lab.factor, unit=lab.unit, colour=lab.colour
+    )
+    table = pd.DataFrame(
+        [
+            dict(pair=line.name, query=int(query), js=value, shuffled=line.shuffled,
+                 uniform_first=line.uniform[0], uniform_second=line.uniform[1])
+            for line in lines for query, value in zip(queries, line.values, strict=True)
+        ]
+    )  # fmt: skip
+    figures.chart(
+        figure,
+        lab.said(
+            f"{what}: a point is one of {len(queries)} queries, evenly through the test split; a bar "
+            "is their mean with its 95 % bootstrap band. Left of the crosses, two maps agree more than "
+            "their sharpness alone would make them. Click a point to open that query.",
+            orders.shuffled,
+            interval,
+        ),
+        key="divergence-ruler",
+        alt=f"JS divergence over {len(queries)} queries, with its baselines and its bound",
+        table=table,
+        on_select=partial(_take_query, lab.picture.run, lab.picture.stamp),
+    )
+
+
+def _take_query(run: str, stamp: int) -> None:
+    """Open the query whose point was clicked."""
+    for point in st.session_state["divergence-ruler"]["selection"]["points"]:
+        if point.get("customdata") is not None:
+            st.session_state["query"] = cached.labels(run, stamp)[int(point["customdata"][0])]
+            return
+
+
+def rows(lab: Lab, chosen, name: str, here: Grid, whole: Grid) -> None:
+    """The distribution over every row of every image, for the chosen layer and head."""
+    counts, factor = lab.found["histogram"][chosen], lab.factor
+    marks = {
+        "mean": (whole.js[chosen] * factor, charts.QUIET),
+        "shuffled tokens": (whole.shuffled[chosen] * factor, charts_orders.SHUFFLED),
+        "first order to uniform": (whole.uniform[0][chosen] * factor, charts_orders.UNIFORM),
+    }
+    figure = charts_orders.histogram(
+        counts, BOUND * factor, marks, unit=lab.unit, colour=lab.colour
+    )
+    edges = np.linspace(0, BOUND * factor, len(counts) + 1)
+    figures.chart(
+        figure,
+        lab.said(
+            f"All {int(counts.sum()):,} rows of {len(lab.found['query'])} queries: {name}.",
+            orders.Pair.js,
+        ),
+        key="divergence-rows",
+        alt=f"Distribution of the JS divergence over rows, {name}",
+        table=pd.DataFrame(dict(low=edges[:-1], high=edges[1:], rows=counts)),
+    )

@@ -1,0 +1,111 @@
+"""The Order lab's preset and its three steps, from what the study "orders" measured."""
+
+import numpy as np
+import streamlit as st
+
+from app.lessons import Step
+from reid_core.studies.orders import ROWS
+
+ORDERS, LAYERS, HEADS, MODES = "Orders", "Layers", "Heads", "Sharing modes"
+TOKEN = dict(token="largest difference", of="This picture")
+
+
+def steps(found: dict[str, np.ndarray], labels: list[str]) -> list[Step]:
+    """Three things to see in a run; the first is the page's preset. labels: the queries' names."""
+    if "js" in found:
+        return [_orders(found, labels), _heads(found, labels), _modes(found)]
+    several = found["between_layers"].shape[1] > 1
+    chosen = [_layers(found, labels, most) for most in (True, False)] if several else []
+    return chosen + ([_heads(found, labels)] if found["between_heads"].shape[2] > 1 else [])
+
+
+def untouched(name: str, values: dict[str, str]) -> None:
+    """Take a preset unless the address or the reader has already chosen something for this run."""
+    state = st.session_state
+    asked = state.setdefault(f"divergence asked {name}", set(st.query_params))
+    if not values or state.get(f"divergence set {name}"):
+        return
+    state[f"divergence set {name}"] = True
+    for key, value in values.items():
+        if key not in asked:
+            state[key] = value
+
+
+def _orders(found, labels) -> Step:
+    js = found["js"]
+    image, place, head = np.unravel_index(js.argmax(), js.shape)
+    layer, order = found["pair"][place]
+    value, chance = js[image, place, head], found["shuffled"][:, image, place, head].mean()
+    label = labels[found["query"][image]]
+    if js.max() == 0:
+        said = (
+            "Every high-order map of this run is its layer's first-order map: JS is 0 in every row, by "
+            "construction. Compare it with the other sharing modes, where it is measured."
+        )
+    else:
+        said = (
+            f"Layer {layer}, head {head + 1}: {_nats(value)} between order 1 and order {order} on "
+            f"{label}, the largest of {js.size} maps measured ({len(js)} queries), where their mean is "
+            f"{js.mean():.4f}. With shuffled tokens the same two maps are {chance:.4f} apart, so they "
+            + (
+                f"agree {chance / value:.0f} times as closely as chance."
+                if chance > value
+                else "agree no better than maps of the same sharpness about other tokens."
+            )
+        )
+    keys = dict(pair=f"layer {layer}, order {order}", head=str(head + 1), query=label)
+    return Step("Largest gap between orders", said, dict(between=ORDERS) | keys | TOKEN)
+
+
+def _layers(found, labels, most: bool) -> Step:
+    """The two layers that differ most, or least, in all their rows."""
+    mean = found["between_layers"][..., 1].mean(axis=0)
+    one, other = np.triu_indices(len(mean), 1)
+    place = int(mean[one, other].argmax() if most else mean[one, other].argmin())
+    a, b = int(one[place]), int(other[place])
+    values = found["between_layers"][:, a, b, 1]
+    image = int(values.argmax() if most else values.argmin())
+    chance = found["layers_shuffled"][:, a, b, 1].mean()
+    numbers = [int(found["layer"][each]) for each in (a, b)]
+    said = (
+        f"Layers {numbers[0]} and {numbers[1]} are {_nats(mean[a, b])} apart in the mean over "
+        f"{len(values)} queries, the {'most' if most else 'least'} of all pairs of layers; shuffled "
+        f"tokens give {chance:.4f}. {labels[found['query'][image]]} is the query where they differ "
+        f"{'most' if most else 'least'}, {values[image]:.4f}: compare the two rows of one position."
+    )
+    keys = dict(layer=str(numbers[0]), against=str(numbers[1]), query=labels[found["query"][image]])
+    title = "Layers furthest apart" if most else "Layers most alike"
+    return Step(title, said, dict(between=LAYERS, rows=ROWS[1]) | keys | TOKEN)
+
+
+def _heads(found, labels) -> Step:
+    """The two heads of one layer that differ most."""
+    mean = found["between_heads"][..., 1].mean(axis=0)  # (L, H, H)
+    place, a, b = (int(each) for each in np.unravel_index(mean.argmax(), mean.shape))
+    values = found["between_heads"][:, place, a, b, 1]
+    chance = found["heads_shuffled"][:, place, a, b, 1].mean()
+    image, layer = int(values.argmax()), int(found["layer"][place])
+    said = (
+        f"In layer {layer}, heads {a + 1} and {b + 1} are {_nats(mean[place, a, b])} apart in the mean "
+        f"over {len(values)} queries, the most of any two heads of a layer; shuffled tokens give "
+        f"{chance:.4f}. On {labels[found['query'][image]]} it is {values[image]:.4f}: the two rows of "
+        "one position lie on other parts of the image."
+    )
+    keys = dict(layer=str(layer), head=str(a + 1), other=str(b + 1))
+    keys["query"] = labels[found["query"][image]]
+    step = dict(between=HEADS, rows=ROWS[1]) | keys | TOKEN
+    return Step("Heads furthest apart", said, step)
+
+
+def _modes(found) -> Step:
+    first, high = found["diversity"].mean(axis=(0, 1))
+    said = (
+        f"This run's orders are {_nats(found['js'].mean())} apart, and its heads differ by {high:.4f} "
+        f"in the high order against {first:.4f} in the first. The other sharing modes stand beside it: "
+        "see where a map of its own moves JS, and whether mAP follows within its interval."
+    )
+    return Step("What sharing changes", said, dict(between=MODES))
+
+
+def _nats(value: float) -> str:
+    return f"{value:.4f} nats ({value / np.log(2):.1%} of the bound)"

@@ -1,0 +1,181 @@
+"""The Order lab's views of one picture: between orders, between layers, between heads.
+
+K maps are compared, of layers or of heads; n queries of the study "orders"; N tokens, h x w cells.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from app import cached, contents, order_figures, pickers, sharing
+from app.notices import say
+from app.order_figures import Grid, Lab
+from app.order_steps import HEADS, LAYERS, MODES, ORDERS
+from reid_core.analysis import orders
+from reid_core.analysis.orders import HIGH, Apart
+from reid_core.divergence import pooled_map
+from reid_core.errors import BadInput
+from reid_core.models.base import Tokens
+from reid_core.runs import Run, list_runs
+
+MOST_LINES = 12
+
+
+def views(run: Run) -> list[str]:
+    """What can be compared in a run, from the probes of its model. Raises BadInput."""
+    probes = cached.probes(run.name, run.stamp())
+    maps = {name: tokens for name, (kind, tokens) in probes.items() if kind == "attention"}
+    whole = [t for name, t in maps.items() if not HIGH.fullmatch(name) and not t.groups]
+    found = [ORDERS] if len(whole) < len([t for t in maps.values() if not t.groups]) else []
+    if max((whole.count(each) for each in whole), default=0) > 1:
+        found.append(LAYERS)
+    if any(each.prefix for each in whole):  # a non-local block has one head
+        found.append(HEADS)
+    return found + ([MODES] if found and sharing.with_orders() else [])
+
+
+def elsewhere(run: Run) -> None:
+    """Say that a run has no two maps to compare, offer those that have, and end the page."""
+    say(
+        "info",
+        f"Run {run.name} has no two attention maps over the same tokens: its model attends by gates, by "
+        "relations, over images, or not at all. These runs have:",
+    )
+    for each in list_runs():
+        with suppress(BadInput):
+            if views(each):
+                contents.link(each.name, "divergence", "arrow_forward", run=each.name)
+    st.stop()
+
+
+def switch(bar: Any, label: str, key: str, options: list[str], default: str) -> str:
+    """A choice of a few, tied to the address."""
+    pickers.linked(key, options, default)
+    return bar.segmented_control(label, options, key=key, required=True)
+
+
+def show_orders(lab: Lab, placed: Any) -> None:
+    """Between the first and the high orders, layer by layer and head by head."""
+    picture, found = lab.picture, lab.found
+    pairs = cached.orders_apart(picture.run, picture.stamp, picture.who, picture.content)
+    names = [f"layer {each.layer}, order {each.order}" for each in pairs]
+    heads = [str(number) for number in range(1, len(pairs[0].js) + 1)]
+    chosen = _choose(placed, dict(pair=("Layer and order", names), head=("Head", heads)))
+    place, head = chosen
+    pair = pairs[place]
+    here = Grid(
+        np.stack([each.js.mean(axis=-1) for each in pairs]),
+        np.stack([each.shuffled.mean(axis=(0, 2)) for each in pairs]),
+        tuple(np.stack([each.uniform[side].mean(axis=-1) for each in pairs]) for side in (0, 1)),
+    )
+    whole = found and Grid(
+        found["js"].mean(axis=0),
+        found["shuffled"].mean(axis=(0, 1)),
+        tuple(found["uniform"][..., side].mean(axis=0) for side in (0, 1)),
+    )
+    left, right = st.columns([2, 3], gap="medium")
+    with left:
+        order_figures.heat_map(
+            lab, here, whole, names, [f"head {each}" for each in heads], chosen, ("", ""),
+            "Between a layer's first-order map and its high-order map, each row of cells a "
+            "distribution; mean over all rows.", ("pair", names), ("head", heads),
+        )  # fmt: skip
+    with right:
+        maps = np.stack([pair.first[head], pair.high[head]])
+        labels = ("Order 1", f"Order {pair.order}")
+        over = None if not found else found["cells"][place, head].reshape(found["grid"])
+        order_figures.maps(lab, maps, pair.js[head], pair.tokens, labels, over, pooled_map)
+    if found:
+        shown = [(p, h) for p in range(len(pairs)) for h in range(len(heads))]
+        if len(shown) > MOST_LINES:
+            shown = [each for each in shown if each[0] == place]
+        lines = [
+            order_figures.line(lab, f"{names[p]}, head {h + 1}", found["js"][:, p, h], here.js[p, h], found["shuffled"][..., p, h], found["uniform"][:, p, h])
+            for p, h in shown
+        ]  # fmt: skip
+        order_figures.ruler(lab, lines, "Means over rows, layer by layer and head by head")
+        order_figures.rows(lab, chosen, f"{names[place]}, head {head + 1}", here, whole)
+
+
+def show_layers(lab: Lab, placed: Any, numbers: Sequence[int], tokens: Tokens) -> None:
+    """Between any two layers, each the mean over its heads."""
+    picture, found = lab.picture, lab.found
+    apart = cached.layers_apart(picture.run, picture.stamp, picture.who, picture.content)
+    labels = [str(number) for number in numbers]
+    keys = dict(layer=("Layer", labels), against=("Against layer", labels))
+    chosen = _choose(placed, keys, (0, len(labels) - 1))
+    whole = found and (found["between_layers"], found["layers_shuffled"], found["layers_uniform"])
+    neighbours = [(place, place + 1) for place in range(len(labels) - 1)][:MOST_LINES]
+    _square(lab, apart, whole, "layer", keys, chosen, tokens, neighbours)
+
+
+def show_heads(lab: Lab, placed: Any, numbers: Sequence[int], tokens: Tokens) -> None:
+    """Between any two heads of a layer."""
+    picture, found = lab.picture, lab.found
+    labels = [str(number) for number in numbers]
+    (place,) = _choose(placed, dict(layer=("Layer", labels)))
+    apart = cached.heads_apart(picture.run, picture.stamp, picture.who, place, picture.content)
+    if len(apart.js) < 2:
+        st.info("These maps have one head each: nothing to compare.", icon=":material/info:")
+        return
+    heads = [str(number) for number in range(1, len(apart.js) + 1)]
+    keys = dict(head=("Head", heads), other=("Against head", heads))
+    chosen = _choose(placed, keys, (0, 1))
+    names = ("between_heads", "heads_shuffled", "heads_uniform")
+    whole = found and tuple(found[name][:, place] for name in names)
+    all_pairs = [(a, b) for a in range(len(heads)) for b in range(a + 1, len(heads))]
+    _square(lab, apart, whole, "head", keys, chosen, tokens, all_pairs[:MOST_LINES])
+
+
+def _square(lab, apart: Apart, whole, what, keys, chosen, tokens, listed) -> None:
+    """The heat map of K x K maps, the pair that was chosen, and the pairs listed over the set."""
+    reduce = (lambda rows: rows[..., 0]) if lab.rows == 0 else (lambda rows: rows.mean(axis=-1))
+    here = _grid(reduce(apart.js), reduce(apart.shuffled), reduce(apart.uniform))
+    if whole:
+        whole = tuple(each[..., lab.rows] for each in whole)  # (n, K, K) twice and (n, K)
+    mean = whole and _grid(*(each.mean(axis=0) for each in whole))
+    (first, (_, labels)), (second, _) = keys.items()
+    about = "each the mean over its heads, still a distribution" if what == "layer" else "one layer"
+    rows = "mean over all rows" if lab.rows else "the row of the class token"
+    left, right = st.columns([2, 3], gap="medium")
+    with left:
+        order_figures.heat_map(
+            lab, here, mean, labels, labels, chosen, (what, what),
+            f"Between {what}s, {about}; {rows}.",
+            (first, labels), (second, labels),
+        )  # fmt: skip
+    a, b = chosen
+    name = lambda place: f"{what} {labels[place]}"  # noqa: E731
+    with right:
+        both = (name(a).capitalize(), name(b).capitalize())
+        order_figures.maps(
+            lab, apart.maps[[a, b]], apart.js[a, b], tokens, both, None, orders.over_heads
+        )
+    if whole:
+        js, shuffled, uniform = whole
+        shown = [*listed, *({(min(a, b), max(a, b))} - set(listed) if a != b else ())]
+        lines = [
+            order_figures.line(lab, f"{name(i)} and {labels[j]}", js[:, i, j], here.js[i, j], shuffled[:, i, j], uniform[:, [i, j]])
+            for i, j in shown
+        ]  # fmt: skip
+        order_figures.ruler(
+            lab, lines, "Neighbouring layers" if what == "layer" else "Pairs of heads"
+        )
+
+
+def _grid(js: np.ndarray, shuffled: np.ndarray, uniform: np.ndarray) -> Grid:
+    """js and shuffled (K, K), uniform (K,)."""
+    return Grid(js, shuffled, tuple(np.broadcast_arrays(uniform[:, None], uniform[None])))
+
+
+def _choose(placed, keys: dict[str, tuple[str, list[str]]], starts=(0, 0)) -> tuple[int, ...]:
+    """A box for each key, tied to the address; returns the places that were chosen."""
+    found = []
+    for (key, (label, options)), start in zip(keys.items(), starts, strict=False):
+        pickers.linked(key, options, options[min(start, len(options) - 1)])
+        placed.selectbox(label, options, key=key, width=170)
+        found.append(options.index(st.session_state[key]))
+    return tuple(found)

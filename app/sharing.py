@@ -1,0 +1,173 @@
+"""The sharing modes side by side: what sharing a map changes, and what it costs. R runs."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app import cached, charts_orders, figures, studies
+from app.charts import COLOURS
+from app.charts_orders import Measure
+from app.figures import Said
+from app.notices import explained
+from reid_core.analysis import orders
+from reid_core.analysis.costs import flops, parameters
+from reid_core.analysis.intervals import bootstrap, interval
+from reid_core.analysis.orders import BOUND, HIGH, UNITS
+from reid_core.errors import BadInput
+from reid_core.runs import Run, list_runs, open_run
+
+SHADES = [COLOURS[name] for name in ("transreid", "pha", "nformer", "ohformer", "rga", "vit-bot")]
+MODES = """
+What a high order attends by, from its layer's first-order map $A$ (softmax over each row):
+
+- **shared**: $A$ itself, so its JS is 0 by construction.
+- **prior-mixed** (OH-Former's own): $\\mathrm{softmax}(\\log A + P)$ with a learned prior $P$ for each
+  head, the same for every image.
+- **independent**: queries and keys of its own.
+- **weighted**: queries and keys of its own; training holds the map to $\\mathrm{softmax}(\\log A + P)$,
+  the first-order map times a learned weight matrix $\\exp(P)$. JS with a weight matrix is an idea of
+  one of the paper's readers; its form is ours.
+
+**JS** between the first and the high order: mean over layers, heads and rows.
+**Diversity** between heads: mean JS over all pairs of heads, rows and layers (ours).
+**FLOPs** of one image's forward pass, two for each multiplication and addition: convolutions, linear
+layers and both products of attention, counted by PyTorch; deformable convolutions as plain ones; not
+softmax, normalisation, activations or interpolation.
+**Parameters** include the classifiers that only training needs.
+**Intervals**: 95 % bootstrap over images (JS, diversity) or over queries (mAP). Each run is one
+training: a second one with another seed may differ by more.
+"""
+SOURCE = (
+    "Chen et al., OH-Former, arXiv 2109.11159, 2021, section 3; Lin 1991. There is no official code: "
+    "what our sources leave open is decided here, as the model's description says."
+)
+
+
+def with_orders() -> list[Run]:
+    """The runs whose models have attention of high orders and a test split, by name."""
+    return [run for run in list_runs() if run.has_embeddings and has_orders(run)]
+
+
+def has_orders(run: Run) -> bool:
+    try:
+        return any(HIGH.fullmatch(name) for name in cached.probes(run.name, run.stamp()))
+    except BadInput:
+        return False
+
+
+def show(run: Run, unit: str) -> None:
+    """The table and the chart of the runs that the reader chose."""
+    known = {each.name: each for each in with_orders()}
+    with explained():
+        home = cached.folder(run.experiment)
+    same = [name for name, each in known.items() if cached.folder(each.experiment) == home]
+    default = [n for n in same if known[n].shipped or n == run.name] or same
+    chosen = st.multiselect(
+        "Runs",
+        same,
+        default=default,
+        key="compared",
+        bind="query-params",
+        help="Runs with high orders that were tested on the same data set.",
+    )
+    ready = {name: _measured(known[name]) for name in chosen}
+    ready = {name: found for name, found in ready.items() if found is not None}
+    if not ready:
+        st.info("Choose a run, and let its maps be measured.", icon=":material/info:")
+        return
+    with explained():
+        frame = pd.DataFrame([_row(known[n], found, UNITS[unit]) for n, found in ready.items()])
+    said = Said(
+        f"Runs on {run.experiment.dataset}, in {unit}; JS and diversity over {len(found_of(ready))} "
+        "queries, mAP over all. In mode shared JS is 0 by construction.",
+        MODES,
+        SOURCE,
+        (orders.diversity, flops, parameters, bootstrap),
+    )
+    figures.chart(
+        _chart(frame, UNITS[unit], unit),
+        said,
+        key="sharing-chart",
+        alt="JS divergence, diversity between heads, parameters, FLOPs and mAP of each run",
+        table=frame,
+    )
+    figures.table(_written(frame, unit), said, key="sharing-table")
+
+
+def found_of(ready: dict[str, dict[str, np.ndarray]]) -> np.ndarray:
+    return next(iter(ready.values()))["query"]
+
+
+def _measured(run: Run) -> dict[str, np.ndarray] | None:
+    return studies.study(run, "orders", label=f"Measure the orders of {run.name}", start=True)
+
+
+def _row(run: Run, found: dict[str, np.ndarray], factor: float) -> dict[str, object]:
+    """One run's numbers; the interval of each stands in "... low" and "... high". Raises BadInput."""
+    stamp = run.stamp()
+    measured = {
+        "JS": factor * found["js"].mean(axis=(1, 2)),  # (n,)
+        "diversity high": factor * found["diversity"][..., 1].mean(axis=1),
+        "diversity first": factor * found["diversity"][..., 0].mean(axis=1),
+        "mAP": cached.evaluation(run.name, stamp).average_precision,
+    }
+    if np.isfinite(found["reweighted"]).all():
+        measured["JS reweighted"] = factor * found["reweighted"].mean(axis=(1, 2))
+    count, operations = cached.cost(run.name, stamp)
+    row: dict[str, object] = dict(run=run.name, sharing=_sharing(run))
+    for name, values in measured.items():
+        row[name] = float(np.nanmean(values))
+        row[f"{name} low"], row[f"{name} high"] = (
+            interval(values) if np.isfinite(values).any() else (np.nan, np.nan)
+        )
+    return row | dict(parameters=count, FLOPs=operations)
+
+
+def _sharing(run: Run) -> str:
+    return str(getattr(open_run(run.name).experiment.options, "sharing", "unknown"))
+
+
+def _chart(frame: pd.DataFrame, factor: float, unit: str):
+    both = lambda name: frame[[f"{name} low", f"{name} high"]].to_numpy()  # noqa: E731
+    column = lambda name: frame[name].to_numpy(float)  # noqa: E731
+    measures = [
+        Measure(f"JS ({unit}), bound {BOUND * factor:.3g}", column("JS"), both("JS"), ".3f"),
+        Measure(
+            f"Diversity of heads ({unit})", column("diversity high"), both("diversity high"), ".3f"
+        ),
+        Measure("Parameters (million)", column("parameters") / 1e6, None, ".3f"),
+        Measure("MFLOPs an image", column("FLOPs") / 1e6, None, ".1f"),
+        Measure("mAP", column("mAP"), both("mAP"), ".3f", 1.0),
+    ]
+    names = [f"{row.sharing}<br>{row.run}" for row in frame.itertuples()]
+    return charts_orders.modes(
+        names, measures, [SHADES[n % len(SHADES)] for n in range(len(frame))]
+    )
+
+
+def _written(frame: pd.DataFrame, unit: str) -> pd.DataFrame:
+    """The same as text, each with its interval."""
+
+    def said(name: str) -> list[str]:
+        if name not in frame:
+            return ["none"] * len(frame)
+        return [
+            "none"
+            if np.isnan(row[name])
+            else f"{row[name]:.3f} ({row[f'{name} low']:.3f} to {row[f'{name} high']:.3f})"
+            for _, row in frame.iterrows()
+        ]
+
+    return pd.DataFrame(
+        {
+            "Sharing": frame["sharing"],
+            "Run": frame["run"],
+            f"JS to order 1 ({unit})": said("JS"),
+            "JS to order 1 times its weights": said("JS reweighted"),
+            "Diversity of heads, high order": said("diversity high"),
+            "Diversity of heads, order 1": said("diversity first"),
+            "Parameters": [f"{count:,}" for count in frame["parameters"]],
+            "MFLOPs": [f"{count / 1e6:.1f}" for count in frame["FLOPs"]],
+            "mAP": said("mAP"),
+        }
+    )

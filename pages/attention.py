@@ -1,0 +1,23 @@
+"""Where does the model look? Every map comes from the pass that made the embedding, is drawn on the
+pixels that it was cut from, and has its numbers beside it."""
+
+import streamlit as st
+
+from app import lessons, microscope, pickers, pictures
+from app.notices import explained, heading
+
+heading("Attention", __doc__)
+run = pickers.run()
+if run.has_embeddings and run.has_weights:
+    with explained("info"):
+        steps = microscope.steps(run)
+    if steps:
+        lessons.first(f"attention {run.name}", steps[0].set)
+        lessons.look_at(steps, "attention")
+
+picture = pictures.pick(run)
+bar = st.container(horizontal=True, vertical_alignment="bottom")
+with bar:
+    view = microscope.view(run)
+    other = microscope.beside(run, view)
+microscope.show(run, view, picture, other)

@@ -1,0 +1,50 @@
+"""All embeddings of the test split as a map: who lies with whom, which images lie among strangers and
+why, and how far the map itself can be believed."""
+
+import streamlit as st
+
+from app import cached, cards, clusters, clusters_lesson, clusters_views, lessons, pickers, studies
+from app.notices import explained, heading
+
+heading("Clusters", __doc__)
+run = pickers.run()
+stamp = run.stamp()
+if not run.has_embeddings:
+    cards.no_embeddings(run)
+    st.stop()
+with explained():
+    asked, found = cached.experiment(run.name, stamp), cached.embeddings(run.name, stamp)
+source = cached.folder(asked)
+
+lesson = st.container()
+lessons.first(f"clusters {run.name}", clusters_lesson.opening(found.encoded is not None))
+settings = clusters_views.settings(run, found)
+by_itself = len(found.names) <= clusters.BY_ITSELF
+label = f"Map {len(found.names):,} embeddings"
+maps = studies.study(run, "projection", label=label, start=by_itself, **settings)
+if maps is None:
+    st.stop()
+with explained():
+    view = clusters.shown(run, found, settings, maps)
+lessons.first(f"clusters query {run.name}", clusters_lesson.preset(view))
+with lesson:
+    lessons.look_at(clusters_lesson.steps(view), "clusters")
+
+position = pickers.query(run.name, stamp)
+choice = clusters_views.colours(view)
+row = clusters.picked_row(view, position)
+left, right = st.columns([13, 7], gap="medium")
+with left:
+    rows = clusters_views.the_map(view, choice, row)
+with right:
+    clusters_views.picked(view, source, row)
+    clusters_views.keeps(view)
+clusters_views.lassoed(view, source, rows, row)
+st.subheader("What is true behind the map", anchor=False)
+left, right = st.columns(2, gap="medium")
+with left:
+    clusters_views.distances(view)
+with right:
+    clusters_views.distribution(view)
+st.subheader("Images that lie among strangers", anchor=False)
+clusters_views.worst(view)

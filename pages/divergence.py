@@ -1,0 +1,51 @@
+"""How far apart are two attention maps? Jensen-Shannon divergence between the orders, the layers and
+the heads of a model, against uniform maps and shuffled tokens, for one picture and over a set."""
+
+import streamlit as st
+
+from app import cached, order_steps, orders, pickers, pictures, sharing, studies
+from app.lessons import look_at
+from app.notices import explained, heading
+from app.order_figures import HERE, SET, TO_BOUND, TO_LARGEST, Lab
+from app.order_steps import HEADS, LAYERS, MODES, ORDERS
+from reid_core.analysis.orders import UNITS
+from reid_core.studies.orders import ROWS
+
+heading("Order lab", __doc__)
+run = pickers.run()
+stamp = run.stamp()
+with explained():
+    views = orders.views(run)
+if not views:
+    orders.elsewhere(run)
+
+found = None
+if run.has_embeddings and run.has_weights:
+    found = studies.study(run, "orders", label="Measure over a set of queries", start=True)
+steps = order_steps.steps(found, cached.labels(run.name, stamp)) if found else []
+order_steps.untouched(run.name, steps[0].set if steps else {})
+if steps:
+    look_at(steps, "divergence")
+
+bar = st.container(horizontal=True, vertical_alignment="bottom")
+view = orders.switch(bar, "Between", "between", views, views[0])
+unit = orders.switch(bar, "Unit", "unit", list(UNITS), "nats")
+if view == MODES:
+    sharing.show(run, unit)
+    st.stop()
+full = orders.switch(bar, "Colours", "colours", [TO_LARGEST, TO_BOUND], TO_LARGEST) == TO_BOUND
+of = orders.switch(bar, "Heat map of", "of", [HERE, SET], HERE) if found else HERE
+picture = pictures.pick(run)
+with explained():
+    numbers, tokens = cached.comparable(run.name, stamp, picture.who, picture.content)
+rows = 1
+if view != ORDERS and tokens and tokens.prefix:
+    rows = list(ROWS).index(orders.switch(bar, "Rows", "rows", list(ROWS), ROWS[1]))
+lab = Lab(picture, found, unit, rows, of, full)
+placed = st.container(horizontal=True, vertical_alignment="bottom")
+if view == ORDERS:
+    orders.show_orders(lab, placed)
+elif view == LAYERS:
+    orders.show_layers(lab, placed, numbers, tokens)
+elif view == HEADS:
+    orders.show_heads(lab, placed, numbers, tokens)
