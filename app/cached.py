@@ -33,6 +33,8 @@ from reid_core.analysis.comparison import Difference, Pattern, differences, patt
 from reid_core.analysis.costs import flops, one_image, parameters
 from reid_core.analysis.errors import Lists, Slice, binned, lists, numbers
 from reid_core.analysis.errors import slices as slices_of
+from reid_core.analysis.offsets import Surveyed
+from reid_core.analysis.offsets import surveyed as surveyed_orders
 from reid_core.analysis.orders import Apart, OrdersApart
 from reid_core.analysis.projection import TRUSTED
 from reid_core.analysis.survey import Survey, survey
@@ -53,9 +55,10 @@ from reid_core.rerank import Reciprocal
 from reid_core.rerank import ranked as ranked_by
 from reid_core.retrieve import RankedList, retrieve, retrieve_encoded
 from reid_core.runs import open_run
-from reid_core.studies import Arrays, Study
+from reid_core.studies import Arrays, Study, shares
 from reid_core.studies.projection import in_order, rows_of
 from reid_core.studies.rerank import distances_by, features
+from reid_core.studies.shares import Placed
 from reid_core.studies.spread import staged
 
 DRAWS = 5  # random orders of the keys
@@ -546,6 +549,40 @@ def mask(run: str, stamp: int, row: int) -> np.ndarray | None:
     asked = experiment(run, stamp)
     name = str(embeddings(run, stamp).names[row])
     return mask_of(dataset(*folder(asked)).root, name, asked.training.size)
+
+
+@st.cache_resource(max_entries=8, show_spinner="Measuring where the maps lie")
+def placed(run: str, stamp: int) -> tuple[np.ndarray, Placed | None]:
+    """Evenly spaced queries, as positions among the queries, and where every layer's map lies on
+    them; None without masks. Raises BadInput."""
+    found, asked = embeddings(run, stamp), experiment(run, stamp)
+    queries = _spaced(found)
+    rows, root = found.query_rows[queries], dataset(*folder(asked)).root
+    if mask(run, stamp, int(rows[0])) is None:
+        return queries, None
+    return queries, shares.measured(model(run, stamp), asked, found, root, rows)
+
+
+def _spaced(found: Embeddings, count: int = 24) -> np.ndarray:
+    """Evenly spaced positions among the queries."""
+    return np.unique(np.linspace(0, len(found.query_rows) - 1, count).astype(int))
+
+
+@st.cache_resource(max_entries=8, show_spinner="Measuring where orders differ")
+def orders_surveyed(run: str, stamp: int) -> tuple[np.ndarray, Surveyed | None]:
+    """Evenly spaced queries, as positions among the queries, and how far orders are apart on them;
+    None without high orders. Raises BadInput."""
+    found, asked = embeddings(run, stamp), experiment(run, stamp)
+    queries, root = _spaced(found), dataset(*folder(asked)).root
+
+    def looks():
+        for some in np.array_split(found.query_rows[queries], -(-len(queries) // 4)):
+            images = [root / str(name) for name in found.names[some]]
+            said = found.cameras[some].tolist(), found.views[some].tolist()
+            kinds = ("attention", "prior", "offsets")
+            yield look(model(run, stamp), asked, images, *said, kinds=kinds)
+
+    return queries, surveyed_orders(looks())
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)

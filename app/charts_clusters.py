@@ -18,7 +18,7 @@ def distances(sides: dict[str, tuple[np.ndarray, np.ndarray]]) -> go.Figure:
         rows=len(sides),
         cols=1,
         shared_xaxes=False,
-        vertical_spacing=0.2,
+        vertical_spacing=0.26,
         subplot_titles=list(sides),
     )
     for row, (counts, edges) in enumerate(sides.values(), 1):
@@ -38,11 +38,11 @@ def distances(sides: dict[str, tuple[np.ndarray, np.ndarray]]) -> go.Figure:
                 median(each, edges), line=dict(color=colour, dash=dash, width=1), row=row, col=1
             )
     figure.update_layout(
-        height=120 + 170 * len(sides), margin=dict(l=8, r=12, t=46, b=8), hovermode="x unified",
+        height=100 + 170 * len(sides), margin=dict(l=8, r=12, t=46, b=8), hovermode="x unified",
         legend=dict(orientation="h", y=1 + 0.2 / len(sides), yanchor="bottom", x=0),
     )  # fmt: skip
     figure.update_yaxes(tickformat=".0%", title="share of pairs", rangemode="tozero")
-    figure.update_xaxes(title="distance", title_standoff=4)
+    figure.update_xaxes(title="distance", title_standoff=4, row=len(sides))
     return figure
 
 

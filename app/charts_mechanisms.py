@@ -63,6 +63,7 @@ def bands(lines: list[Line], across: str, up: str, percent: bool = True) -> go.F
             name=line.name,
         )
     figure.update_layout(showlegend=True, hovermode="x unified", height=300)
+    figure.update_layout(legend_traceorder="normal")
     figure.update_yaxes(tickformat=".0%" if percent else None)
     return figure
 
@@ -81,9 +82,11 @@ def parts(names: Sequence[str], drawn: np.ndarray, even: np.ndarray, **error) ->
         x=list(names),
         y=even,
         name="of the pixels",
-        marker=dict(color=QUIET, pattern=dict(shape="/", fgcolor="white", size=5)),
+        marker_color=faded(QUIET, 0.45),
+        marker_line=dict(color=QUIET, width=1.5),
     )
     figure.update_layout(showlegend=True, barmode="group", height=300)
+    figure.update_xaxes(tickangle=-35 if len(names) > 9 else 0)
     figure.update_yaxes(tickformat=".0%")
     return figure
 

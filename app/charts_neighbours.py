@@ -50,7 +50,7 @@ def graph(centre: str, own: float, nodes: Sequence[Node], ties: Sequence[tuple[i
     nodes = nodes[:DRAWN]
     count = max(len(nodes), 1)
     angles = np.pi / 2 - 2 * np.pi * np.arange(count) / count
-    x, y = 1.5 * np.cos(angles), 0.88 * np.sin(angles)
+    x, y = 1.3 * np.cos(angles), 0.95 * np.sin(angles)
     figure = _figure("", "")
     for a, b in ties:
         if max(a, b) < len(nodes):
@@ -60,16 +60,16 @@ def graph(centre: str, own: float, nodes: Sequence[Node], ties: Sequence[tuple[i
         colour, width = STATES[node.state][0], 1 + 11 * node.weight / most
         line = dict(color=colour, width=width) if node.mutual else dict(color=QUIET, dash="dot")
         _edge(figure, (0, 0), (x[place], y[place]), line, 0.75)
-    height = float(np.clip(4.6 / count, 0.24, 0.42))
+    height = float(np.clip(4.6 / count, 0.26, 0.5))
     for place, node in enumerate(nodes):
         frame = dict(color=STATES[node.state][0], dash="solid" if node.mutual else "dot", width=2.5)
         _thumbnail(figure, node.src, x[place], y[place], height, frame)
-    _thumbnail(figure, centre, 0, 0, 0.5, dict(color=SHADES[0], width=3))
+    _thumbnail(figure, centre, 0, 0, 0.56, dict(color=SHADES[0], width=3))
     signs = [STATES[node.state][1] for node in nodes]
     said = [f"{n.weight:.2f}" if n.mutual else "one-sided" for n in nodes]
     figure.add_scatter(
         x=[0, *x],
-        y=[-0.31, *(y - height / 2 - 0.055)],
+        y=[-0.34, *(y - height / 2 - 0.055)],
         mode="text",
         text=[f"itself {own:.2f}", *(f"{s} {t}" for s, t in zip(signs, said, strict=True))],
         textfont=dict(size=11),
@@ -83,9 +83,9 @@ def graph(centre: str, own: float, nodes: Sequence[Node], ties: Sequence[tuple[i
         text=[_said(node) for node in nodes],
         hovertemplate="%{text}<extra></extra>",
     )
-    figure.update_xaxes(range=[-1.75, 1.75], visible=False)
-    figure.update_yaxes(range=[-1.2, 1.15], visible=False, scaleanchor="x")
-    figure.update_layout(height=500, hovermode="closest", margin=dict(l=0, r=0, t=0, b=0))
+    figure.update_xaxes(range=[-1.5, 1.5], visible=False)
+    figure.update_yaxes(range=[-1.33, 1.25], visible=False, scaleanchor="x")
+    figure.update_layout(height=480, hovermode="closest", margin=dict(l=0, r=0, t=0, b=0))
     return figure
 
 
@@ -129,13 +129,13 @@ def _thumbnail(figure: go.Figure, src: str, x: float, y: float, height: float, f
 
 
 def moves(before: Sequence[int], after: Sequence[int], states: Sequence[str], names: Sequence[str]):
-    """Where images stood in the list before and after. Ranks count from 1; the axis is logarithmic."""
+    """Where images stood in the list before and after. Ranks count from 1."""
     figure = _figure("", "rank")
     for first, second, state, name in zip(before, after, states, names, strict=True):
         colour, sign = STATES[state]
         figure.add_scatter(
             x=["encoder alone", "refined"],
-            y=[first, second],
+            y=[_depth(first), _depth(second)],
             mode="lines+markers+text",
             text=[f"{first} {sign}", f"{second} {sign}"],
             textposition=["middle left", "middle right"],
@@ -145,13 +145,18 @@ def moves(before: Sequence[int], after: Sequence[int], states: Sequence[str], na
             hovertemplate=f"{name}<br>{first} before, {second} after<extra></extra>",
         )
     deepest = max([*before, *after, 10])
-    ticks = [rank for rank in (1, 2, 3, 5, 10, 20, 50, 100, 1000, 10000) if rank <= deepest]
+    ticks = [rank for rank in (1, 5, 10, 20, 50, 100, 1000, 10000) if rank <= deepest]
     figure.update_yaxes(
-        type="log", range=[np.log10(deepest * 1.15), np.log10(0.85)], tickvals=ticks
+        range=[_depth(deepest) + 0.7, 0.3], tickvals=[_depth(r) for r in ticks], ticktext=ticks
     )
     figure.update_xaxes(range=[-0.35, 1.35], rangemode="normal")
-    figure.update_layout(height=380, hovermode="closest")
+    figure.update_layout(height=420, hovermode="closest")
     return figure
+
+
+def _depth(rank: int) -> float:
+    """Where a rank is drawn: the first ten one by one, what lies deeper ever closer together."""
+    return float(rank) if rank <= 10 else 10 + 9 * float(np.log10(rank / 10))
 
 
 def against(numbers: Sequence[int], lines: Sequence[Line], across: str, up: str, marks: dict):
@@ -186,23 +191,24 @@ def against(numbers: Sequence[int], lines: Sequence[Line], across: str, up: str,
             hovertemplate="%{y:.4~g}",
         )
     for words, number in marks.items():
-        _mark(figure, words, number)
+        apart = "right" if number == min(marks.values()) else "left"
+        _mark(figure, words, number, apart if len(marks) > 1 else "center")
     figure.update_xaxes(type="log", rangemode="normal", dtick=1)
-    figure.update_layout(height=280, showlegend=len(lines) > 1, hovermode="x unified")
+    figure.update_layout(height=290, showlegend=len(lines) > 1, hovermode="x unified")
+    figure.update_layout(legend=dict(y=1.1), margin=dict(t=24))
     return figure
 
 
-def _mark(figure: go.Figure, words: str, number: int) -> None:
+def _mark(figure: go.Figure, words: str, number: int, side: str) -> None:
     figure.add_vline(x=number, line=dict(color=QUIET, width=1.4, dash="dash"))
     figure.add_annotation(
         x=np.log10(number),  # of a logarithmic axis, unlike the line's
-        y=0.02,
+        y=1,
         yref="paper",
         text=words,
-        textangle=-90,
         showarrow=False,
         yanchor="bottom",
-        xanchor="right",
+        xanchor=side,
         font=dict(size=11),
     )
 
@@ -229,6 +235,7 @@ def spread(names: Sequence[str], weights: np.ndarray, chosen: Sequence[float]) -
         hovertemplate="%{y:.3f}",
     )
     figure.update_yaxes(rangemode="tozero")
+    figure.update_xaxes(type="category")
     figure.update_layout(height=280, showlegend=True)
     return figure
 

@@ -48,7 +48,7 @@ def matrix(
         x=column,
         y=row,
         mode="markers",
-        customdata=np.stack([row, column], axis=1),
+        customdata=np.stack([row, column], axis=1).tolist(),  # the browser makes objects of arrays
         text=texts.ravel(),
         hovertemplate="%{text}<extra></extra>",
         marker=dict(size=30 if small else 12, symbol="square", opacity=0),
@@ -95,10 +95,10 @@ def ruler(
             x=line.values,
             y=place + lift,
             mode="markers",
-            marker=dict(color=colour, size=6, opacity=0.45),
+            marker=dict(color=colour, size=6, opacity=0.6),
             selected=dict(marker=dict(opacity=1)),
-            unselected=dict(marker=dict(opacity=0.45)),
-            customdata=np.array(queries)[: len(line.values), None],
+            unselected=dict(marker=dict(opacity=0.6)),
+            customdata=[[int(query)] for query in queries],
             hovertemplate="%{x:.4f}<extra>" + line.name + ", click to open</extra>",
             name="an image",
             showlegend=bool(place == 0),
@@ -127,8 +127,7 @@ def ruler(
         height=120 + 34 * len(lines),
         showlegend=True,
         hovermode="closest",
-        legend=dict(y=-60 / (34 * len(lines) + 30), yanchor="top"),
-        margin=dict(t=28),
+        margin=dict(t=40),
     )
     return figure
 
@@ -199,15 +198,22 @@ def modes(names: Sequence[str], measures: Sequence[Measure], colours: Sequence[s
         error = None
         if each.interval is not None:
             above = each.interval[:, 1] - each.values
-            error = dict(array=above, arrayminus=each.values - each.interval[:, 0], color=QUIET)
+            error = dict(
+                array=above,
+                arrayminus=each.values - each.interval[:, 0],
+                color=QUIET,
+                width=7,
+                thickness=2,
+            )
         figure.add_scatter(
             x=each.values,
             y=places,
             mode="markers+text",
             error_x=error,
-            marker=dict(size=11, color=list(colours)),
+            marker=dict(size=9, color=list(colours)),
             text=[format(value, each.format) for value in each.values],
             textposition="top center",
+            cliponaxis=False,
             hovertemplate="%{text}<extra>" + each.title + "</extra>",
             row=1,
             col=number,

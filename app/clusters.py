@@ -66,10 +66,10 @@ def second_maps(run: Run, found: Embeddings) -> list[str]:
 def shown(run: Run, found: Embeddings, settings: dict[str, Any], maps: Arrays) -> Shown:
     """Gather a computed map and what belongs to it. Raises BadInput."""
     stamp, metric, other = run.stamp(), settings["metric"], settings["other"]
-    names = [run.name if not settings["encoder"] else f"{run.name}, as it ranks"]
+    names = [run.name]
     lies = [cached.lie(run.name, stamp, metric, "final", "", 0)]
     if settings["encoder"]:
-        names.append(f"{run.name}, before images looked at one another")
+        names.append(f"{run.name}, encoder alone")
         lies.append(cached.lie(run.name, stamp, metric, "encoder", "", 0))
     if other:
         names.append(other)
@@ -81,7 +81,10 @@ def drawn(view: Shown) -> dict[str, Any]:
     """The points and what hovering tells, as the component `embedding_map` takes them."""
     found, layouts = view.found, view.maps["layouts"]
     flat = np.zeros((*layouts.shape[:2], 3), np.float32)
-    flat[:, :, : layouts.shape[2]] = layouts / max(float(np.abs(layouts).max()), 1e-9)
+    low, high = layouts.min(axis=(0, 1)), layouts.max(axis=(0, 1))
+    flat[:, :, : layouts.shape[2]] = (
+        (layouts - (low + high) / 2) * 2 / max((high - low).max(), 1e-9)
+    )
     fact = lambda label, values, **more: dict(label=label, values=packed(values, "f4"), **more)  # noqa: E731
     facts = [
         fact("identity", found.identities, words={"0": "distractor"}),

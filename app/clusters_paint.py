@@ -17,12 +17,12 @@ FOCUS, SECOND, THIRD, FOURTH = (
 LEVELS = 32
 # Viridis without its ends, which would drown in a dark or a light page.
 RAMP = sample_colorscale("Viridis", np.linspace(0.1, 0.9, LEVELS))
-FAINT, FAINTER = 110, 60  # opacity of what stands back, 0 to 255
+FAINT, FAINTER = 90, 60  # opacity of what stands back, 0 to 255
 
 
-def choices(view: Shown) -> list[str]:
-    """What a map can be coloured by."""
-    known = cached.attributes_if_any(view.run, view.stamp)
+def choices(run: str, stamp: int) -> list[str]:
+    """What a run's map can be coloured by."""
+    known = cached.attributes_if_any(run, stamp)
     alike = ["Look-alikes"] if np.any(known.get("lookalike_group", np.array([""])) != "") else []
     return ["Identity", "Camera", "AP", "Rank-1", *alike, "Trust", "Silhouette"]
 

@@ -39,8 +39,9 @@ in the embeddings.
 """
 
 
-def settings(run: Run, found: Embeddings) -> dict[str, Any]:
-    """The widgets that say which map; returns the study's settings."""
+def settings(run: Run, found: Embeddings) -> tuple[dict[str, Any], str]:
+    """The widgets that say which map and how it is coloured; returns the study's settings and the
+    colour."""
     seconds = clusters.second_maps(run, found)
     bar = st.container(horizontal=True, vertical_alignment="bottom")
     choose = lambda key, options, label, **more: _segments(bar, key, options, label, **more)  # noqa: E731
@@ -48,8 +49,20 @@ def settings(run: Run, found: Embeddings) -> dict[str, Any]:
     dimensions = choose("dimensions", ["2-D", "3-D"], "Dimensions")
     pickers.linked("beside", seconds, NOTHING)
     beside = bar.selectbox(
-        "Beside it", seconds, key="beside", width=210,
+        "Beside it", seconds, key="beside", width=190,
         help="A second map of the same images: before they looked at one another, or in another run.",
+    )  # fmt: skip
+    options = clusters_paint.choices(run.name, run.stamp())
+    pickers.linked("colour", options, options[0])
+    colour = bar.selectbox(
+        "Colour", options, key="colour", width=130,
+        help="One thing in focus, all else grey. Identity, Look-alikes: those of the picked image. "
+        "AP, Rank-1: of the queries. Trust: neighbours that the map keeps.",
+    )  # fmt: skip
+    bar.toggle(
+        "Lines", key="edges", bind="query-params",
+        help="From the picked query to the first ten images of its ranked list, without what the "
+        "protocol ignores.",
     )  # fmt: skip
     with bar.popover("Settings", icon=":material/tune:"):
         metric = _segments(st, "metric", list(projection.METRICS), "Metric")
@@ -62,24 +75,7 @@ def settings(run: Run, found: Embeddings) -> dict[str, Any]:
     asked["n_neighbors"] = 15 if method == "PCA" else int(near)
     asked["min_dist"] = float(apart) if method == "UMAP" else 0.1
     other = "" if beside in (NOTHING, ENCODER) else beside
-    return asked | dict(encoder=beside == ENCODER, other=other)
-
-
-def colours(view: Shown) -> str:
-    """By what the map is coloured."""
-    options = clusters_paint.choices(view)
-    bar = st.container(horizontal=True, vertical_alignment="bottom")
-    choice = _segments(
-        bar, "colour", options, "Colour",
-        help="One thing in focus, all else grey. Identity, Look-alikes: those of the picked image. "
-        "AP, Rank-1: of the queries. Trust: neighbours that the map keeps.",
-    )  # fmt: skip
-    bar.toggle(
-        "Lines to its first ten", key="edges", bind="query-params",
-        help="From the picked query to the first ten images of its ranked list, without what the "
-        "protocol ignores.",
-    )  # fmt: skip
-    return choice
+    return asked | dict(encoder=beside == ENCODER, other=other), colour
 
 
 def the_map(view: Shown, choice: str, row: int) -> list[int]:
@@ -125,9 +121,8 @@ def _moves(view: Shown) -> str:
 def picked(view: Shown, source: tuple[str, str], row: int) -> None:
     """The picked image and its numbers."""
     found, lie = view.found, view.lies[0]
-    picture, facts = st.columns([2, 3])
     name = str(found.names[row])
-    picture.image(clusters.picture(source, name, 256), alt=title(found, row), width=120)
+    st.image(clusters.picture(source, name, 256), alt=title(found, row), width=110)
     who, kept = int(found.identities[row]), view.maps["trust"][0][row] * view.near
     lines = [
         f"**{'Query' if found.is_query[row] else 'Gallery'}**, {title(found, row).split(',')[0]}"
@@ -141,7 +136,8 @@ def picked(view: Shown, source: tuple[str, str], row: int) -> None:
     if who > 0 and np.isfinite(lie["other"][row]):
         lines.append(f"identity {lie['rival'][row]} {lie['other'][row]:.2f} away")
         lines.append(f"silhouette {lie['silhouette'][row]:.2f}")
-    facts.markdown("  \n".join(lines))
+    st.markdown("  \n".join(lines))
+    st.caption(name.rsplit("/", 1)[-1])
 
 
 def lassoed(view: Shown, source: tuple[str, str], rows: list[int], row: int) -> None:

@@ -4,21 +4,18 @@ from collections.abc import Callable
 from zlib import crc32
 
 import numpy as np
-import pandas as pd
 import streamlit as st
 
-from app import cached, errors, figures, galleries, pickers
+from app import cached, errors, errors_queue, galleries, pickers
 from app.components import focus, query_strip, ranked_gallery
 from app.errors import Case
-from app.errors_walk import walk
-from app.figures import Said
+from app.errors_walk import current, walk
 from app.notices import explained, plain, say
 from reid_core import notes
 from reid_core.analysis import tags as rules
-from reid_core.analysis.errors import lists as rank_all
 from reid_core.errors import BadInput
 from reid_core.notes import Note, Notes
-from reid_core.runs import Run, open_run
+from reid_core.runs import Run
 
 PROBLEM = "notes problem"
 PILLS = {errors.WRONG: "Rank 1 wrong", errors.RIGHT: "Rank 1 right", errors.EVERY: "All"}
@@ -33,20 +30,20 @@ def show(run: Run, case: Case, source: tuple[str, str], bar) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         query = walk(run.name, case.stamp, order)
         name = case.name(query)
-        _reviewed(run, name, kept.of(name))
+        _reviewed(run, case, kept.of(name))
     items = galleries.strip(source, case.found, scored, labels, order, query)
     query_strip(items, key="queue", on_pick=lambda: pickers.pick_query("queue"))
     left, right = st.columns([5, 3], gap="medium")
     with left:
         _evidence(case, query, drawn=source[0] == "pedestrians")
     with right:
-        _tags(run, name, kept)
+        _tags(run, case, kept, kept.of(name).tags)
         _note(run, name, kept.of(name))
     ranking = cached.ranked(run.name, case.stamp, query)
     facts = galleries.query(source, case.found, ranking, labels[query], case.queries[query])
     places = galleries.shown(ranking, 20, ghosts=False)
     ranked_gallery(facts, galleries.tiles(source, case.found, ranking, places), key="list")
-    _table(case, kept, order, labels)
+    errors_queue.show(case, kept, order, labels)
 
 
 def _chosen(case: Case, kept: Notes, bar) -> np.ndarray:
@@ -83,7 +80,7 @@ def _chosen(case: Case, kept: Notes, bar) -> np.ndarray:
     return order
 
 
-def _reviewed(run: Run, name: str, note: Note) -> None:
+def _reviewed(run: Run, case: Case, note: Note) -> None:
     st.button(
         "Reviewed",
         key="reviewed",
@@ -91,15 +88,24 @@ def _reviewed(run: Run, name: str, note: Note) -> None:
         type="primary" if note.reviewed else "secondary",
         shortcut="X",
         on_click=_kept,
-        args=(lambda: notes.review(run, name, not note.reviewed),),
+        args=(lambda: _turn(run, case),),
     )
     if problem := st.session_state.pop(PROBLEM, ""):
         say("error", problem)
 
 
-def _tags(run: Run, name: str, kept: Notes) -> None:
+def _turn(run: Run, case: Case, label: str = "") -> None:
+    """Turn a tag of the query, or without one its mark as reviewed."""
+    name = case.name(current(case.run, case.stamp))
+    note = notes.read(run).of(name)
+    if label:
+        notes.tag(run, name, label, label not in note.tags)
+    else:
+        notes.review(run, name, not note.reviewed)
+
+
+def _tags(run: Run, case: Case, kept: Notes, has: tuple[str, ...]) -> None:
     """Own tags, one key each."""
-    has = kept.of(name).tags
     with st.container(horizontal=True, gap="xsmall", key="own tags"):
         for digit, label in enumerate(kept.tags, 1):
             st.button(
@@ -108,7 +114,7 @@ def _tags(run: Run, name: str, kept: Notes) -> None:
                 type="primary" if label in has else "secondary",
                 shortcut=str(digit),
                 on_click=_kept,
-                args=(lambda label=label: notes.tag(run, name, label, label not in has),),
+                args=(lambda label=label: _turn(run, case, label),),
             )
         with st.popover("", icon=":material/add:", help="A tag of your own, for this run."):
             st.text_input(
@@ -182,69 +188,3 @@ def _note(run: Run, name: str, note: Note) -> None:
             on_click=lambda: st.session_state.update({"into the note": True}),
         )
     focus("note", now=bool(st.session_state.pop("into the note", False)))
-
-
-def _table(case: Case, kept: Notes, order: np.ndarray, labels: list[str]) -> None:
-    """The queue as a table, which opens when it is asked for, and all of it as a file."""
-    opened = st.expander("The queue as a table", icon=":material/table_rows:", on_change="rerun")
-    if opened.open:
-        with opened:
-            figures.table(
-                frame(case, kept, order),
-                Said(
-                    f"{len(order)} queries, worst average precision first. A chosen row is the query "
-                    "above.",
-                    code=(rank_all, rules.tags),
-                ),
-                key="inbox",
-                on_select=lambda: _pick([labels[position] for position in order]),
-                column_config=dict(AP=st.column_config.NumberColumn(format="%.3f")),
-            )
-    st.download_button(
-        "Inbox with all evidence (CSV)",
-        lambda: evidence(case, notes.read(open_run(case.run))).to_csv(index=False),
-        file_name=f"{case.run}-errors.csv",
-        mime="text/csv",
-        key="inbox csv file",
-        icon=":material/download:",
-        on_click="ignore",
-        type="tertiary",
-    )
-
-
-def _pick(labels: list[str]) -> None:
-    rows = st.session_state["inbox"]["selection"]["rows"]
-    if rows:
-        st.session_state["query"] = labels[rows[0]]
-
-
-def frame(case: Case, kept: Notes, order: np.ndarray) -> pd.DataFrame:
-    """One row for each query at these positions."""
-    found, rows, lists = case.found, case.queries[order], case.lists
-    wrong = lists.wrong[order]
-    noted = [kept.of(str(name)) for name in found.names[rows]]
-    return pd.DataFrame(
-        {
-            "query": found.names[rows],
-            "identity": found.identities[rows],
-            "camera": found.cameras[rows],
-            "AP": lists.average_precision[order],
-            "first hit": lists.first_hit[order],
-            "first wrong identity": np.where(wrong >= 0, found.identities[wrong], -1),
-            "tags": [", ".join(case.held(query)) for query in order],
-            "reviewed": [note.reviewed for note in noted],
-            "own tags": [", ".join(note.tags) for note in noted],
-            "note": [note.text for note in noted],
-        }
-    )
-
-
-def evidence(case: Case, kept: Notes) -> pd.DataFrame:
-    """All queries, worst first, with every number of every rule."""
-    order = np.argsort(case.lists.average_precision, kind="stable")
-    table = frame(case, kept, order)
-    for name, tag in case.tags.items():
-        table[name] = tag.holds[order]
-        for number, values in tag.numbers.items():
-            table[f"{name}: {number}"] = values[order]
-    return table

@@ -1,6 +1,6 @@
 """What to look at on the page Errors, measured on the run that is shown."""
 
-from app import cached, errors, errors_runs
+from app import cached, errors, errors_others
 from app.errors import Case
 from app.lessons import Step
 from reid_core.analysis.cameras import costliest
@@ -48,7 +48,7 @@ def _pair(case: Case) -> Step:
 
 
 def _disagreement(run: Run) -> Step:
-    best = errors_runs.most_different(run)
+    best = errors_others.most_different(run)
     if best is None:
         return Step(
             "Two runs side by side",
@@ -62,5 +62,5 @@ def _disagreement(run: Run) -> Step:
         f"Of the best other runs {name} differs most at rank 1: on {len(pattern.queries)} queries "
         f"{pattern.says((run.name, name))}. Walk through them with J and K; the interval below says "
         "whether the difference in mAP is more than chance.",
-        {"errors": "Runs", "against": [name], "pattern": errors_runs.code(pattern)},
+        {"errors": "Runs", "against": [name], "pattern": errors_others.code(pattern)},
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import cached, charts_errors, figures, galleries, pickers
+from app import cached, charts_runs, errors_others, figures, galleries, pickers
 from app.components import query_strip, ranked_gallery
 from app.errors import Case
 from app.errors_walk import walk
@@ -21,10 +21,8 @@ from reid_core.analysis.comparison import (
     knobs_that_differ,
     patterns,
 )
-from reid_core.errors import BadInput
-from reid_core.runs import Run, list_runs, open_run
+from reid_core.runs import Run, open_run
 
-PAIRS = 20_000_000  # query x gallery pairs that a page may rank without being asked
 BOOTSTRAP = r"""
 With $\Delta_q$ the difference of two runs on query $q$ (of AP, or of being right at rank 1), a draw is
 the mean of as many $\Delta_q$, drawn with replacement; the interval holds the middle 95 % of
@@ -46,7 +44,7 @@ def show(run: Run, case: Case, bar) -> None:
         _scatter(case, stamps, found)
     with right:
         figures.chart(
-            charts_errors.how_sure(sure),
+            charts_runs.how_sure(sure),
             Said(
                 "Differences over the same queries with their 95 % interval (paired bootstrap); filled "
                 "where 0 lies outside. Intervals are not corrected for their number.",
@@ -61,61 +59,9 @@ def show(run: Run, case: Case, bar) -> None:
     _side_by_side(stamps, asked)
 
 
-def candidates(run: Run) -> list[str]:
-    """Other runs whose test split has as many queries and images, the best first."""
-    own, found = _size(run), []
-    for other in list_runs():
-        if other.name != run.name and other.has_embeddings and _size(other) == own:
-            found.append((-_metrics(other).get("mAP", 0), other.name))
-    return [name for _, name in sorted(found)]
-
-
-def most_different(run: Run) -> tuple[str, Pattern] | None:
-    """The other run, of the four best, with the largest set of queries that one of the two has right
-    and the other wrong, and that set; None where nothing is comparable or it would take too long."""
-    queries, gallery = _size(run) or (0, 0)
-    best = None
-    for name in candidates(run)[: min(MOST - 1, PAIRS // max(1, queries * gallery))]:
-        try:
-            found, _ = cached.runs_compared(
-                ((run.name, run.stamp()), (name, open_run(name).stamp()))
-            )
-        except BadInput:
-            continue
-        pattern = disagreement(found)
-        if best is None or len(pattern.queries) > len(best[1].queries):
-            best = name, pattern
-    return best
-
-
-def disagreement(found: list[Pattern]) -> Pattern:
-    """The largest set of queries that some runs have right and others wrong."""
-    return max(
-        (pattern for pattern in found if 0 < sum(pattern.right) < len(pattern.right)),
-        key=lambda pattern: len(pattern.queries),
-    )
-
-
-def code(pattern: Pattern) -> str:
-    """A pattern in the address: 1 for right, 0 for wrong, in the runs' order."""
-    return "".join("01"[yes] for yes in pattern.right)
-
-
-def _size(run: Run) -> tuple[int, int] | None:
-    scores = _metrics(run)
-    return (scores["queries"], scores["gallery"]) if "queries" in scores else None
-
-
-def _metrics(run: Run) -> dict[str, Any]:
-    try:
-        return run.metrics()
-    except BadInput:
-        return {}
-
-
 def _chosen(run: Run, bar) -> list[str]:
     """The names of the runs, the sidebar's first."""
-    others = candidates(run)
+    others = errors_others.candidates(run)
     if not others:
         say(
             "info", "No other run was evaluated on this test split: train or evaluate a second one."
@@ -125,7 +71,7 @@ def _chosen(run: Run, bar) -> list[str]:
     if "against" in state:
         state["against"] = [name for name in state["against"] if name in others]
     if not state.get("against") and "against" not in st.query_params:
-        best = most_different(run)
+        best = errors_others.most_different(run)
         state["against"] = [best[0] if best else others[0]]
     picked = bar.multiselect(
         "Against",
@@ -145,15 +91,15 @@ def _chosen(run: Run, bar) -> list[str]:
 
 def _patterns(case: Case, runs: list[str], found: list[Pattern], stamps) -> np.ndarray:
     """The chart of who is right; returns the chosen queries, those of the largest spread first."""
-    codes = [code(pattern) for pattern in found]
+    codes = [errors_others.code(pattern) for pattern in found]
     kept = [each for each, pattern in zip(codes, found, strict=True) if len(pattern.queries)]
-    pickers.linked("pattern", kept, code(disagreement(found)))
+    pickers.linked("pattern", kept, errors_others.code(errors_others.disagreement(found)))
     said = {
         each: f"{pattern.says(runs)}: {len(pattern.queries)}"
         for each, pattern in zip(codes, found, strict=True)
     }
     figures.chart(
-        charts_errors.who_is_right(found, runs, codes, st.session_state["pattern"]),
+        charts_runs.who_is_right(found, runs, codes, st.session_state["pattern"]),
         Said(
             f"Queries by which runs have rank 1 right (filled) or wrong (hollow). Each of the "
             f"{sum(len(pattern.queries) for pattern in found)} queries with a true match is in one "
@@ -211,7 +157,7 @@ def _scatter(case: Case, stamps, found: list[Pattern]) -> None:
     a, b = (cached.evaluation(*each).average_precision for each in pair)
     labels = cached.labels(case.run, case.stamp)
     figures.chart(
-        charts_errors.query_by_query(
+        charts_runs.query_by_query(
             (a, b), (case.run, name), labels, st.session_state.get("query", "")
         ),
         Said(
@@ -233,7 +179,7 @@ def _open(case: Case, found: list[Pattern]) -> None:
     query = cached.labels(case.run, case.stamp).index(label)
     inside = next((pattern for pattern in found if query in pattern.queries), None)
     if inside:
-        st.session_state.update({"query": label, "pattern": code(inside)})
+        st.session_state.update({"query": label, "pattern": errors_others.code(inside)})
 
 
 def _take(key: str, name: str) -> None:

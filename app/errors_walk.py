@@ -31,11 +31,18 @@ def walk(run: str, stamp: int, order: np.ndarray) -> int:
             icon=f":material/{icon}:",
             shortcut=shortcut,
             on_click=_go,
-            args=(names[(here + step) % len(names)],),
+            args=(names, step),
         )
     st.markdown(f":small[:gray[{here + 1} of {len(names)}]]", width="content")
     return int(order[here])
 
 
-def _go(label: str) -> None:
-    st.session_state["query"] = label
+def current(run: str, stamp: int) -> int:
+    """The position of the query that is chosen now. For callbacks: who types faster than the page
+    answers means the query that the keys before have led to."""
+    return cached.labels(run, stamp).index(st.session_state["query"])
+
+
+def _go(names: list[str], step: int) -> None:
+    here = names.index(st.session_state["query"])
+    st.session_state["query"] = names[(here + step) % len(names)]

@@ -144,8 +144,12 @@ def _numbers(drawn: Any) -> list[list[float | None]] | None:
     """A map (h, w) as lists, to five digits; None where it has no number."""
     if drawn is None:
         return None
-    rows = np.array(drawn, dtype=float)
-    return [[float(f"{x:.5g}") if np.isfinite(x) else None for x in row] for row in rows]
+    values = np.array(drawn, dtype=float)
+    known = np.isfinite(values)
+    size = np.abs(np.where(known & (values != 0), values, 1.0))
+    scale = 10.0 ** (4 - np.floor(np.log10(size)))
+    short = np.round(np.where(known, values, 0) * scale) / scale
+    return np.where(known, short.astype(object), None).tolist()
 
 
 def _plain(tile: dict[str, Any]) -> dict[str, Any]:

@@ -7,12 +7,12 @@ import streamlit as st
 from app import cached, charts_frequency, figures, pickers
 from app.charts_frequency import Line
 from app.figures import Said
-from app.frequency import url
+from app.frequency_settings import url
 from app.frequency_tokens import Found, chosen_runs, colours
 from app.notices import plain, say
 from app.studies import study
 from reid_core.analysis import filters
-from reid_core.analysis.intervals import interval
+from reid_core.analysis.intervals import band
 from reid_core.errors import BadInput
 from reid_core.runs import Run
 from reid_core.studies import filters as filter_study
@@ -59,8 +59,9 @@ def show(run: Run) -> None:
     if not results:
         return
     _examples(run)
-    _bars(runs, results)
-    _curves(runs, results)
+    table = _table(results)
+    _bars(runs, results, table)
+    _curves(runs, results, table)
     _claim(results)
 
 
@@ -113,19 +114,18 @@ def chance(results: dict[str, Found]) -> float:
 
 def _table(results: dict[str, Found]) -> pd.DataFrame:
     """A row for each run and way, with its interval."""
-    rows = []
+    frames = []
     for name, found in results.items():
-        for way, cutoff, each in zip(found["ways"], found["cutoffs"], scores(found), strict=True):
-            low, high = interval(each)
-            value = float(np.nanmean(each))
-            rows.append(
-                dict(run=name, way=str(way), cutoff=cutoff, value=value, low=low, high=high)
-            )
-    return pd.DataFrame(rows)
+        values = scores(found)
+        values = values[:, ~np.isnan(values[0])]  # the same queries have no match, however filtered
+        low, high = band(values.T)
+        said = dict(way=found["ways"], cutoff=found["cutoffs"], value=values.mean(axis=1))
+        frames.append(pd.DataFrame(dict(run=name) | said | dict(low=low, high=high)))
+    return pd.concat(frames)
 
 
-def _bars(runs: list[Run], results: dict[str, Found]) -> None:
-    table, shades, score = _table(results), colours(runs), st.session_state["score"]
+def _bars(runs: list[Run], results: dict[str, Found], table: pd.DataFrame) -> None:
+    shades, score = colours(runs), st.session_state["score"]
     table = table[table.way.isin(WAYS)]
     bars = [
         (name, shades[name], table[table.run == name][["value", "low", "high"]].to_numpy())
@@ -156,13 +156,13 @@ def _bars(runs: list[Run], results: dict[str, Found]) -> None:
     )
 
 
-def _curves(runs: list[Run], results: dict[str, Found]) -> None:
-    table, shades, score = _table(results), colours(runs), st.session_state["score"]
+def _curves(runs: list[Run], results: dict[str, Found], table: pd.DataFrame) -> None:
+    shades, score = colours(runs), st.session_state["score"]
     sides = []
-    for band in filters.BANDS:
+    for side in filters.BANDS:
         curves = []
         for name in results:
-            part = table[(table.run == name) & (table.way == band)].sort_values("cutoff")
+            part = table[(table.run == name) & (table.way == side)].sort_values("cutoff")
             columns = (part[each].to_numpy() for each in ("cutoff", "value", "low", "high"))
             curves.append(Line(name, shades[name], *columns))
         across = curves[0].across

@@ -8,7 +8,7 @@ from app import cached, cards, charts, charts_frequency, figures, galleries, pic
 from app.charts_frequency import Line
 from app.components import ranked_gallery
 from app.figures import Said
-from app.frequency import url
+from app.frequency_settings import url
 from app.notices import explained
 from reid_core.analysis import filters
 from reid_core.analysis.cutoffs import FINE, precisions, swept

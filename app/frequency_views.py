@@ -8,13 +8,14 @@ import streamlit as st
 from app import (
     cached,
     frequency,
+    frequency_attention,
     frequency_lost,
     frequency_query,
     frequency_tokens,
     lessons,
     pickers,
 )
-from app.frequency import asked_of
+from app.frequency_settings import asked_of
 from app.lessons import Step
 from app.notices import say
 from reid_core.analysis.intervals import interval
@@ -23,9 +24,9 @@ from reid_core.runs import Run
 
 # In the order of the page: name -> what draws it.
 VIEWS: dict[str, Callable[[Run], None]] = {
-    "Wavelets": frequency.bands,
-    "Through depth": frequency_tokens.depth,
-    "Attention": frequency_tokens.attention,
+    "Wavelets": frequency.show,
+    "Through depth": frequency_tokens.show,
+    "Attention": frequency_attention.show,
     "What is lost": frequency_lost.show,
     "One query": frequency_query.show,
 }

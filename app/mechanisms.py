@@ -5,18 +5,18 @@ import time
 
 import streamlit as st
 
-from app import cached
-from app.cached import Who
+from app import cached, pickers, pictures
 from app.pictures import Picture
 from reid_core.analysis.occlusion import BATCH
 from reid_core.analysis.similarity import LeftOut
 from reid_core.models.base import Tokens
+from reid_core.runs import Run
 
 PLACES = (  # in a probe's name, where it is in words
     (r"\bblocks\.(\d+)\b", "layer {}", 1),
     (r"\blayer(\d+)\b", "stage {}", 0),
     (r"\borders\.(\d+)\b", "order {}", 0),
-    (r"\b(global|local)_layer\.", "last layer ({} branch)", None),
+    (r"\b(global)_layer\.", "last layer", None),  # the branch that ends in the global feature
 )
 
 
@@ -30,12 +30,10 @@ def place(probe: str) -> str:
     return ", ".join(found) or probe.replace("_", " ")
 
 
-def who(picture: Picture) -> tuple[Who, bytes | None]:
-    """What names a picture in the caches, and its content where it is a visitor's."""
-    if picture.upload is None:
-        return (picture.row,), None
-    upload = picture.upload
-    return (upload.digest, upload.camera, upload.view), upload.content
+def here(run: Run, query: int, view: str) -> dict[str, str]:
+    """What a step sets to show a query's own picture in a view."""
+    label = cached.labels(run.name, run.stamp())[query]
+    return {"lens": view, "query": label, "image": pictures.ITSELF, pictures.SOURCE: pictures.TEST}
 
 
 class Progress:
@@ -58,7 +56,7 @@ class Progress:
 
 def left_out(picture: Picture, row: int | None = None) -> LeftOut:
     """A picture, or the test image of a row, without each of its positions, with progress."""
-    name, content = ((row,), None) if row is not None else who(picture)
+    name, content = (picture.who, picture.content) if row is None else ((row,), None)
     rows, columns = cached.positions(picture.run, picture.stamp).grid
     parts = -(-(2 + rows * columns) // BATCH)
     bar = Progress("Passes without a position, in batches", parts)
@@ -69,23 +67,21 @@ def left_out(picture: Picture, row: int | None = None) -> LeftOut:
     return cached.left_out(picture.run, picture.stamp, name, content)
 
 
-def tile(picture: Picture, tokens: Tokens, label: str, drawn=None, **more) -> dict:
-    """A tile of a picture with a map (h, w) of these positions."""
-    window = tokens.window and tuple(tokens.window)
-    base = dict(label=label, src=picture.src, size=picture.size, window=window)
-    return base | dict(map=drawn, grid=tokens.grid) | more
+def kept(picture: Picture, key: str, options: list[str], default: str) -> str:
+    """A choice without a widget of its own, kept in the address; as in `pictures.choice` the second
+    of two pictures follows the first one."""
+    if picture.beside:
+        chosen = st.session_state.get(key)
+        return chosen if chosen in options else default
+    pickers.linked(key, options, default)
+    return st.session_state[key]
 
 
-def clicked(key: str, state: str, names: dict[int, str] | None = None):
-    """What a figure of that key calls when a position is clicked: the position, counted from 1, is
-    put where the widget of another key keeps its own, as "row-column"."""
-
-    def take() -> None:
-        if picked := st.session_state[key]["picked"]:
-            place = f"{picked['row'] + 1}-{picked['column'] + 1}"
-            st.session_state[state] = (names or {}).get(picked["tile"], "") + place
-
-    return take
+def take(figure: str, key: str) -> None:
+    """Keep the position that was clicked in a figure, counted from 1, as "row-column"."""
+    picked = st.session_state[figure]["picked"]
+    if picked and picked["row"] is not None:
+        st.session_state[key] = f"{picked['row'] + 1}-{picked['column'] + 1}"
 
 
 def places(tokens: Tokens) -> list[str]:

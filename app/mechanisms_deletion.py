@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import cached, figures, pickers, studies
+from app import cached, figures, pictures, studies
 from app import charts_mechanisms as charts
 from app.charts_mechanisms import Line
 from app.figures import Said
-from app.mechanisms import Progress, left_out, tile, who
+from app.mechanisms import Progress, left_out
 from app.pictures import Picture
 from reid_core.analysis import faithfulness
 from reid_core.analysis.intervals import interval, paired
@@ -33,18 +33,18 @@ HOME = (
 
 def show(run: Run, picture: Picture) -> None:
     """Curves of this picture, then areas over a set."""
-    state = picture.key("direction")
-    pickers.linked(state, [DELETION, INSERTION], DELETION)
-    st.segmented_control("Direction", [DELETION, INSERTION], key=state, required=True)
-    insertion = st.session_state[state] == INSERTION
+    ways = [DELETION, INSERTION]
+    way = pictures.choice(
+        picture, st.container(), "Alter by", ways, DELETION, "altered", segmented=True
+    )
+    insertion = way == INSERTION
     _one(picture, insertion)
     _many(run, picture, insertion)
 
 
 def _one(picture: Picture, insertion: bool) -> None:
-    name, content = who(picture)
     left_out(picture)
-    run = picture.run, picture.stamp, name
+    run, content = (picture.run, picture.stamp, picture.who), picture.content
     maps = cached.candidates(*run, content)
     tokens = cached.positions(picture.run, picture.stamp)
     bar = Progress("Curves", len(maps) + DRAWS)
@@ -60,7 +60,7 @@ def _one(picture: Picture, insertion: bool) -> None:
     chance = faithfulness.area(ticks, random)
     figures.pictures(
         [
-            tile(picture, tokens, method, each, note=f"area {areas[method]:.3f}", scale="own", palette="heat")
+            picture.tile(method, tokens, each, note=f"area {areas[method]:.3f}", scale="own")
             for method, each in maps.items()
         ],
         Said(
@@ -72,12 +72,19 @@ def _one(picture: Picture, insertion: bool) -> None:
         key=picture.key("tested maps"),
         alt=f"{len(maps)} maps over {picture.label} with the areas under their curves",
         columns=max(4, len(maps)),
-    )  # fmt: skip
+    )
     share = ticks / count
     lines = [Line(f"{method} {areas[method]:.2f}", share, each) for method, each in curves.items()]
     lines.append(
-        Line(f"random {chance.mean():.2f}", share, random.mean(axis=0), random.min(axis=0), random.max(axis=0), quiet=True)
-    )  # fmt: skip
+        Line(
+            f"random {chance.mean():.2f}",
+            share,
+            random.mean(axis=0),
+            random.min(axis=0),
+            random.max(axis=0),
+            quiet=True,
+        )
+    )
     frame = pd.DataFrame(
         {"share of positions": share} | curves | {"random, mean": random.mean(axis=0)}
     )
@@ -93,17 +100,20 @@ def _one(picture: Picture, insertion: bool) -> None:
             (faithfulness.curve, faithfulness.area),
         ),
         key=picture.key("curves"),
-        alt="Areas: " + ", ".join(f"{m} {a:.3f}" for m, a in areas.items()) + f", random {chance.mean():.3f}",
+        alt="Areas: "
+        + ", ".join(f"{m} {a:.3f}" for m, a in areas.items())
+        + f", random {chance.mean():.3f}",
         table=frame,
-    )  # fmt: skip
+    )
 
 
 def _many(run: Run, picture: Picture, insertion: bool) -> None:
     st.subheader("Over a set of images", anchor=False)
-    state = picture.key("deletion-images")
-    pickers.linked(state, COUNTS, COUNTS[1])
-    st.segmented_control("Images", COUNTS, key=state, required=True)
-    count = int(st.session_state[state])
+    count = int(
+        pictures.choice(
+            picture, st.container(), "Images", COUNTS, COUNTS[1], "deletion images", segmented=True
+        )
+    )
     if not run.has_embeddings:
         st.caption("This run has no test split: evaluate it on a data set first.")
         return
@@ -139,8 +149,10 @@ def _many(run: Run, picture: Picture, insertion: bool) -> None:
             code=(faithfulness.area, paired),
         ),
         key=picture.key("areas"),
-        column_config={name: st.column_config.NumberColumn(format="%.3f") for name in frame.columns[1:6]},
-    )  # fmt: skip
+        column_config={
+            name: st.column_config.NumberColumn(format="%.3f") for name in frame.columns[1:6]
+        },
+    )
 
 
 def _line(name: str, x: np.ndarray, values: np.ndarray, quiet: bool = False) -> Line:

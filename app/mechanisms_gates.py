@@ -1,14 +1,19 @@
 """The view Gates: what attention in a CNN lets through, and what a position relates to."""
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import streamlit as st
 
+from app import cached, figures, pictures
 from app import charts_mechanisms as charts
-from app import figures, pickers
 from app.figures import Said
-from app.mechanisms import at, clicked, place, places, tile
+from app.lessons import Step
+from app.mechanisms import at, here, kept, place, places, take
 from app.pictures import Picture
 from reid_core.analysis import gates
+from reid_core.analysis.maps import GATE
 from reid_core.look import Looked
 from reid_core.models.base import Tokens
 from reid_core.models.rga import RelationAware
@@ -51,6 +56,26 @@ def show(run: Run, picture: Picture) -> None:
     _others(run)
 
 
+def steps(run: Run) -> list[Step]:
+    """The gate whose share on the person is farthest from an even one's, over a few queries."""
+    queries, found = cached.placed(run.name, run.stamp())
+    layers = np.flatnonzero(found.methods == GATE) if found else []
+    if not len(layers):
+        return []
+    person = found.share[:, :, 0]  # (n, L)
+    apart = person - found.pixels[:, :1]
+    layer = layers[np.abs(apart[:, layers].mean(axis=0)).argmax()]
+    image = int(np.abs(apart[:, layer]).argmax())
+    text = (
+        f"Over {len(queries)} evenly spaced queries {person[:, layer].mean():.0%} of the gate of "
+        f"{place(found.probes[layer])} lies on the person, who has {found.pixels[:, 0].mean():.0%} of the "
+        f"pixels; its most open position is on the person in {found.hit[:, layer].mean():.0%} of them, a "
+        f"random one in {found.chance[:, layer].mean():.0%}. Here the two shares are the farthest apart."
+    )
+    asked = here(run, queries[image], "Gates") | {"stage": place(found.probes[layer])}
+    return [Step("A gate and the person", text, asked)]
+
+
 def _spatial(picture: Picture, looked: Looked) -> None:
     found = looked.of("spatial")
     if not found:
@@ -60,9 +85,7 @@ def _spatial(picture: Picture, looked: Looked) -> None:
         gate = seen[0, 0].numpy()
         told = gates.summary(gate)
         note = f"{told['least']:.2f} to {told['most']:.2f}, mean {told['mean']:.2f}"
-        tiles.append(
-            tile(picture, looked.tokens[name], place(name), gate, note=note, scale="shared")
-        )
+        tiles.append(picture.tile(place(name), looked.tokens[name], gate, note=note))
     one_map = all(abs(seen[0].sum() - 1) < 1e-3 for seen in found.values())
     said = (
         "One map for all positions of each stage: by it the mean is taken that every position "
@@ -92,44 +115,45 @@ def _relations(picture: Picture, looked: Looked) -> None:
     if not found:
         return
     st.subheader("What a position relates to", anchor=False)
-    stages = {place(name): name for name in found}
-    bar = st.container(horizontal=True, vertical_alignment="bottom")
-    stage = picture.key("gate-stage")
-    pickers.linked(stage, list(stages), list(stages)[-1])
-    name = stages[bar.segmented_control("Stage", list(stages), key=stage, required=True)]
-    tokens, state = looked.tokens[name], picture.key("gate-position")
-    pickers.linked(state, places(tokens), _most_open(looked, name, tokens))
-    row, column = at(st.session_state[state])
-    position, seen = row * tokens.grid[1] + column, found[name][0]
-    if looked.kinds[name] == "relation":
-        said, (out, into) = RELATIONS, gates.relations(seen, position, tokens.grid)
-    else:
-        said = ROWS
-        out, into = (
-            each.reshape(tokens.grid) for each in (seen[0, position], seen[0, :, position])
-        )
-        out, into = out.numpy(), into.numpy()
+    stages, bar = {place(name): name for name in found}, st.container()
+    stage = pictures.choice(
+        picture, bar, "Stage", list(stages), list(stages)[-1], "stage", segmented=True
+    )
+    name = stages[stage]
+    tokens = looked.tokens[name]
+    most = _most_open(looked, name, tokens)
+    chosen = kept(picture, "node", places(tokens), most)
+    row, column = at(chosen)
+    out, into = _both_ways(looked, name, row * tokens.grid[1] + column)
+    words = ", the most open position of this stage" if chosen == most else ""
+    said = RELATIONS if looked.kinds[name] == "relation" else ROWS
     key = picture.key("relations")
-    bar.caption(f"Picked: row {row + 1}, column {column + 1}, the most open one until you click.")
     figures.pictures(
         [
-            tile(
-                picture,
+            picture.tile(
+                f"{way} row {row + 1}, column {column + 1}",
                 tokens,
-                f"{words} this position",
                 drawn,
                 picked=[row, column],
                 scale="own",
-                note=f"largest {drawn.max():.3g}, mean {drawn.mean():.3g}",
+                note=f"mean {drawn.mean():.3g}",
             )
-            for words, drawn in (("from", out), ("to", into))
+            for way, drawn in (("from", out), ("to", into))
         ],
-        said,
+        replace(said, caption=f"{place(name).capitalize()}{words}. {said.caption}"),
         key=key,
         alt=f"Relations of row {row + 1}, column {column + 1} at {place(name)}, from it and to it",
         columns=4,
-        on_pick=clicked(key, state),
+        on_pick=partial(take, key, "node"),
     )
+
+
+def _both_ways(looked: Looked, name: str, position: int) -> tuple[np.ndarray, np.ndarray]:
+    """What a position relates to, and what relates to it, as maps (h, w)."""
+    seen, grid = looked.seen[name][0], looked.tokens[name].grid
+    if looked.kinds[name] == "relation":
+        return gates.relations(seen, position, grid)
+    return tuple(each.numpy().reshape(grid) for each in (seen[0, position], seen[0, :, position]))
 
 
 def _most_open(looked: Looked, name: str, tokens: Tokens) -> str:

@@ -1,13 +1,16 @@
 """The view Orders: first-order and high-order maps side by side, and where local perception looks."""
 
+from functools import partial
+
 import numpy as np
 import streamlit as st
 
-from app import figures, pickers
+from app import cached, figures, pictures
 from app.figures import Said
-from app.mechanisms import at, clicked, place, places, tile
+from app.lessons import Step
+from app.mechanisms import at, here, kept, place, places, take
 from app.pictures import Picture
-from reid_core.analysis.offsets import source_of, taps
+from reid_core.analysis.offsets import source_of, taps, unseen
 from reid_core.analysis.orders import Pair, pairs
 from reid_core.divergence import js_divergence, pooled_map
 from reid_core.look import Looked
@@ -31,23 +34,39 @@ in nats: 0 for equal rows, $\ln 2 = 0.693$ for rows that share nothing""",
 def show(run: Run, picture: Picture) -> None:
     """A layer's maps for one cell and head, then its offsets."""
     looked = picture.looked(KINDS)
-    found = {f"layer {pair.layer}, order {pair.order}": pair for pair in pairs(looked)}
+    found = {_name(pair): pair for pair in pairs(looked)}
     bar = st.container(horizontal=True, vertical_alignment="bottom")
-    state = picture.key("order-layer")
-    pickers.linked(state, list(found), _farthest(found))
-    bar.segmented_control("Layer and order", list(found), key=state, required=True)
-    chosen = st.session_state[state]
-    pair, key = found[chosen], picture.key("order-head")
+    pick = partial(pictures.choice, picture, bar, segmented=True)
+    pair = found[pick("Layer and order", list(found), _farthest(found), "pair")]
     heads = [MEAN, *(str(head + 1) for head in range(pair.first.shape[1]))]
-    pickers.linked(key, heads, MEAN)
-    bar.segmented_control("Head", heads, key=key, required=True)
-    head = st.session_state[key]
-    cell = picture.key("cell")
+    head = pick("Head", heads, MEAN, "order head")
     first, high = (_of_head(each[0], head) for each in (pair.first, pair.high))
     js = js_divergence(first, high).numpy()  # (M,)
-    pickers.linked(cell, places(pair.tokens), places(pair.tokens)[int(js.argmax())])
-    _maps(picture, pair, head, first.numpy(), high.numpy(), js, cell)
+    names = places(pair.tokens)
+    cell = at(kept(picture, "cell", names, names[int(js.argmax())]))
+    _maps(picture, pair, head, (first.numpy(), high.numpy(), js), cell)
     _offsets(picture, looked, pair, cell)
+
+
+def steps(run: Run) -> list[Step]:
+    """The query, layer and head whose two maps are the farthest apart, over a few queries."""
+    queries, found = cached.orders_surveyed(run.name, run.stamp())
+    if found is None:
+        return []
+    image, pair, head = np.unravel_index(found.js.argmax(), found.js.shape)  # (B, P, H)
+    words = "layer {}, order {}".format(*found.pairs[pair])
+    text = (
+        f"Over {len(queries)} evenly spaced queries the first-order and the high-order maps are "
+        f"{found.js.mean():.3f} nats apart (at most ln 2 = 0.693); farthest in head {head + 1} of {words} "
+        f"here, {found.js[image, pair, head]:.3f}. Below it {found.outside[pair]:.0%} of the layer's taps "
+        f"read zeros outside the image, where a plain convolution has {found.plain[pair]:.0%}."
+    )
+    asked = here(run, queries[image], "Orders") | {"pair": words, "order head": str(head + 1)}
+    return [Step("Two orders apart", text, asked)]
+
+
+def _name(pair: Pair) -> str:
+    return f"layer {pair.layer}, order {pair.order}"
 
 
 def _farthest(found: dict[str, Pair]) -> str:
@@ -60,26 +79,39 @@ def _of_head(maps, head: str):
     return maps.mean(dim=0) if head == MEAN else maps[int(head) - 1]
 
 
-def _maps(picture, pair: Pair, head: str, first, high, js: np.ndarray, cell: str) -> None:
-    row, column = at(st.session_state[cell])
+def _maps(picture: Picture, pair: Pair, head: str, drawn: tuple, cell: tuple[int, int]) -> None:
+    (row, column), (first, high, js) = cell, drawn
     here, grid = row * pair.tokens.grid[1] + column, pair.tokens.grid
     rows = [each[here].reshape(grid) for each in (first, high)]
     most = float(max(each.max() for each in rows))
-    shared = dict(scale=[0, most], picked=[row, column])
-    drawn = lambda label, values, **more: tile(picture, pair.tokens, label, values, **more)  # noqa: E731
+    shared = dict(scale=[0, most])
+    draw = partial(picture.tile, tokens=pair.tokens, picked=[row, column])
     apart = f"JS {js[here]:.4f} nats"
     tiles = [
-        drawn("first order", rows[0], note=f"largest {rows[0].max():.3f}", **shared),
-        drawn(f"order {pair.order}", rows[1], note=f"{apart} from the first", **shared),
-        drawn("difference", rows[1] - rows[0], palette="diverging", scale="own", picked=[row, column],
-              note=f"half its absolute sum {abs(rows[1] - rows[0]).sum() / 2:.3f}"),
-        drawn("JS of every cell's row", js.reshape(grid), scale="own", picked=[row, column],
-              note=f"mean {js.mean():.4f}, most {js.max():.4f} nats"),
-    ]  # fmt: skip
+        draw("first order", drawn=rows[0], note=f"largest {rows[0].max():.3f}", **shared),
+        draw(f"order {pair.order}", drawn=rows[1], note=f"{apart} from the first", **shared),
+        draw(
+            "difference",
+            drawn=rows[1] - rows[0],
+            palette="diverging",
+            scale="own",
+            picked=[row, column],
+            note=f"half its absolute sum {abs(rows[1] - rows[0]).sum() / 2:.3f}",
+        ),
+        draw(
+            "JS of every cell's row",
+            drawn=js.reshape(grid),
+            scale="own",
+            picked=[row, column],
+            note=f"mean {js.mean():.4f}, most {js.max():.4f} nats",
+        ),
+    ]
     if pair.prior is not None:
         prior = _of_head(pair.prior, head).detach().numpy()[here].reshape(grid)
         note = f"from {prior.min():+.2f} to {prior.max():+.2f}, the same for every image"
-        tiles.append(drawn("learned prior P", prior, palette="diverging", scale="own", note=note, picked=[row, column]))  # fmt: skip
+        tiles.append(
+            draw("learned prior P", drawn=prior, palette="diverging", scale="own", note=note)
+        )
     key = picture.key("orders")
     figures.pictures(
         tiles,
@@ -88,7 +120,7 @@ def _maps(picture, pair: Pair, head: str, first, high, js: np.ndarray, cell: str
         alt=f"First-order and order {pair.order} attention of row {row + 1}, column {column + 1} on "
         f"{picture.label}, layer {pair.layer}: {apart}",
         columns=len(tiles),
-        on_pick=clicked(key, cell),
+        on_pick=partial(take, key, "cell"),
     )
     if pair.prior is None:
         st.caption(
@@ -99,24 +131,32 @@ def _maps(picture, pair: Pair, head: str, first, high, js: np.ndarray, cell: str
         st.caption("With the mean over heads the prior is a mean too; a head alone shows its own.")
 
 
-def _offsets(picture: Picture, looked: Looked, pair: Pair, cell: str) -> None:
+def _offsets(picture: Picture, looked: Looked, pair: Pair, cell: tuple[int, int]) -> None:
     """Where the deformable convolution of that layer and order samples."""
-    words = f"layer {pair.layer}, order {pair.order}"
-    name = next((each for each in looked.of("offsets") if place(each) == words), None)
+    name = next((each for each in looked.of("offsets") if place(each) == _name(pair)), None)
     if name is None:
         return
-    regular, moved = (each[0] for each in taps(looked.seen[name], *source_of(looked, name)))
+    source, stride = source_of(looked, name)
+    regular, moved = (each[0] for each in taps(looked.seen[name], source.window, stride))
     apart = moved - regular  # (K, h', w', 2) pixels
-    row, column = at(st.session_state[cell])
-    middle = regular[len(regular) // 2]  # (h', w', 2)
-    mean, length = apart.mean(axis=0), np.hypot(apart[..., 0], apart[..., 1])
+    length, mean = np.hypot(apart[..., 0], apart[..., 1]), apart.mean(axis=0)
+    middle, own = regular[len(regular) // 2], (slice(None), *cell)
+    zeros, plain = (unseen(each, source).mean() for each in (moved, regular))
+    draw = partial(picture.tile, tokens=pair.tokens, picked=list(cell))
     tiles = [
-        tile(picture, pair.tokens, "taps of the picked cell", picked=[row, column],
-             arrows=_arrows(regular[:, row, column], moved[:, row, column]),
-             note=f"moved by {length[:, row, column].mean():.1f} pixels, {length[:, row, column].max():.1f} at most"),
-        tile(picture, pair.tokens, "mean displacement", length.mean(axis=0), scale="own", picked=[row, column],
-             arrows=_arrows(middle, middle + mean), note=f"mean length of a tap's move {length.mean():.1f} pixels"),
-    ]  # fmt: skip
+        draw(
+            "taps of the picked cell",
+            arrows=_arrows(regular[own], moved[own]),
+            note=f"moved by {length[own].mean():.1f} pixels on average, {length[own].max():.1f} at most",
+        ),
+        draw(
+            "mean displacement",
+            drawn=length.mean(axis=0),
+            scale="own",
+            arrows=_arrows(middle, middle + mean),
+            note=f"mean length of a tap's move {length.mean():.1f} pixels",
+        ),
+    ]
     st.subheader("Where local perception looks", anchor=False)
     key = picture.key("offsets")
     figures.pictures(
@@ -124,17 +164,18 @@ def _offsets(picture: Picture, looked: Looked, pair: Pair, cell: str) -> None:
         Said(
             "Left an arrow for each tap of the 3x3 kernel, from its place in a plain convolution to "
             "where it samples; right the mean of a cell's arrows, over the mean length of its taps' "
-            "moves in pixels of the image. Offsets start at zero, so every arrow is learned. A tap may "
-            "leave the image: there the convolution sees zeros.",
+            "moves in pixels of the image. Offsets start at zero, so every arrow is learned. A tap a whole "
+            f"patch outside the image reads zeros: {zeros:.0%} of this layer's do here; without offsets "
+            f"{plain:.0%} would.",
             r"pixel $= s_0 + \tfrac{w}{2} + (p_0 + p_k + \Delta p_k) \cdot d$, window $w$, stride $d$ "
             r"and start $s_0$ of what is sampled",
             "Dai et al., Deformable Convolutional Networks, ICCV 2017",
-            (taps, source_of),
+            (taps, unseen),
         ),
         key=key,
         alt=f"Offsets of the deformable convolution in layer {pair.layer}, order {pair.order}",
         columns=4,
-        on_pick=clicked(key, cell),
+        on_pick=partial(take, key, "cell"),
     )
 
 

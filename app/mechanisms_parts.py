@@ -4,11 +4,12 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import cached, figures, pickers, studies
+from app import cached, figures, pictures, studies
 from app import charts_mechanisms as charts
 from app.charts_mechanisms import Line
 from app.figures import Said
-from app.mechanisms import place, tile
+from app.lessons import Step
+from app.mechanisms import here, place
 from app.notices import explained, say
 from app.pictures import Picture
 from reid_core.analysis.intervals import interval
@@ -37,19 +38,42 @@ SOURCE = (
 def show(run: Run, picture: Picture) -> None:
     """The picture's maps on its mask, then the same over many images."""
     with explained():
-        mask = None
-        if picture.upload is None:
-            mask = cached.mask(run.name, picture.stamp, picture.row)
+        mask = picture.mask
     if mask is None:
         say("info", NO_MASKS)
         return
     found = {f"{place(each.probe)}: {each.method}": each for each in maps_of(picture.looked(KINDS))}
-    state = picture.key("map")
-    pickers.linked(state, list(found), _highest(found, mask))
-    st.selectbox("Map", list(found), key=state, width=420)
-    chosen = found[st.session_state[state]]
+    name = pictures.choice(
+        picture, st.container(), "Map", list(found), _highest(found, mask), "map", width=420
+    )
+    chosen = found[name]
     _one(picture, chosen, mask)
     _many(run, picture, chosen)
+
+
+def steps(run: Run) -> list[Step]:
+    """The layer whose map lies most on the person compared with even weights, over a few queries."""
+    queries, found = cached.placed(run.name, run.stamp())
+    if found is None:
+        return []
+    layers = np.flatnonzero(found.methods == found.methods[0])
+    person, even = found.share[:, :, 0], found.pixels[:, 0]
+    layer = layers[person[:, layers].mean(axis=0).argmax()]
+    image = int((person[:, layer] - even).argmax())
+    low, high = interval(person[:, layer])
+    name = f"{place(found.probes[layer])}: {found.methods[layer]}"
+    text = (
+        f"Over {len(queries)} evenly spaced queries {person[:, layer].mean():.0%} ({low:.0%} to {high:.0%}) of the "
+        f"map {name} lies on the person, more than of any other layer's; the person has {even.mean():.0%} of the "
+        f"pixels. Here it is {person[image, layer]:.0%} against {even[image]:.0%}."
+    )
+    return [
+        Step(
+            "Where the weight lies",
+            text,
+            here(run, queries[image], "On the person") | {"map": name},
+        )
+    ]
 
 
 def _highest(found: dict[str, LayerMap], mask: np.ndarray) -> str:
@@ -68,13 +92,21 @@ def _one(picture: Picture, chosen: LayerMap, mask: np.ndarray) -> None:
     hit = bool(points(weights, chosen.tokens, mask, PERSON_IDS))
     luck = chance(chosen.tokens, mask, PERSON_IDS)
     row, column = divmod(int(weights.argmax()), weights.shape[1])
-    left, right = st.columns([1, 3], gap="medium")
+    left, right = st.columns([2, 5], gap="medium")
     with left:
         src = cached.outlined(picture.run, picture.stamp, picture.row, PERSON_IDS)
         figures.pictures(
-            [tile(picture, chosen.tokens, chosen.method, weights, src=src, scale="own",
-                  marks=[dict(row=row, column=column, text="", tone="strong")],
-                  note=f"{drawn[0]:.0%} on the person, {even[0]:.0%} of the pixels")],
+            [
+                picture.tile(
+                    chosen.method,
+                    chosen.tokens,
+                    weights,
+                    src=src,
+                    scale="own",
+                    marks=[dict(row=row, column=column, text="", tone="strong")],
+                    note=f"{drawn[0]:.0%} on the person, {even[0]:.0%} of the pixels",
+                )
+            ],
             Said(
                 "The map over the picture, the person outlined, the strongest position framed: its "
                 f"middle is {'on' if hit else 'off'} the person. A random position's is "
@@ -82,7 +114,7 @@ def _one(picture: Picture, chosen: LayerMap, mask: np.ndarray) -> None:
             ),
             key=picture.key("on person"),
             alt=f"{chosen.method} over {picture.label}: {drawn[0]:.0%} on the person",
-        )  # fmt: skip
+        )
     with right:
         shown = even > 0
         names = [name for name, each in zip(GROUPS, shown, strict=True) if each]
@@ -99,18 +131,22 @@ def _one(picture: Picture, chosen: LayerMap, mask: np.ndarray) -> None:
                 (shares, points),
             ),
             key=picture.key("parts of one"),
-            alt="; ".join(f"{n} {a:.0%} of the map, {b:.0%} of the pixels" for n, a, b in frame.itertuples(index=False)),
+            alt="; ".join(
+                f"{n} {a:.0%} of the map, {b:.0%} of the pixels"
+                for n, a, b in frame.itertuples(index=False)
+            ),
             table=frame,
-        )  # fmt: skip
+        )
 
 
 def _many(run: Run, picture: Picture, chosen: LayerMap) -> None:
     """The study over a set: per layer, pointing, per part."""
     st.subheader("Over a set of images", anchor=False)
-    state = picture.key("share-images")
-    pickers.linked(state, COUNTS, COUNTS[1])
-    st.segmented_control("Images", COUNTS, key=state, required=True)
-    count = int(st.session_state[state])
+    count = int(
+        pictures.choice(
+            picture, st.container(), "Images", COUNTS, COUNTS[1], "share images", segmented=True
+        )
+    )
     arrays = studies.study(run, "shares", label=f"Measure {count} images", images=count)
     if arrays is None:
         return
@@ -165,7 +201,7 @@ def _layers(run: Run, picture: Picture, arrays, what: str, words: str) -> None:
         key=picture.key(f"layers {what}"),
         alt=f"{title}, layer by layer; most {best[words]:.0%} at {best['layer']}",
         table=frame,
-    )  # fmt: skip
+    )
 
 
 def _parts(run: Run, picture: Picture, arrays, chosen: LayerMap) -> None:
@@ -199,6 +235,9 @@ def _parts(run: Run, picture: Picture, arrays, chosen: LayerMap) -> None:
             (shares, interval),
         ),
         key=picture.key("parts of many"),
-        alt="; ".join(f"{n} {a:.0%} of the map, {b:.0%} of the pixels" for n, a, b in zip(names, mean, even, strict=True)),
+        alt="; ".join(
+            f"{n} {a:.0%} of the map, {b:.0%} of the pixels"
+            for n, a, b in zip(names, mean, even, strict=True)
+        ),
         table=frame,
-    )  # fmt: skip
+    )

@@ -1,31 +1,53 @@
 """The view Why similar: which positions make two images alike, for every model in the same way."""
 
+from dataclasses import dataclass
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import cached, figures, galleries, pickers
+from app import cached, figures, galleries, pictures
 from app.components import query_strip
 from app.figures import Said
-from app.mechanisms import at, left_out, places, tile
+from app.lessons import Step
+from app.mechanisms import at, here, kept, left_out, places
 from app.notices import say
 from app.pictures import Picture
 from reid_core.analysis import similarity
-from reid_core.analysis.similarity import Link
+from reid_core.analysis.similarity import LeftOut, Link
+from reid_core.models.base import Tokens
 from reid_core.retrieve import RankedList
 from reid_core.runs import Run
 
 MATCH, WRONG, NEAREST = "first true match", "first wrong one", 10
-ALIKE, APART = "Alike", "Apart"
-ALL = "all"
-SIDES = {0: "query ", 1: "gallery "}
+ALIKE, APART = "alike", "apart"
+ALL, SIDES = "all", ("query ", "gallery ")
 LINKS = 12
-FORMULA = r"""$c_i = s(q, g) - s(q \setminus i, g)$, $s$ the cosine of the embeddings
+FORMULA = r"""$c_i = s(q, g) - s(q \setminus i, g)$, where $s$ is the cosine of the embeddings
 
 $t_i = e(q) - e(q \setminus i)$ and $P_{ij} = \dfrac{\langle t_i(q), t_j(g)\rangle}{|e(q)|\,|e(g)|}$
 
 $q \setminus i$ is the image with position $i$ in its mean colour."""
 SOURCE = "Ours, after occlusion maps: Zeiler and Fergus, ECCV 2014. No part of a model's interior is used."
+NUMBERS = {  # label -> attribute of Account, what it says
+    "similarity s": ("similarity", "The cosine of the two embeddings."),
+    "sum of pairs": ("pairs", "The sum of P over all positions of both images."),
+    "unexplained": (
+        "beyond_pairs",
+        "s less the sum of pairs: what no pair of positions accounts for.",
+    ),
+    "sum of positions": ("positions", "The sum of c over the query's positions."),
+    "beyond positions": (
+        "beyond_positions",
+        "s less the sum of positions. Where several positions say "
+        "the same, leaving out one costs nothing, and the sum falls short.",
+    ),
+    "blank query": (
+        "blank",
+        "s when nothing is left of the query: likeness that no position explains.",
+    ),
+}
 
 
 def show(run: Run, picture: Picture) -> None:
@@ -37,15 +59,57 @@ def show(run: Run, picture: Picture) -> None:
     row = _gallery(picture, ranking)
     if row is None:
         return
-    whose = _query_of(picture)
-    query, gallery = left_out(whose), left_out(picture, row)
+    query, gallery = _query_of(picture), Picture(run.name, picture.stamp, row, picture.query)
+    asked = Compared(query, gallery, left_out(query), left_out(gallery))
     if cached.model(run.name, picture.stamp).refines:
         st.caption(
-            "This model lets images look at one another after its encoder. Here each image is alone, "
-            "so similarities are the encoder's, and the list above may be in another order."
+            "This model lets images look at one another after its encoder. Here each image is alone: "
+            "similarities are the encoder's, and the list above may be in another order."
         )
-    _account(similarity.account(query, gallery))
-    _links(whose, row, query, gallery)
+    _numbers(similarity.account(asked.one, asked.other))
+    _links(picture, asked)
+
+
+def steps(run: Run) -> list[Step]:
+    """The nearest mistake and the surest match, over all queries."""
+    found = cached.ranked_lists(run.name, run.stamp())
+    mistakes = np.where(found.failed, found.wrong_distance, np.inf)
+    margins = np.where(found.failed, -np.inf, found.wrong_distance - found.right_distance)
+    margins = np.nan_to_num(margins, nan=-np.inf)
+    steps, count = [], len(found.first_hit)
+    if np.isfinite(mistakes.min(initial=np.inf)):
+        query = int(mistakes.argmin())
+        text = (
+            f"Of {count} queries this one has the nearest wrong image at rank 1, at a distance of "
+            f"{mistakes[query]:.3f}; its first true match has rank {found.first_hit[query]}. See which positions "
+            "the two share, then press First true match: what does that lack?"
+        )
+        asked = here(run, query, "Why similar") | {"answer": WRONG, "patch": ALL}
+        steps.append(Step("Why was it mistaken?", text, asked))
+    if np.isfinite(margins.max(initial=-np.inf)):
+        query = int(margins.argmax())
+        text = (
+            f"Of {count} queries this one has the widest gap between its first true match, at a distance of "
+            f"{found.right_distance[query]:.3f}, and the first wrong image, at {found.wrong_distance[query]:.3f}. "
+            "See which positions carry it, and how much of the similarity they leave unexplained."
+        )
+        asked = here(run, query, "Why similar") | {"answer": MATCH, "patch": ALL}
+        steps.append(Step("A sure match", text, asked))
+    return steps
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two pictures of one run, and each without its positions."""
+
+    query: Picture
+    gallery: Picture
+    one: LeftOut
+    other: LeftOut
+
+    @property
+    def tokens(self) -> Tokens:
+        return cached.positions(self.query.run, self.query.stamp)
 
 
 def _query_of(picture: Picture) -> Picture:
@@ -53,169 +117,158 @@ def _query_of(picture: Picture) -> Picture:
     if picture.upload is not None or picture.is_query:
         return picture
     row = int(picture.found.query_rows[picture.query])
-    return Picture(picture.run, picture.stamp, row, picture.query, beside=picture.beside)
+    return Picture(picture.run, picture.stamp, row, picture.query)
 
 
 def _gallery(picture: Picture, ranking: RankedList) -> int | None:
     """The row of the gallery image: the picture itself where it comes from the query's list."""
     if picture.upload is None and not picture.is_query:
-        st.caption("The query and the image chosen above. Choose the query above for a list here.")
+        st.caption("The query, and the image chosen above. Choose the query above for a list here.")
         return picture.row
     judged = np.flatnonzero(~ranking.ignored)
     if not len(judged):
         say("info", "The gallery holds nothing to compare this picture with.")
         return None
-    known = picture.upload is None
-    options = {f"rank {number + 1}": at for number, at in enumerate(judged[:NEAREST])}
-    right, wrong = (judged[ranking.match[judged] == each] for each in (True, False))
-    if known:
-        firsts = {MATCH: right[:1], WRONG: wrong[:1]}
-        options = {name: found[0] for name, found in firsts.items() if len(found)} | options
-    state = picture.key("answer")
-    pickers.linked(state, list(options), next(iter(options)))
-    chosen = options[st.session_state[state]]
-    if known:
-        _buttons(state, options)
-    _strip(picture, ranking, judged[:NEAREST], int(chosen), state, known)
-    return int(ranking.rows[chosen])
+    options: dict[str, int] = {}
+    if picture.upload is None:
+        right, wrong = (judged[ranking.match[judged] == each] for each in (True, False))
+        options = {
+            name: int(each[0]) for name, each in ((MATCH, right), (WRONG, wrong)) if len(each)
+        }
+    firsts = list(options)
+    options |= {f"rank {number + 1}": int(place) for number, place in enumerate(judged[:NEAREST])}
+    answer = kept(picture, "answer", list(options), next(iter(options)))
+    if not picture.beside:
+        _buttons(firsts, answer)
+    _strip(picture, ranking, judged[:NEAREST], options[answer])
+    return int(ranking.rows[options[answer]])
 
 
-def _buttons(state: str, options: dict[str, int]) -> None:
+def _buttons(names: list[str], chosen: str) -> None:
+    """The first right and the first wrong image, one click away."""
     row = st.container(horizontal=True)
-    for name in (MATCH, WRONG):
-        if name in options:
-            row.button(
-                name.capitalize(),
-                key=f"{state} {name}",
-                type="primary" if st.session_state[state] == name else "secondary",
-                on_click=_choose,
-                args=(state, name),
-            )
+    for name in names:
+        look = "primary" if chosen == name else "secondary"
+        row.button(
+            name.capitalize(),
+            key=f"answer {name}",
+            type=look,
+            on_click=_choose,
+            args=("answer", name),
+        )
 
 
-def _strip(
-    picture, ranking: RankedList, at_: np.ndarray, chosen: int, state: str, known: bool
-) -> None:
+def _strip(picture: Picture, ranking: RankedList, judged: np.ndarray, chosen: int) -> None:
     items = []
-    for number, place in enumerate(at_):
+    for number, place in enumerate(judged, 1):
         row, right = int(ranking.rows[place]), bool(ranking.match[place])
-        mark = "" if not known else " ✓" if right else " ✗"
+        mark = "" if picture.upload else " ✓" if right else " ✗"
         items.append(
             dict(
-                label=f"rank {number + 1}",
+                label=f"rank {number}",
                 src=picture.src_of(row),
-                title=f"rank {number + 1}, {galleries.title(picture.found, row)}",
-                note=f"rank {number + 1}{mark}",
+                title=f"rank {number}, {galleries.title(picture.found, row)}",
+                note=f"rank {number}{mark}",
                 share=None,
                 chosen=int(place) == chosen,
             )
         )
-    key = f"{state} strip"
-    query_strip(items, key=key, on_pick=lambda: _choose(state, st.session_state[key]["picked"]))
+    key = picture.key("answers")
+    pick = lambda: _choose("answer", st.session_state[key]["picked"])  # noqa: E731
+    query_strip(items, key=key, on_pick=pick)
 
 
-def _choose(state: str, name: str | None) -> None:
-    if name:
-        st.session_state[state] = name
+def _choose(key: str, value: str | None) -> None:
+    if value:
+        st.session_state[key] = value
 
 
-def _account(told: similarity.Account) -> None:
-    """What the similarity is made of, in numbers."""
+def _numbers(told: similarity.Account) -> None:
+    """What the similarity is made of."""
     row = st.container(horizontal=True)
-    for label, value, help in (
-        ("similarity s", told.similarity, "The cosine of the two embeddings."),
-        ("sum of pairs", told.pairs, "The sum of all P over positions of both images."),
-        ("unexplained by pairs", told.beyond_pairs, "s less that sum: what no pair of positions alone accounts for."),
-        ("sum of positions", told.positions, "The sum of all c over the query's positions."),
-        ("unexplained by positions", told.beyond_positions, "s less that sum. Where several positions say the same, leaving out one costs nothing, and the sum falls short."),
-        ("blank query", told.blank, "What s is when nothing is left of the query: likeness that no position explains."),
-    ):  # fmt: skip
-        row.metric(label, f"{value:+.3f}", help=help, width="content")
+    for label, (name, about) in NUMBERS.items():
+        row.metric(label, f"{getattr(told, name):+.3f}", help=about, width="content")
 
 
-def _links(picture: Picture, row: int, query, gallery) -> None:
+def _links(picture: Picture, asked: Compared) -> None:
     """The two images with their contributions and the strongest pairs, or those of one position."""
-    tokens = cached.positions(picture.run, picture.stamp)
-    shares = similarity.pairs(query, gallery)
-    state, side = picture.key("patch"), picture.key("side")
-    pickers.linked(side, [ALIKE, APART], ALIKE)
-    pickers.linked(
-        state, [ALL, *(name + each for name in SIDES.values() for each in places(tokens))], ALL
-    )
+    tokens, shares = asked.tokens, similarity.pairs(asked.one, asked.other)
     bar = st.container(horizontal=True, vertical_alignment="bottom")
-    bar.segmented_control(
-        "Pairs that make them", [ALIKE, APART], key=side, required=True,
-        help=f"{ALIKE}: the largest P. {APART}: the most negative P.",
-    )  # fmt: skip
-    chosen = st.session_state[state]
-    bar.button(
-        "All positions",
-        key=f"{state} all",
-        on_click=_choose,
-        args=(state, ALL),
-        disabled=chosen == ALL,
+    which = pictures.choice(
+        picture, bar, "Pairs that make them", [ALIKE, APART], ALIKE, "pairs", segmented=True
     )
-    own = (
-        similarity.contributions(query, gallery.embedding),
-        similarity.contributions(gallery, query.embedding),
-    )
-    drawn, label, picked = (
-        [each.reshape(tokens.grid) for each in own],
-        ["query", "gallery image"],
-        [None, None],
-    )
-    notes = [f"c from {each.min():+.3f} to {each.max():+.3f}" for each in own]
-    visible = shares
-    if chosen != ALL:
-        tile_, (r, c) = int(chosen.startswith(SIDES[1])), at(chosen.split(" ")[1])
-        place = r * tokens.grid[1] + c
-        visible = np.zeros_like(shares)
-        line = (slice(None), place) if tile_ else (place, slice(None))
-        visible[line] = shares[line]
-        drawn[1 - tile_] = shares[line].reshape(tokens.grid)
-        notes[1 - tile_] = "P with the picked position"
-        notes[tile_] += f"; picked {own[tile_][place]:+.3f}"
-        picked[tile_] = [r, c]
-    links = similarity.strongest(visible, LINKS, st.session_state[side] == APART)
-    gallery_picture = Picture(picture.run, picture.stamp, row, picture.query, beside=picture.beside)
-    tiles = [
-        tile(
-            each,
-            tokens,
-            label[n],
-            drawn[n],
-            note=notes[n],
-            picked=picked[n],
-            palette="diverging",
-            scale="own",
-        )
-        for n, each in enumerate((picture, gallery_picture))
-    ]
+    names = [side + each for side in SIDES for each in places(tokens)]
+    chosen = kept(picture, "patch", [ALL, *names], ALL)
+    if not picture.beside:
+        bar.button("All positions", on_click=_choose, args=("patch", ALL), disabled=chosen == ALL)
+    tiles, visible = _tiles(asked, shares, chosen)
+    links = similarity.strongest(visible, LINKS, which == APART)
     key = picture.key("links")
+    words = "most negative" if which == APART else "largest"
     figures.pictures(
         tiles,
         Said(
-            f"Colours: how much the similarity falls (warm) or rises when a position is blanked. Lines: "
-            f"the {len(links)} pairs with the {'most negative' if st.session_state[side] == APART else 'largest'} "
-            "P, whose absence moves both embeddings the same way; the stronger, the thicker. Click a "
-            f"position for its own pairs. Each image is passed {len(own[0]) + 2} times, alone.",
+            "Colours: how much the similarity falls (positive) or rises (negative) when a position is blanked. Lines: "
+            f"the {len(links)} pairs with the {words} P; a positive one moves both embeddings the same way. "
+            f"Click a position for its own pairs. Each image is passed {len(asked.one.without) + 2} times, alone.",
             FORMULA,
             SOURCE,
             (similarity.contributions, similarity.pairs, similarity.left_out),
         ),
         key=key,
-        alt=f"{picture.label} and {gallery_picture.label} with {len(links)} links between positions",
+        alt=f"{asked.query.label} and {asked.gallery.label} with {len(links)} links between positions",
         columns=2,
         links=_drawn(links, tokens.grid[1]),
         table=_table(links, tokens.grid[1]),
-        on_pick=lambda: _pick(key, state),
-    )  # fmt: skip
+        on_pick=partial(_take, key),
+    )
 
 
-def _pick(key: str, state: str) -> None:
-    if picked := st.session_state[key]["picked"]:
+def _tiles(asked: Compared, shares: np.ndarray, chosen: str) -> tuple[list[dict], np.ndarray]:
+    """Both images with their maps, and the pairs (N, M) that may be drawn: those of the chosen
+    position, whose map is then drawn on the other image."""
+    one, other = asked.one, asked.other
+    own = (
+        similarity.contributions(one, other.embedding),
+        similarity.contributions(other, one.embedding),
+    )
+    maps, notes = list(own), [f"c from {each.min():+.3f} to {each.max():+.3f}" for each in own]
+    picked, visible = [None, None], shares
+    if chosen != ALL:
+        side, (row, column) = SIDES.index(chosen.split(" ")[0] + " "), at(chosen.split(" ")[1])
+        place = row * asked.tokens.grid[1] + column
+        line = (slice(None), place) if side else (place, slice(None))
+        visible = np.zeros_like(shares)
+        visible[line] = shares[line]
+        picked[side], maps[1 - side] = [row, column], shares[line]
+        notes[side], notes[1 - side] = (
+            f"picked, c {own[side][place]:+.4f}",
+            "P with the picked position",
+        )
+    drawn = zip(
+        (asked.query, asked.gallery), ("query", "gallery image"), maps, notes, picked, strict=True
+    )
+    tiles = [
+        each.tile(
+            label,
+            asked.tokens,
+            values.reshape(asked.tokens.grid),
+            note=note,
+            picked=at_,
+            palette="diverging",
+            scale="own",
+        )
+        for each, label, values, note, at_ in drawn
+    ]
+    return tiles, visible
+
+
+def _take(key: str) -> None:
+    """Show the pairs of the position that was clicked; a second click shows all again."""
+    picked = st.session_state[key]["picked"]
+    if picked and picked["row"] is not None:
         name = f"{SIDES[picked['tile']]}{picked['row'] + 1}-{picked['column'] + 1}"
-        st.session_state[state] = ALL if st.session_state[state] == name else name
+        st.session_state["patch"] = ALL if st.session_state["patch"] == name else name
 
 
 def _drawn(links: list[Link], columns: int) -> list[dict]:
@@ -232,9 +285,9 @@ def _drawn(links: list[Link], columns: int) -> list[dict]:
 
 
 def _table(links: list[Link], columns: int) -> pd.DataFrame:
-    rows = []
-    for link in links:
-        (r, c), (r_, c_) = divmod(link.query, columns), divmod(link.gallery, columns)
-        rows.append((r + 1, c + 1, r_ + 1, c_ + 1, link.share))
+    ends = [(*divmod(link.query, columns), *divmod(link.gallery, columns)) for link in links]
+    rows = [
+        (*(each + 1 for each in end), link.share) for end, link in zip(ends, links, strict=True)
+    ]
     names = ["query row", "query column", "gallery row", "gallery column", "P"]
     return pd.DataFrame(rows, columns=names)

@@ -1,7 +1,7 @@
 """The page Attention: which views there are, and one or two runs side by side."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 
 import streamlit as st
@@ -9,6 +9,11 @@ import streamlit as st
 from app import (
     cached,
     contents,
+    mechanisms_deletion,
+    mechanisms_gates,
+    mechanisms_orders,
+    mechanisms_parts,
+    mechanisms_similar,
     microscope_jigsaw,
     microscope_maps,
     microscope_rollout,
@@ -16,7 +21,7 @@ from app import (
     pickers,
 )
 from app.lessons import Step
-from app.notices import explained, say
+from app.notices import explained, plain, say
 from app.pictures import Picture
 from reid_core.errors import BadInput
 from reid_core.models.base import Tokens
@@ -49,27 +54,56 @@ def has(*kinds: str) -> Callable[[Run, Probes], bool]:
 # In the order of the page. Another view is one more row.
 VIEWS: dict[str, View] = {
     "Layers and heads": View(
-        "Every attention map at once, for one token.",
+        microscope_maps.ABOUT,
         has("attention"),
         microscope_maps.show,
         microscope_maps.steps,
     ),
     "Rollout": View(
-        "The class token's attention followed through all layers.",
+        microscope_rollout.ABOUT,
         microscope_rollout.offered,
         microscope_rollout.show,
         microscope_rollout.steps,
     ),
     "Jigsaw": View(
-        "Shifted and shuffled patches, and what their groups see.",
+        microscope_jigsaw.ABOUT,
         microscope_jigsaw.offered,
         microscope_jigsaw.show,
         microscope_jigsaw.steps,
     ),
     "Side information": View(
-        "The same query, told another camera or view.",
+        microscope_side.ABOUT,
         microscope_side.offered,
         microscope_side.show,
+    ),
+    "Gates": View(
+        "What a CNN's attention lets through, and what a position relates to.",
+        mechanisms_gates.offered,
+        mechanisms_gates.show,
+        mechanisms_gates.steps,
+    ),
+    "Orders": View(
+        "First-order and high-order maps side by side, and where local perception looks.",
+        has("offsets"),
+        mechanisms_orders.show,
+        mechanisms_orders.steps,
+    ),
+    "Why similar": View(
+        "What makes two images alike, position by position.",
+        lambda run, probes: True,
+        mechanisms_similar.show,
+        mechanisms_similar.steps,
+    ),
+    "On the person": View(
+        "How much of a map lies on the person, and on each part.",
+        lambda run, probes: True,
+        mechanisms_parts.show,
+        mechanisms_parts.steps,
+    ),
+    "Deletion": View(
+        "Whether a heat map points at what the model uses.",
+        lambda run, probes: True,
+        mechanisms_deletion.show,
     ),
 }
 
@@ -86,16 +120,22 @@ def steps(run: Run) -> list[Step]:
     return [step for step in chain(*zip_longest(*lists)) if step][:3]
 
 
-def view(run: Run) -> str:
-    """The view chosen on the page; a run without any ends it with a word on where there is one."""
+def choose(run: Run) -> tuple[str, Run | None]:
+    """The view chosen on the page, and the run to stand beside this one, or None. A run without any
+    view ends the page with a word on where there is one."""
     with explained():
         names = offered(run)
     if not names:
         _elsewhere(run)
         st.stop()
     pickers.linked(LENS, names, names[0])
-    st.segmented_control("View", names, key=LENS, required=True)
-    return st.session_state[LENS]
+    row = st.container(horizontal=True, vertical_alignment="bottom")
+    row.segmented_control("View", names, key=LENS, required=True)
+    name = st.session_state[LENS]
+    with row:
+        other = _beside(run, name)
+    st.caption(VIEWS[name].about)
+    return name, other
 
 
 def _elsewhere(run: Run) -> None:
@@ -120,7 +160,7 @@ def _offers(run: Run) -> list[str]:
         return []
 
 
-def beside(run: Run, name: str) -> Run | None:
+def _beside(run: Run, name: str) -> Run | None:
     """The run to stand beside this one, among those that have the view; None for none."""
     known = {other.name: other for other in _others(run) if name in _offers(other)}
     pickers.linked("beside", [ALONE, *known], ALONE)
@@ -139,12 +179,13 @@ def show(run: Run, name: str, picture: Picture, other: Run | None) -> None:
     if other is None:
         VIEWS[name].show(run, picture)
         return
+    bar = st.container()
     left, right = st.columns(2, gap="large")
     with left:
-        st.markdown(f"**{run.name}**")
-        VIEWS[name].show(run, picture)
+        st.markdown(f"**{plain(run.name)}**")
+        VIEWS[name].show(run, replace(picture, bar=bar))
     with right:
-        st.markdown(f"**{other.name}**")
+        st.markdown(f"**{plain(other.name)}**")
         try:
             there = picture.under(other)
         except BadInput as problem:

@@ -1,26 +1,21 @@
 """The view Jigsaw: how patches are shifted, shuffled and cut into groups, and what each group sees."""
 
-import io
-from base64 import b64encode
 from typing import Any
 
 import numpy as np
 import streamlit as st
 from PIL import Image
 
-from app import cached, figures, pictures
+from app import cached, figures, jigsaws, pictures
 from app.figures import Said
 from app.lessons import Step
 from app.notices import explained
 from app.pictures import Picture
 from reid_core.analysis import attention
-from reid_core.errors import BadInput
 from reid_core.models.base import Tokens
 from reid_core.models.transreid import jigsaw_order, part_patches
 from reid_core.runs import Run
 
-# Okabe and Ito (2008), without black: groups also carry their number.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 SOURCE = "He et al., TransReID, ICCV 2021, section 3.2; the official code for the details."
 ABOUT = (
     "The jigsaw patch module gives the model local features that still cover the whole person: patches "
@@ -41,7 +36,6 @@ def offered(run: Run, probes: dict[str, tuple[str, Tokens]]) -> bool:
 
 def show(run: Run, picture: Picture) -> None:
     """Draw the steps, the groups and what their class tokens attend to."""
-    st.caption(ABOUT)
     with explained():
         looked = picture.looked(attention.KINDS)
     name = next(name for name, tokens in looked.tokens.items() if tokens.groups)
@@ -67,7 +61,11 @@ def _steps(run: Run, picture: Picture, tokens: Tokens) -> None:
         orders[f"shuffled in {options.groups} groups"] = shuffled
     tiles = []
     for step, order in orders.items():
-        src = picture.src if step == "patches" else _url(rearranged(image, tokens, order))
+        src = (
+            picture.src
+            if step == "patches"
+            else jigsaws.url(jigsaws.rearranged(image, tokens, order))
+        )
         extra = "" if len(order) == count else f"{len(order)} places: one patch stands twice"
         tiles.append(picture.tile(step, tokens, src=src, marks=_numbers(order, tokens), note=extra))
     tiles.append(_grouped(picture, image, tokens))
@@ -105,48 +103,8 @@ def _grouped(picture: Picture, image: np.ndarray, tokens: Tokens) -> dict[str, A
         twice = member[:, row, column].sum() == 2
         text = "+".join(str(group + 1) for group in groups) + ("x2" if twice else "")
         marks.append(dict(row=row, column=column, text=text or "–", tone="quiet"))
-    src = _url(coloured(image, tokens))
+    src = jigsaws.url(jigsaws.coloured(image, tokens))
     return picture.tile(f"{len(tokens.groups)} groups", tokens, src=src, marks=marks)
-
-
-def coloured(image: np.ndarray, tokens: Tokens) -> Image.Image:
-    """An image (H, W, 3) with its patches tinted by group; those of no group are grey."""
-    drawn, member = image.astype(float), attention.membership(tokens)
-    for row, column in np.ndindex(tokens.grid):
-        rows, columns = _cell(tokens, image.shape[:2], row, column)
-        groups = np.flatnonzero(member[:, row, column])
-        tint = (128, 128, 128)
-        if len(groups):
-            shade = COLOURS[groups[0] % len(COLOURS)].removeprefix("#")
-            tint = tuple(bytes.fromhex(shade))
-        drawn[rows, columns] = 0.45 * drawn[rows, columns] + 0.55 * np.array(tint)
-    return Image.fromarray(drawn.astype(np.uint8))
-
-
-def rearranged(image: np.ndarray, tokens: Tokens, order: list[int]) -> Image.Image:
-    """An image (H, W, 3) whose patches' middles stand where the order puts them."""
-    drawn, width = np.full_like(image, 128), tokens.grid[1]
-    for place, patch in enumerate(order[: tokens.grid[0] * width]):
-        there = _cell(tokens, image.shape[:2], *divmod(place, width))
-        here = _cell(tokens, image.shape[:2], *divmod(patch, width))
-        piece = image[here]
-        area = drawn[there]
-        high, wide = min(len(piece), len(area)), min(piece.shape[1], area.shape[1])
-        area[:high, :wide] = piece[:high, :wide]
-    return Image.fromarray(drawn)
-
-
-def _cell(tokens: Tokens, size: tuple[int, int], row: int, column: int) -> tuple[slice, slice]:
-    """The pixels that a position is drawn on: the stride's cell around the middle of its window."""
-
-    def along(place: int, count: int, length: int) -> slice:
-        if tokens.window is None:
-            return slice(round(place * length / count), round((place + 1) * length / count))
-        patch, stride, start = tokens.window
-        first = start + place * stride + (patch - stride) // 2
-        return slice(max(0, first), min(length, max(0, first + stride)))
-
-    return along(row, tokens.grid[0], size[0]), along(column, tokens.grid[1], size[1])
 
 
 def _odd(tokens: Tokens) -> str:
@@ -169,15 +127,6 @@ def _image(picture: Picture) -> Image.Image:
     return Image.fromarray((pixels.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))
 
 
-def _url(image: Image.Image) -> str:
-    """Enlarged by whole pixels, so that borders of patches stay sharp."""
-    times = max(1, 384 // image.height)
-    image = image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
-    packed = io.BytesIO()
-    image.save(packed, "PNG")
-    return "data:image/png;base64," + b64encode(packed.getvalue()).decode()
-
-
 # The local features
 
 
@@ -185,7 +134,13 @@ def _features(run: Run, picture: Picture, name: str, seen: Any, tokens: Tokens) 
     """Each group's class token over the patches of its group."""
     heads = [*map(str, range(1, seen.shape[1] + 1))]
     head = pictures.choice(
-        picture, st, "Head of the local layer", ["mean", *heads], "mean", "local head", width=200
+        picture,
+        pictures.controls(picture),
+        "Head of the local layer",
+        ["mean", *heads],
+        "mean",
+        "local head",
+        width=200,
     )
     maps = seen.unflatten(0, (-1, len(tokens.groups)))[0]  # (P, H, 1 + n, 1 + n)
     row = maps.mean(dim=1) if head == "mean" else maps[:, int(head) - 1]
@@ -236,7 +191,7 @@ def _toy() -> None:
     )
     shift = int(st.segmented_control("Shift", ["1", "3", "5"], default="1", required=True, key="m"))
     with explained():
-        tiles = toy(8, shift, 2)
+        tiles = jigsaws.toy(8, shift, 2)
     figures.pictures(
         tiles,
         Said(
@@ -248,37 +203,6 @@ def _toy() -> None:
         key="toy",
         alt=f"Eight patches, shifted by {shift - 1} and shuffled in two groups",
         columns=len(tiles),
-    )
-
-
-def toy(count: int, shift: int, groups: int) -> list[dict[str, Any]]:
-    """Tiles with the patches' numbers: at first, shifted, in rows, transposed, read off."""
-    shifted = np.array(jigsaw_order(count, shift, 1))
-    rows = shifted.reshape(groups, -1)
-    final = np.array(jigsaw_order(count, shift, groups))
-    if list(rows.T.ravel()) != list(final):
-        raise BadInput("the toy needs a number of patches that the groups divide")
-    stages = {
-        "patches": np.arange(count)[None],
-        f"shifted by {shift - 1}": shifted[None],
-        f"{groups} groups": rows,
-        "transposed": rows.T,
-        "read off": final[None],
-    }
-    return [_squares(label, numbers, groups, count) for label, numbers in stages.items()]
-
-
-def _squares(label: str, numbers: np.ndarray, groups: int, count: int) -> dict[str, Any]:
-    """A tile of numbered squares, shaded by the half of the row that they came from."""
-    return dict(
-        label=label,
-        size=(24 * numbers.shape[0], 24 * numbers.shape[1]),
-        map=(numbers // (count // groups)).astype(float),
-        scale=[-0.6, groups],
-        marks=[
-            dict(row=r, column=c, text=str(numbers[r, c] + 1), tone="strong")
-            for r, c in np.ndindex(numbers.shape)
-        ],
     )
 
 

@@ -23,6 +23,10 @@ GIVES, GETS = "attends to", "is attended by"
 OWN, SHARED = "each its own", "one for all"
 WIDE = 7  # columns where a layer's heads have the page for themselves
 
+ABOUT = (
+    "In each layer a head lets every token look at every other: a row of its map says how it divides "
+    "its attention. Pick a token and see its row in every layer and head at once."
+)
 FORMULA = r"""
 $$A_h = \mathrm{softmax}\!\left(\frac{Q_h K_h^\top}{\sqrt{d_h}}\right), \qquad
 \sum_j A_h[i, j] = 1, \qquad \bar A = \frac1H \sum_h A_h$$
@@ -73,7 +77,7 @@ def show(run: Run, picture: Picture) -> None:
 
 def controls(picture: Picture, tokens: list[Tokens], heads: int) -> Asked:
     """Ask what to draw; tokens are those of the layers."""
-    row = st.container(horizontal=True, vertical_alignment="bottom")
+    row = pictures.controls(picture)
     pick = partial(pictures.choice, picture, row)
     first = tokens[0].prefix[0] if tokens[0].prefix else middle(tokens[0])
     names = attention.token_names(tokens[0])
@@ -161,7 +165,6 @@ def said(run: Run, picture: Picture, asked: Asked, tokens: Tokens, local: bool) 
     )
     return Said(
         f"{words}. {run.name}, {picture.label}, from the pass that made the embedding.{below} "
-        f"Overlapping patches are drawn by their middles; the picked one has its whole window outlined."
         f"{further}",
         FORMULA,
         SOURCE,

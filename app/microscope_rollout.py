@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import streamlit as st
 
 from app import cached, figures, pictures
 from app.figures import Said
@@ -18,7 +17,7 @@ from reid_core.data.masks import IDS, PERSON
 from reid_core.models.base import Tokens
 from reid_core.runs import Run
 
-NORM, FIRST, QUERY = "squared norm", "first true match", "the query"
+LAST, NORM, FIRST, QUERY = "last", "squared norm", "first true match", "the query"
 PEOPLE = [IDS[part] for part in PERSON]
 FORMULA = r"""
 **Head mean** of layer $l$: $\bar A_l = \frac1H \sum_h A_{l,h}$
@@ -51,7 +50,6 @@ def offered(run: Run, probes: dict[str, tuple[str, Tokens]]) -> bool:
 
 def show(run: Run, picture: Picture) -> None:
     """Draw the methods side by side, with what lies on the person where there is a mask."""
-    st.caption(ABOUT)
     with explained():
         looked = picture.looked(attention.KINDS)
         found = attention.chain(looked)
@@ -62,15 +60,16 @@ def show(run: Run, picture: Picture) -> None:
         )
         return
     tokens = looked.tokens[next(iter(found))]
-    row = st.container(horizontal=True, vertical_alignment="bottom")
+    row = pictures.controls(picture)
     target, other = ask_target(picture, row)
-    last = str(len(found))
-    layer = pictures.choice(
-        picture, row, "Head mean of layer", [str(n + 1) for n in range(len(found))], last, "mean of"
+    numbers = [str(number) for number in range(1, len(found) + 1)]
+    asked = pictures.choice(
+        picture, row, "Head mean of layer", [LAST, *numbers], LAST, "mean of", width=160
     )
+    layer = len(found) if asked == LAST else int(asked)
     with explained():
         traced = cached.traced(run.name, picture.stamp, picture.who, other, picture.content)
-    rows = methods(traced, int(layer))
+    rows = methods(traced, layer)
     measured = [_measured(picture, tokens, row) for row in rows.values()]
     tiles = [
         _tile(picture, tokens, name, row, each)

@@ -1,11 +1,12 @@
 """The view Side information: the same query told another camera, another view, or told it louder."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-import streamlit as st
+from plotly.subplots import make_subplots
 
 from app import cached, charts, figures, pictures
 from app.figures import Said
@@ -19,6 +20,11 @@ from reid_core.runs import Run
 Way = tuple[int | None, int | None]  # camera and view; None is unknown
 FACTORS = {"0": 0.0, "0.5 x": 0.5, "1 x": 1.0, "2 x": 2.0}
 TOP = 10
+ABOUT = (
+    "Side information adds a learned vector for the camera, or the view, to every token. Tell the query "
+    "something else and see what moves; the gallery stays as it was evaluated, and the list is judged by "
+    "the query's true camera."
+)
 FORMULA = r"""
 $$z_0 = [x_{cls}; x_1; \dots; x_N] + P + \lambda\, S_{(\text{camera}, \text{view})}$$
 
@@ -33,26 +39,36 @@ def offered(run: Run, probes: dict[str, tuple[str, Tokens]]) -> bool:
     return run.experiment.knows_cameras or run.experiment.knows_views
 
 
+@dataclass(frozen=True)
+class Asked:
+    """The ways to tell a query by name; which one is true, and which one is looked at, at a factor."""
+
+    names: list[str]
+    true: int
+    chosen: int
+    factor: str
+
+
 def show(run: Run, picture: Picture) -> None:
     """Draw what each camera, view and coefficient does to the query and to its list."""
-    coefficient = picture.experiment.options.sie_coefficient
-    st.caption(
-        f"Side information adds a learned vector for the camera (or view) to every token. This run was "
-        f"trained with a coefficient of {coefficient:g}; any other is a what-if that it never saw. Only "
-        "the query is told something else: the gallery stays as it was evaluated, and the list is judged "
-        "by the query's true camera."
-    )
     if picture.ranking is None:
         say("info", f"Run {run.name} has no embeddings, so there is no list that could move.")
         return
     true, ways = _ways(run, picture)
+    names = [name_of(run, way) for way in ways]
+    row = pictures.controls(picture)
+    other = next((n for n, way in zip(names, ways, strict=True) if way != true), names[0])
+    way = pictures.choice(picture, row, "Tell it", names, other, "tell")
+    factor = pictures.choice(
+        picture, row, "Coefficient", list(FACTORS), "1 x", "coefficient", segmented=True
+    )
     with explained():
         answers = _answers(picture, true, ways)
-    frame = _table(run, picture, answers, ways)
-    names = [name_of(run, way) for way in ways]
-    _curves(run, picture, answers, names, ways.index(true))
+    asked = Asked(names, ways.index(true), names.index(way), factor)
+    _curves(run, picture, answers, asked)
+    _moves(picture, answers, asked)
     figures.table(
-        frame,
+        _table(picture, answers, names),
         Said(
             "Every way to tell the query, at every multiple of the coefficient. Cosine is that with the "
             "query's embedding as it is (its true camera, 1 x); moved counts the images that came into "
@@ -63,7 +79,6 @@ def show(run: Run, picture: Picture) -> None:
         ),
         key=picture.key("side table"),
     )
-    _moves(run, picture, answers, ways, names, true)
 
 
 def _ways(run: Run, picture: Picture) -> tuple[Way, list[Way]]:
@@ -108,11 +123,11 @@ def name_of(run: Run, way: Way) -> str:
     return ", ".join(words)
 
 
-def _table(run: Run, picture: Picture, answers: dict, ways: list[Way]) -> pd.DataFrame:
+def _table(picture: Picture, answers: dict, names: list[str]) -> pd.DataFrame:
     rows = []
     for factor, found in answers.items():
-        for way, answer in zip(ways, found, strict=True):
-            row = {"told": name_of(run, way), "coefficient": factor, "cosine": answer.cosine}
+        for name, answer in zip(names, found, strict=True):
+            row = {"told": name, "coefficient": factor, "cosine": answer.cosine}
             if picture.identity is not None:
                 row |= {
                     "AP": answer.ranking.average_precision,
@@ -122,85 +137,83 @@ def _table(run: Run, picture: Picture, answers: dict, ways: list[Way]) -> pd.Dat
     return pd.DataFrame(rows).round(4)
 
 
-def _curves(run: Run, picture: Picture, answers: dict, names: list[str], true: int) -> None:
+def _curves(run: Run, picture: Picture, answers: dict, asked: Asked) -> None:
     """Cosine and, where the identity is known, average precision over the coefficient."""
-    figure = curves(answers, names, true, charts.colour(run.experiment.model), picture.identity)
+    measures = {"cosine with the true one": lambda each: each.cosine}
+    if picture.identity is not None:
+        measures["average precision"] = lambda each: each.ranking.average_precision
+    values = {
+        title: np.array([[measure(each) for each in found] for found in answers.values()])
+        for title, measure in measures.items()
+    }
     figures.chart(
-        figure,
+        curves(values, asked, charts.colour(run.experiment.model)),
         Said(
-            f"How the embedding of {picture.label} moves: the cosine with what it is ({names[true]}, "
-            "1 x), and the average precision of its list. A line for each camera or view that it is "
-            "told; the strong one is the true one, the dotted one unknown.",
+            f"How the embedding of {picture.label} moves: the cosine with what it is "
+            f"({asked.names[asked.true]}, 1 x), and the average precision of its list where the "
+            "identity is known. A line for each camera or view that it is told; the others are grey. "
+            f"{run.name} was trained with a coefficient of "
+            f"{picture.experiment.options.sie_coefficient:g}; any other is a what-if that it never saw.",
             FORMULA,
             SOURCE,
             (side.scaled, side.told, side.answered),
         ),
         key=picture.key("side curves"),
-        alt=f"Cosine and average precision of {len(names)} ways over {len(answers)} coefficients",
+        alt=f"{', '.join(values)} of {len(asked.names)} ways over {len(answers)} coefficients; "
+        + "; ".join(
+            f"{title} when told {asked.names[asked.chosen]}, {asked.factor}: "
+            f"{each[list(answers).index(asked.factor), asked.chosen]:.3f}"
+            for title, each in values.items()
+        ),
     )
 
 
-def curves(
-    answers: dict[str, list[side.Answer]],
-    names: list[str],
-    true: int,
-    line: str,
-    identity: int | None,
-) -> go.Figure:
-    """Two panels over the multiple of the coefficient."""
-    from plotly.subplots import make_subplots
-
-    measures = {"cosine with the true one": lambda each: each.cosine}
-    if identity is not None:
-        measures["average precision"] = lambda each: each.ranking.average_precision
-    figure = make_subplots(1, len(measures), horizontal_spacing=0.09)
-    for panel, (title, measure) in enumerate(measures.items(), start=1):
-        for place, name in enumerate(names):
-            strong, unknown = place == true, place == len(names) - 1
+def curves(values: dict[str, np.ndarray], asked: Asked, line: str) -> go.Figure:
+    """A panel for each measure (factors, ways), over the multiple of the coefficient."""
+    figure = make_subplots(1, len(values), horizontal_spacing=0.09)
+    styles = {place: (charts.QUIET, 1.2, "solid") for place in range(len(asked.names))}
+    styles[asked.chosen] = (charts.QUIET, 3, "dash")
+    styles[asked.true] = (line, 3, "solid")
+    for panel, (title, each) in enumerate(values.items(), start=1):
+        for place, (colour, width, dash) in styles.items():
+            marked = place in (asked.true, asked.chosen)
             figure.add_scatter(
-                x=[FACTORS[factor] for factor in answers],
-                y=[measure(found[place]) for found in answers.values()],
-                name=name,
+                x=list(FACTORS.values()),
+                y=each[:, place],
+                name=asked.names[place] + (" (true)" if place == asked.true else ""),
                 mode="lines+markers",
-                line=dict(
-                    color=line if strong else charts.QUIET,
-                    width=3 if strong else 1.4,
-                    dash="dot" if unknown else "solid",
-                ),
-                showlegend=False,
+                line=dict(color=colour, width=width, dash=dash),
+                showlegend=marked and panel == 1,
                 row=1,
                 col=panel,
             )
         figure.update_xaxes(title="multiple of the coefficient", row=1, col=panel)
         figure.update_yaxes(title=title, row=1, col=panel)
-    return figure.update_layout(height=260, margin=dict(l=8, r=12, t=8, b=8), hovermode="closest")
-
-
-def _moves(
-    run: Run, picture: Picture, answers: dict, ways: list[Way], names: list[str], true: Way
-) -> None:
-    """The first ranks before and after one of the ways."""
-    row = st.container(horizontal=True, vertical_alignment="bottom")
-    other = next((n for n, way in zip(names, ways, strict=True) if way != true), names[0])
-    way = pictures.choice(picture, row, "Tell it", names, other, "tell")
-    factor = pictures.choice(
-        picture, row, "Coefficient", list(FACTORS), "1 x", "coefficient", segmented=True
+    return figure.update_layout(
+        height=270,
+        margin=dict(l=8, r=12, t=8, b=8),
+        hovermode="closest",
+        legend=dict(orientation="h", y=1.02, yanchor="bottom", x=0),
     )
-    before = answers["1 x"][ways.index(true)].ranking
-    after = answers[factor][names.index(way)].ranking
-    tiles = _ranks(picture, before, after, "after") + _ranks(picture, after, before, "before")
+
+
+def _moves(picture: Picture, answers: dict, asked: Asked) -> None:
+    """The first ranks before and after one of the ways."""
+    before = answers["1 x"][asked.true].ranking
+    after = answers[asked.factor][asked.chosen].ranking
+    told, truth = asked.names[asked.chosen], asked.names[asked.true]
     figures.pictures(
-        tiles,
+        _ranks(picture, before, after, "after") + _ranks(picture, after, before, "before"),
         Said(
-            f"The first {TOP} ranks. Above: told {names[ways.index(true)]}, 1 x, as it is; below: told "
-            f"{way}, {factor}. A tick is a true match; lines join an image with itself. What the protocol "
-            "ignores has no rank.",
+            f"The first {TOP} ranks. Above: told {truth}, 1 x, as it is; below: told {told}, "
+            f"{asked.factor}. A tick is a true match; lines join an image with itself where it moved. "
+            "What the protocol ignores has no rank.",
             FORMULA,
             SOURCE,
             (side.answered,),
         ),
         key=picture.key("side ranks"),
-        alt=f"The first {TOP} ranks before and after",
+        alt=f"The first {TOP} ranks, told {truth} and told {told}, {asked.factor}",
         columns=TOP,
         links=_links(side.first(before, TOP), side.first(after, TOP)),
     )

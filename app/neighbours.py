@@ -15,7 +15,7 @@ from reid_core.runs import Run, list_runs
 
 GRAPH, LANDMARKS, COUNT, SIZE = "Graph", "Landmarks", "Neighbours", "Set size"
 PARTS = [GRAPH, LANDMARKS, COUNT, SIZE]
-MEAN, SEEDS = "mean", 100
+MEAN, QUERY, SEEDS = "mean", "query", 100
 PAPER = "Wang et al., NFormer, CVPR 2022"
 
 
@@ -57,7 +57,7 @@ def steps(run: str, stamp: int) -> list[Step]:
     gain = after - before
     best, worst = int(np.nanargmax(gain)), int(np.nanargmin(gain))
     told = [_told(run, stamp, position, seen) for position in (best, worst)]
-    usual = {"part": GRAPH, "layer": MEAN, "head": MEAN}
+    usual = {"part": GRAPH, "layer": MEAN, "head": MEAN, "middle": QUERY}
     counts = analysis.effective_neighbours(seen.weights).mean(axis=(1, 2))  # (L,)
     mutual = float(seen.mutual.sum(axis=1).mean())
     flat = int(counts.argmax())
@@ -102,16 +102,30 @@ def true_matches(run: str, stamp: int, position: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What the graph is drawn of. seed of the landmarks; own is the run's, None where nobody kept it;
-    layer and head count from 0, None is the mean."""
+    """What the graph is drawn of. row of the image in its middle, as a rule the query's; seed of the
+    landmarks; own is the run's, None where nobody kept it; layer and head count from 0, None is the
+    mean."""
 
     run: Run
     stamp: int
     query: int
+    row: int
     seed: int
     own: int | None
     layer: int | None
     head: int | None
+
+    @property
+    def query_row(self) -> int:
+        return int(cached.embeddings(self.run.name, self.stamp).query_rows[self.query])
+
+    @property
+    def name(self) -> str:
+        """What the image in the middle is called."""
+        if self.row == self.query_row:
+            return "the query"
+        names = cached.embeddings(self.run.name, self.stamp).names
+        return str(names[self.row]).rsplit("/", 1)[-1]
 
     @property
     def stored(self) -> bool:
@@ -155,7 +169,24 @@ def choose(run: Run, stamp: int) -> Chosen:
     bar.button(
         "Draw anew", icon=":material/casino:", key="draw anew", on_click=_next, args=(seeds,)
     )
-    return Chosen(run, stamp, position, int(seed), own, *picked)
+    return Chosen(run, stamp, position, _middle(run, stamp, position), int(seed), own, *picked)
+
+
+def _middle(run: Run, stamp: int, position: int) -> int:
+    """The row of the image whose neighbours are drawn: a clicked one until the query changes."""
+    found, state = cached.embeddings(run.name, stamp), st.session_state
+    names, asked = found.names.tolist(), (run.name, position)
+    if state.setdefault("middle of", asked) != asked:
+        state["middle of"], state["middle"] = asked, QUERY
+    pickers.linked("middle", [QUERY, *names], QUERY)
+    if state["middle"] == QUERY:
+        return int(found.query_rows[position])
+    return names.index(state["middle"])
+
+
+def back() -> None:
+    """Put the query in the middle again."""
+    st.session_state["middle"] = QUERY
 
 
 def _next(seeds: list[str]) -> None:

@@ -9,7 +9,7 @@ import streamlit as st
 from app import cached, charts_neighbours, figures, galleries, neighbours_lists
 from app.charts_neighbours import Node
 from app.figures import Said
-from app.neighbours import PAPER, Chosen, true_matches
+from app.neighbours import PAPER, QUERY, Chosen, back, true_matches
 from app.notices import say
 from reid_core.analysis import neighbours as analysis
 from reid_core.models.nformer import NeighbourAttention, mutual_neighbours, reciprocal_softmax
@@ -27,10 +27,8 @@ $L$ runs over the landmarks; $m_{ij}=1$ where $i$ and $j$ are among each other's
 
 def show(chosen: Chosen) -> None:
     """The graph, its pictures, the two ranked lists and the spread over draws."""
-    run, stamp = chosen.run.name, chosen.stamp
-    found, labels = cached.embeddings(run, stamp), cached.labels(run, stamp)
-    seen = cached.attention(run, stamp, chosen.seed)
-    row = int(found.query_rows[chosen.query])
+    seen = cached.attention(chosen.run.name, chosen.stamp, chosen.seed)
+    row = chosen.row
     told = analysis.listened(seen, row, seen.mean(chosen.layer, chosen.head))
     others = told.rows != row
     itself = float(told.weights[~others].sum())
@@ -41,9 +39,9 @@ def show(chosen: Chosen) -> None:
         _drawing(chosen, seen, told, nodes, row, itself)
     with facts:
         _facts(chosen, told, nodes, itself)
-    _tiles(told, nodes, found, labels[chosen.query])
-    neighbours_lists.lists(chosen, labels[chosen.query], row)
-    neighbours_lists.spread(chosen, seen, told)
+    _tiles(chosen, told, nodes)
+    neighbours_lists.lists(chosen)
+    neighbours_lists.spread(chosen, seen)
 
 
 def _nodes(chosen: Chosen, told: analysis.Listened, row: int) -> list[Node]:
@@ -69,16 +67,16 @@ def _drawing(chosen, seen, told, nodes, row, itself) -> None:
     layer = "all layers" if chosen.layer is None else f"layer {chosen.layer + 1}"
     head = "all heads" if chosen.head is None else f"head {chosen.head + 1}"
     caption = (
-        f"The query and its {len(nodes)} nearest images, by the encoder. A line's width is the weight that "
-        f"the query gives ({_mean(chosen)}{layer}, {head}; draw {chosen.seed} of the landmarks). Dotted: "
-        "one-sided, the query is not among the other's nearest, so that one gets no weight. Grey lines "
+        f"{chosen.name[:1].upper()}{chosen.name[1:]} and its {len(nodes)} nearest images, by the encoder. A "
+        f"line's width is the weight that it gives ({_mean(chosen)}{layer}, {head}; draw {chosen.seed} of the landmarks). Dotted: "
+        "one-sided, it is not among the other's nearest, so that one gets no weight. Grey lines "
         "join neighbours that are mutual neighbours of each other."
     )
     figures.chart(
         charts_neighbours.graph(centre, itself, nodes, _ties(seen, told.rows)),
         replace(ATTENTION, caption=caption),
         key="neighbour graph",
-        alt=f"The query attends to {int(told.mutual.sum())} mutual neighbours; "
+        alt=f"{chosen.name} attends to {int(told.mutual.sum())} mutual neighbours; "
         f"{len(nodes) - int(told.mutual.sum())} are one-sided",
         table=_frame(found, told),
     )
@@ -118,6 +116,10 @@ def _facts(chosen: Chosen, told: analysis.Listened, nodes: list[Node], itself: f
     one, two = st.columns(2)
     one.metric("AP, encoder alone", f"{before:.3f}")
     two.metric("AP, refined", f"{after:.3f}", f"{after - before:+.3f}")
+    if chosen.row != chosen.query_row:
+        st.markdown(f"In the middle: `{chosen.name}`, a neighbour. The weights are its own.")
+        st.button("Back to the query", icon=":material/undo:", on_click=back, key="back")
+        one, two = st.columns(2)
     share = {s: sum(n.weight for n in nodes if n.state == s) for s in ("right", "wrong")}
     run, stamp = chosen.run.name, chosen.stamp
     matches = true_matches(run, stamp, chosen.query)
@@ -170,7 +172,8 @@ def _repeats(chosen: Chosen) -> None:
         )
 
 
-def _tiles(told: analysis.Listened, nodes: list[Node], found, label: str) -> None:
+def _tiles(chosen: Chosen, told: analysis.Listened, nodes: list[Node]) -> None:
+    found = cached.embeddings(chosen.run.name, chosen.stamp)
     tiles = [
         dict(
             label=f"{charts_neighbours.STATES[node.state][1]} {node.weight:.3f}",
@@ -181,9 +184,16 @@ def _tiles(told: analysis.Listened, nodes: list[Node], found, label: str) -> Non
         for row, node in zip(told.rows, nodes, strict=True)
     ]
     said = Said(
-        "The neighbours in order of weight, which is the number on top: ✓ the same person, ✗ somebody "
-        "else, c its camera. One-sided ones come last, nearest first."
+        "The neighbours in order of weight, which is the number below: ✓ the same person, ✗ somebody "
+        "else, c its camera. One-sided ones come last, nearest first. A click puts one in the middle."
     )
-    alt = f"{len(tiles)} neighbours of {label}, in order of weight"
+    alt = f"{len(tiles)} neighbours of {chosen.name}, in order of weight"
+    names = found.names[told.rows].tolist()
+
+    def take() -> None:
+        if picked := st.session_state["neighbours"]["picked"]:
+            row = int(told.rows[picked["tile"]])
+            st.session_state["middle"] = names[picked["tile"]] if row != chosen.query_row else QUERY
+
     frame = _frame(found, told)
-    figures.pictures(tiles, said, key="neighbours", alt=alt, columns=12, table=frame)
+    figures.pictures(tiles, said, key="neighbours", alt=alt, columns=12, table=frame, on_pick=take)

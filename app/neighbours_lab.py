@@ -36,7 +36,7 @@ def count(run: Run) -> None:
         f"mAP is highest at k = {numbers[best]}: {scores[best]:.4f}, against {scores[place]:.4f} at the "
         f"trained k = {own}; the difference is {more:+.4f} (95 % interval {least:+.4f} to {most:+.4f}, "
         f"paired bootstrap over {int(kept.sum())} queries). With k = 1 an image attends to itself alone. "
-        f"The transformer was trained with k = {own}, so another k is not what it could reach.{cut}"
+        f"The transformer was trained with k = {own}, so one trained with another k may do better or worse there than this one.{cut}"
     )
     marks = marks_of(own, neighbour_count.PAPER)
     before = np.full(len(numbers), float(found["before"]))
@@ -58,8 +58,7 @@ def count(run: Run) -> None:
                 Line("other people", found["others"]),
             ],
             "share of the weight",
-            "Mean over images, layers and heads. The more neighbours, the more of the weight falls on "
-            "other people.",
+            "Mean over images, layers and heads of the weights that an image gives.",
             (analysis.falls_on,),
         ),
         (

@@ -126,16 +126,16 @@ def _why(found) -> str:
     layers = ", ".join(f"{value:.2f} in layer {n}" for n, value in enumerate(last, 1))
     away = ", ".join(f"{value:.0%} in layer {n}" for n, value in enumerate(here, 1))
     return (
-        "**Why (a) and (b) differ.** With landmarks two images are compared by a sum of products "
-        "$(q_i \\cdot k_L)(q_L \\cdot k_j)$: how much the first resembles a landmark times how much that "
-        "landmark resembles the second. Its matrix $\\sum_L k_L q_L^\\top$ settles with more landmarks, so "
-        "the affinity converges to its own value with all images (b); but that is another kernel than "
-        "$q_i \\cdot k_j$, whose matrix is the identity, so agreement with the full affinity (a) need not "
-        f"reach 1. Here, with all {int(found['images'])} images as landmarks the difference (b) is 0 and "
-        f"the rank correlation (a) is {layers}; with the run's {int(found['own'])} landmarks (b) is still "
-        f"{away}. Neither is what the ranking needs: mean mAP lies between {scores.min():.4f} and "
-        f"{scores.max():.4f} for every number of landmarks, and the encoder alone has "
-        f"{float(found['before']):.4f}. The transformer was trained with {int(found['own'])}."
+        "**Why (a) and (b) differ.** Landmarks compare two images by a sum of products "
+        "$(q_i \\cdot k_L)(q_L \\cdot k_j)$: how much the first resembles a landmark, times how much that "
+        "landmark resembles the second. The sum's matrix $\\sum_L k_L q_L^\\top$ settles with more "
+        "landmarks, so the affinity converges to its own value with all images (b). That is another "
+        "kernel than $q_i \\cdot k_j$, whose matrix is the identity, so agreement with the full affinity "
+        f"(a) need not reach 1. Here, with all {int(found['images']):,} images as landmarks, (b) is 0 and "
+        f"the rank correlation (a) is {layers}. With the run's {int(found['own'])} landmarks (b) is "
+        f"{away}. Mean mAP lies between {scores.min():.4f} and {scores.max():.4f} over all numbers of "
+        f"landmarks; the encoder alone has {float(found['before']):.4f}. The transformer was trained with "
+        f"{int(found['own'])}."
     )
 
 

@@ -16,29 +16,27 @@ from reid_core.studies import draws
 SMALL, TOP, LISTED = 5000, 10, 10
 
 
-def lists(chosen: Chosen, label: str, row: int) -> None:
+def lists(chosen: Chosen) -> None:
     """The ranked list with and without the neighbour transformer, and what moved."""
     found = cached.embeddings(chosen.run.name, chosen.stamp)
     source = cached.folder(cached.experiment(chosen.run.name, chosen.stamp))
+    label = cached.labels(chosen.run.name, chosen.stamp)[chosen.query]
     before, after = chosen.before, chosen.after
     st.subheader(
         f"The ranked list: AP {before.average_precision:.3f} → {after.average_precision:.3f}",
         anchor=False,
     )
-    left, right = st.columns([3, 2], gap="large")
     pairs = [("Encoder alone", before, after, "now"), ("Refined", after, before, "was")]
-    with left:
-        for name, ranking, other, word in pairs:
-            there = dict(zip(other.rows.tolist(), other.ranks.tolist(), strict=True))
-            places = galleries.shown(ranking, TOP, ghosts=False)
-            tiles = galleries.tiles(source, found, ranking, places)
-            for tile, place in zip(tiles, places, strict=True):
-                tile["distance"] += f", {word} {there[int(ranking.rows[place])]}"
-                tile.pop("running", None)
-            query = galleries.query(source, found, ranking, label, row)
-            ranked_gallery(query | dict(caption=name), tiles, key=f"list {word}", compact=True)
-    with right:
-        _moves(found, before, after)
+    for name, ranking, other, word in pairs:
+        there = dict(zip(other.rows.tolist(), other.ranks.tolist(), strict=True))
+        places = galleries.shown(ranking, TOP, ghosts=False)
+        tiles = galleries.tiles(source, found, ranking, places)
+        for tile, place in zip(tiles, places, strict=True):
+            tile["distance"] += f", {word} {there[int(ranking.rows[place])]}"
+            tile.pop("running", None)
+        query = galleries.query(source, found, ranking, label, chosen.query_row)
+        ranked_gallery(query | dict(caption=name), tiles, key=f"list {word}", compact=True)
+    _moves(found, before, after)
 
 
 def _moves(found, before: RankedList, after: RankedList) -> None:
@@ -63,10 +61,15 @@ def _moves(found, before: RankedList, after: RankedList) -> None:
     )
     figure = charts_neighbours.moves(frame["before"], frame["after"], states, names)
     alt = f"Ranks before and after: {moved} of {len(rows)} images moved"
-    figures.chart(figure, said, key="moves", alt=alt, table=frame)
+    left, right = st.columns(2, gap="large")
+    with left:
+        figures.chart(figure, said, key="moves", alt=alt, table=frame)
+    with right:
+        told = Said("The same ranks in numbers, in the order of the encoder's list.")
+        figures.table(frame, told, key="ranks")
 
 
-def spread(chosen: Chosen, seen: analysis.Attention, told: analysis.Listened) -> None:
+def spread(chosen: Chosen, seen: analysis.Attention) -> None:
     """What depends on the draw of the landmarks, over ten of them."""
     st.subheader("The landmarks drawn anew", anchor=False)
     if seen.landmarks.shape[1] <= LISTED:
@@ -78,22 +81,24 @@ def spread(chosen: Chosen, seen: analysis.Attention, told: analysis.Listened) ->
     mine, common = arrays["precision"][:, chosen.query], arrays["common"]
     whole = np.nanmean(arrays["precision"], axis=1)
     count, least = len(whole), seen.landmarks.shape[1]
+    others = common if chosen.own is None else common[1:]
+    which = "these" if chosen.own is None else "the draws other than the run's own"
     st.markdown(
         f"{count} draws of {least} landmarks. AP of this query: {mine.min():.3f} to {mine.max():.3f}. "
         f"mAP: {whole.min():.4f} to {whole.max():.4f}; the encoder alone has "
-        f"{np.nanmean(arrays['before']):.4f}. Of the ten nearest in the stored list, the draws other than "
-        f"the run's own keep {common[1:, chosen.query].mean():.0%} for this query, and "
-        f"{common[1:].mean():.1%} on average over all."
+        f"{np.nanmean(arrays['before']):.4f}. Of the ten nearest in the stored list, {which} "
+        f"keep {others[:, chosen.query].mean():.0%} for this query, and {others.mean():.1%} on average "
+        "over all."
     )
     left, right = st.columns(2, gap="large")
     with left:
-        _spread_weights(chosen, seen, told, arrays["weights"])
+        _spread_weights(chosen, seen, arrays["weights"])
     with right:
         before = arrays["before"]
         lines = {"this query": (mine, before[chosen.query]), "mAP": (whole, np.nanmean(before))}
         said = Said(
-            "Average precision with each draw; dotted: the encoder alone. The first draw is the "
-            "run's own.",
+            "Average precision with each draw; dotted: the encoder alone."
+            + ("" if chosen.own is None else " The first draw is the run's own."),
             code=(draws.compute, analysis.judged),
         )
         frame = pd.DataFrame(dict(draw=arrays["seeds"], this_query=mine, mAP=whole))
@@ -108,7 +113,7 @@ def _landmarks(chosen: Chosen, seen: analysis.Attention) -> None:
     tiles = [
         dict(
             label=f"layer {layer}",
-            note=f"identity {int(found.identities[row])}",
+            note=galleries.title(found, row).split(",")[0],
             src=cached.picture(*source, str(found.names[row]), galleries.TILE),
             size=(2, 1),
         )
@@ -123,20 +128,22 @@ def _landmarks(chosen: Chosen, seen: analysis.Attention) -> None:
     figures.pictures(tiles, said, key="landmarks", alt=alt, columns=12)
 
 
-def _spread_weights(chosen: Chosen, seen, told: analysis.Listened, weights: np.ndarray) -> None:
-    row = int(cached.embeddings(chosen.run.name, chosen.stamp).query_rows[chosen.query])
-    place = {int(each): number for number, each in enumerate(seen.neighbours[row])}
-    order = [place[int(each)] for each in told.rows[told.mutual]]
-    if not order:
+def _spread_weights(chosen: Chosen, seen: analysis.Attention, weights: np.ndarray) -> None:
+    """What the query's mutual neighbours get, draw by draw. weights (draws, Q, k)."""
+    row = chosen.query_row
+    here = weights[:, chosen.query]  # (draws, k)
+    order = np.argsort(-here.mean(axis=0), kind="stable")
+    order = order[seen.mutual[row][order] & (seen.neighbours[row][order] != row)]
+    if not len(order):
         st.caption("Without a mutual neighbour there is no weight that could change.")
         return
-    names = [str(number + 1) for number in range(len(order))]
-    now = seen.mean()[row][order]
-    here = weights[:, chosen.query][:, order]
+    names, now = [str(number + 1) for number in range(len(order))], seen.mean()[row][order]
     said = Said(
-        "Weights of the mutual neighbours, mean over layers and heads, in the order of the pictures "
-        f"above: mean and range over the draws, and draw {chosen.seed}."
+        "Weights of the query's mutual neighbours, mean over layers and heads, largest first: mean and "
+        f"range over the draws, and draw {chosen.seed}."
     )
-    frame = pd.DataFrame(dict(neighbour=names, least=here.min(0), mean=here.mean(0), now=now))
+    here = here[:, order]
+    columns = dict(least=here.min(axis=0), mean=here.mean(axis=0), most=here.max(axis=0), now=now)
+    frame = pd.DataFrame(dict(neighbour=names) | columns)
     figure = charts_neighbours.spread(names, here, now)
     figures.chart(figure, said, key="weights", alt="Weights over the draws", table=frame)

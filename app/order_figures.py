@@ -22,7 +22,7 @@ from reid_core.models.base import Tokens
 
 HERE, SET = "This picture", "Mean of the set"
 TO_BOUND, TO_LARGEST = "Up to the bound", "Up to the largest"
-LARGEST, CLASS = "largest difference", "class token"
+AUTOMATIC, CLASS = "automatic", "class token"
 FORMULA = (
     "$$\\mathrm{JS}(p, q) = \\tfrac12 \\mathrm{KL}(p \\,\\|\\, m) + \\tfrac12 \\mathrm{KL}(q \\,\\|\\, m),"
     "\\qquad m = \\tfrac12 (p + q)$$\n\n"
@@ -114,10 +114,17 @@ def maps(lab, maps, js, tokens: Tokens, labels, over, made) -> None:
     """Two maps (2, N, N) from one token, their difference, and how far each row is apart, js (N,)."""
     skip, (height, width) = len(tokens.prefix), tokens.grid
     cells = [f"row {r + 1}, column {c + 1}" for r in range(height) for c in range(width)]
-    options = [LARGEST, *([CLASS] if skip else []), *cells]
-    pickers.linked("token", options, LARGEST)
-    st.selectbox("Rows from", options, key="token", width=240, help="Or click a position of a map.")
-    token = _token(st.session_state["token"], js, skip, cells)
+    options = [AUTOMATIC, *([CLASS] if skip else []), *cells]
+    pickers.linked("token", options, AUTOMATIC)
+    st.selectbox(
+        "Rows from",
+        options,
+        key="token",
+        width=240,
+        help=f"Or click a position of a map. {AUTOMATIC.capitalize()}: the class token where the heat map is "
+        "about it, else the position whose two rows differ most.",
+    )
+    token = _token(lab, st.session_state["token"], js, skip, cells)
     grid = lambda row: row[skip:].reshape(height, width)  # noqa: E731
     picked = None if token < skip else list(divmod(token - skip, width))
     name = CLASS if token < skip else cells[token - skip]
@@ -156,11 +163,11 @@ def maps(lab, maps, js, tokens: Tokens, labels, over, made) -> None:
     )
 
 
-def _token(asked: str, js: np.ndarray, skip: int, cells: list[str]) -> int:
-    """The row that is asked for; of the positions the one that differs most, unless one is named."""
-    if asked == LARGEST:
-        return skip + int(js[skip:].argmax())
-    return 0 if asked == CLASS else skip + cells.index(asked)
+def _token(lab: Lab, asked: str, js: np.ndarray, skip: int, cells: list[str]) -> int:
+    """The row that is asked for, by its place among the tokens."""
+    if asked == CLASS or (asked == AUTOMATIC and skip and lab.rows == 0):
+        return 0
+    return skip + (int(js[skip:].argmax()) if asked == AUTOMATIC else cells.index(asked))
 
 
 def _take_token(cells: list[str]) -> None:

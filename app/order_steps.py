@@ -7,7 +7,7 @@ from app.lessons import Step
 from reid_core.studies.orders import ROWS
 
 ORDERS, LAYERS, HEADS, MODES = "Orders", "Layers", "Heads", "Sharing modes"
-TOKEN = dict(token="largest difference", of="This picture")
+TOKEN = dict(token="automatic", of="This picture")
 
 
 def steps(found: dict[str, np.ndarray], labels: list[str]) -> list[Step]:
@@ -46,11 +46,11 @@ def _orders(found, labels) -> Step:
         said = (
             f"Layer {layer}, head {head + 1}: {_nats(value)} between order 1 and order {order} on "
             f"{label}, the largest of {js.size} maps measured ({len(js)} queries), where their mean is "
-            f"{js.mean():.4f}. With shuffled tokens the same two maps are {chance:.4f} apart, so they "
+            f"{js.mean():.4f}. With shuffled tokens the same two maps are {chance:.4f} apart: "
             + (
-                f"agree {chance / value:.0f} times as closely as chance."
+                f"{chance / value:.1f} times as far."
                 if chance > value
-                else "agree no better than maps of the same sharpness about other tokens."
+                else "here two orders agree no better than equally sharp maps of other tokens."
             )
         )
     keys = dict(pair=f"layer {layer}, order {order}", head=str(head + 1), query=label)

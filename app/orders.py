@@ -176,6 +176,6 @@ def _choose(placed, keys: dict[str, tuple[str, list[str]]], starts=(0, 0)) -> tu
     found = []
     for (key, (label, options)), start in zip(keys.items(), starts, strict=False):
         pickers.linked(key, options, options[min(start, len(options) - 1)])
-        placed.selectbox(label, options, key=key, width=170)
+        placed.selectbox(label, options, key=key, width=170 if key == "pair" else 110)
         found.append(options.index(st.session_state[key]))
     return tuple(found)

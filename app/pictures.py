@@ -1,6 +1,7 @@
 """The picture that a page looks into: an image of the test split, or a visitor's own."""
 
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,8 @@ class Picture:
 
     row is its row in the run's Embeddings; upload is a visitor's. query is the position of the query
     that led here, whose list holds the true matches. beside: it stands in the second of two
-    columns, so that its widgets need names of their own (`key`).
+    columns, so that its widgets need names of their own (`key`). bar: a container above both columns
+    for the widgets that two pictures share (`controls`).
     """
 
     run: str
@@ -39,6 +41,7 @@ class Picture:
     query: int | None = None
     upload: Upload | None = None
     beside: bool = False
+    bar: Any = field(default=None, compare=False)
 
     def key(self, name: str) -> str:
         """The name of a widget or figure of this picture, unique on the page."""
@@ -161,6 +164,12 @@ def _row(there: Embeddings, here: Embeddings, row: int) -> int | None:
     same = (there.names == here.names[row]) & (there.is_query == here.is_query[row])
     rows = np.flatnonzero(same)
     return int(rows[0]) if len(rows) else None
+
+
+def controls(picture: Picture) -> Any:
+    """A row for widgets that two pictures side by side have in common; see `choice`."""
+    with picture.bar or nullcontext():
+        return st.container(horizontal=True, vertical_alignment="bottom")
 
 
 def choice(

@@ -22,19 +22,21 @@ def on() -> bool:
     return bool(st.session_state.get(STATE))
 
 
-def switch() -> None:
+def switch(page: str) -> None:
     """The way in, in the sidebar, or the way out, in the page's corner; main.py draws it once.
 
-    `projector=1` in the address is the same; the address wins when it has changed.
+    `projector=1` in the address is the same. A link and the back button win; a change of page, which
+    empties the address, keeps what was.
     """
-    asked, told = st.query_params.get(ADDRESS) == "1", st.session_state.get("projector told")
-    if told is None or (asked and not told):
-        st.session_state[STATE] = asked
+    state, asked = st.session_state, st.query_params.get(ADDRESS) == "1"
+    before = state.get("projector told")  # page and address when this was last drawn
+    if before is None or (asked != before[1] and (asked or page == before[0])):
+        state[STATE] = asked
     if on():
         st.query_params[ADDRESS] = "1"
     else:
         st.query_params.pop(ADDRESS, None)
-    st.session_state["projector told"] = on()
+    state["projector told"] = (page, on())
     look = dict(icon=":material/cast:", on_click=_turn, shortcut="P")
     if on():
         st.html(LARGE)

@@ -16,6 +16,7 @@ from reid_core.analysis.orders import BOUND, HIGH, UNITS
 from reid_core.errors import BadInput
 from reid_core.runs import Run, list_runs, open_run
 
+ORDER = ("shared", "prior-mixed", "weighted", "independent")  # from the least freedom to the most
 SHADES = [COLOURS[name] for name in ("transreid", "pha", "nformer", "ohformer", "rga", "vit-bot")]
 MODES = """
 What a high order attends by, from its layer's first-order map $A$ (softmax over each row):
@@ -29,6 +30,8 @@ What a high order attends by, from its layer's first-order map $A$ (softmax over
   one of the paper's readers; its form is ours.
 
 **JS** between the first and the high order: mean over layers, heads and rows.
+**JS to order 1 times its learned weights**: to $\\mathrm{softmax}(\\log A + P)$ where there is a $P$;
+0 by construction in prior-mixed, and what training holds down in weighted.
 **Diversity** between heads: mean JS over all pairs of heads, rows and layers (ours).
 **FLOPs** of one image's forward pass, two for each multiplication and addition: convolutions, linear
 layers and both products of attention, counted by PyTorch; deformable convolutions as plain ones; not
@@ -76,10 +79,12 @@ def show(run: Run, unit: str) -> None:
         st.info("Choose a run, and let its maps be measured.", icon=":material/info:")
         return
     with explained():
-        frame = pd.DataFrame([_row(known[n], found, UNITS[unit]) for n, found in ready.items()])
+        rows = [_row(known[name], found, UNITS[unit]) for name, found in ready.items()]
+    place = lambda row: ORDER.index(row["sharing"]) if row["sharing"] in ORDER else len(ORDER)  # noqa: E731
+    frame = pd.DataFrame(sorted(rows, key=place))
     said = Said(
         f"Runs on {run.experiment.dataset}, in {unit}; JS and diversity over {len(found_of(ready))} "
-        "queries, mAP over all. In mode shared JS is 0 by construction.",
+        "queries, mAP over all. Bars are 95 % intervals. In mode shared JS is 0 by construction.",
         MODES,
         SOURCE,
         (orders.diversity, flops, parameters, bootstrap),
@@ -91,7 +96,7 @@ def show(run: Run, unit: str) -> None:
         alt="JS divergence, diversity between heads, parameters, FLOPs and mAP of each run",
         table=frame,
     )
-    figures.table(_written(frame, unit), said, key="sharing-table")
+    figures.table(_written(frame), said, key="sharing-table")
 
 
 def found_of(ready: dict[str, dict[str, np.ndarray]]) -> np.ndarray:
@@ -130,10 +135,11 @@ def _sharing(run: Run) -> str:
 def _chart(frame: pd.DataFrame, factor: float, unit: str):
     both = lambda name: frame[[f"{name} low", f"{name} high"]].to_numpy()  # noqa: E731
     column = lambda name: frame[name].to_numpy(float)  # noqa: E731
+    most = BOUND * factor
     measures = [
-        Measure(f"JS ({unit}), bound {BOUND * factor:.3g}", column("JS"), both("JS"), ".3f"),
+        Measure(f"JS ({unit})", column("JS"), both("JS"), ".3f", most),
         Measure(
-            f"Diversity of heads ({unit})", column("diversity high"), both("diversity high"), ".3f"
+            f"Diversity ({unit})", column("diversity high"), both("diversity high"), ".3f", most
         ),
         Measure("Parameters (million)", column("parameters") / 1e6, None, ".3f"),
         Measure("MFLOPs an image", column("FLOPs") / 1e6, None, ".1f"),
@@ -145,29 +151,27 @@ def _chart(frame: pd.DataFrame, factor: float, unit: str):
     )
 
 
-def _written(frame: pd.DataFrame, unit: str) -> pd.DataFrame:
-    """The same as text, each with its interval."""
+def _written(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same as text, each with its interval: a row for each measure, a column for each run."""
 
     def said(name: str) -> list[str]:
-        if name not in frame:
-            return ["none"] * len(frame)
+        kept = frame if name in frame else frame.assign(**{name: np.nan})
         return [
             "none"
             if np.isnan(row[name])
-            else f"{row[name]:.3f} ({row[f'{name} low']:.3f} to {row[f'{name} high']:.3f})"
-            for _, row in frame.iterrows()
+            else f"{row[name]:.4f} ({row[f'{name} low']:.4f} to {row[f'{name} high']:.4f})"
+            for _, row in kept.iterrows()
         ]
 
-    return pd.DataFrame(
-        {
-            "Sharing": frame["sharing"],
-            "Run": frame["run"],
-            f"JS to order 1 ({unit})": said("JS"),
-            "JS to order 1 times its weights": said("JS reweighted"),
-            "Diversity of heads, high order": said("diversity high"),
-            "Diversity of heads, order 1": said("diversity first"),
-            "Parameters": [f"{count:,}" for count in frame["parameters"]],
-            "MFLOPs": [f"{count / 1e6:.1f}" for count in frame["FLOPs"]],
-            "mAP": said("mAP"),
-        }
-    )
+    rows = {
+        "Sharing mode": list(frame["sharing"]),
+        "JS to order 1": said("JS"),
+        "JS to order 1 times its learned weights": said("JS reweighted"),
+        "Diversity of heads, high orders": said("diversity high"),
+        "Diversity of heads, order 1": said("diversity first"),
+        "Parameters": [f"{count:,}" for count in frame["parameters"]],
+        "MFLOPs of one image": [f"{count / 1e6:.1f}" for count in frame["FLOPs"]],
+        "mAP": said("mAP"),
+    }
+    table = pd.DataFrame(rows, index=list(frame["run"])).T
+    return table.rename_axis("").reset_index()

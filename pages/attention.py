@@ -1,8 +1,6 @@
 """Where does the model look? Every map comes from the pass that made the embedding, is drawn on the
 pixels that it was cut from, and has its numbers beside it."""
 
-import streamlit as st
-
 from app import lessons, microscope, pickers, pictures
 from app.notices import explained, heading
 
@@ -16,8 +14,5 @@ if run.has_embeddings and run.has_weights:
         lessons.look_at(steps, "attention")
 
 picture = pictures.pick(run)
-bar = st.container(horizontal=True, vertical_alignment="bottom")
-with bar:
-    view = microscope.view(run)
-    other = microscope.beside(run, view)
+view, other = microscope.choose(run)
 microscope.show(run, view, picture, other)

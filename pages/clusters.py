@@ -18,7 +18,7 @@ source = cached.folder(asked)
 
 lesson = st.container()
 lessons.first(f"clusters {run.name}", clusters_lesson.opening(found.encoded is not None))
-settings = clusters_views.settings(run, found)
+settings, colour = clusters_views.settings(run, found)
 by_itself = len(found.names) <= clusters.BY_ITSELF
 label = f"Map {len(found.names):,} embeddings"
 maps = studies.study(run, "projection", label=label, start=by_itself, **settings)
@@ -31,16 +31,15 @@ with lesson:
     lessons.look_at(clusters_lesson.steps(view), "clusters")
 
 position = pickers.query(run.name, stamp)
-choice = clusters_views.colours(view)
 row = clusters.picked_row(view, position)
-left, right = st.columns([13, 7], gap="medium")
+left, right = st.columns([4, 1], gap="medium")
 with left:
-    rows = clusters_views.the_map(view, choice, row)
+    rows = clusters_views.the_map(view, colour, row)
 with right:
     clusters_views.picked(view, source, row)
-    clusters_views.keeps(view)
 clusters_views.lassoed(view, source, rows, row)
 st.subheader("What is true behind the map", anchor=False)
+clusters_views.keeps(view)
 left, right = st.columns(2, gap="medium")
 with left:
     clusters_views.distances(view)

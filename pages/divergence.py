@@ -33,19 +33,21 @@ unit = orders.switch(bar, "Unit", "unit", list(UNITS), "nats")
 if view == MODES:
     sharing.show(run, unit)
     st.stop()
-full = orders.switch(bar, "Colours", "colours", [TO_LARGEST, TO_BOUND], TO_LARGEST) == TO_BOUND
-of = orders.switch(bar, "Heat map of", "of", [HERE, SET], HERE) if found else HERE
+rows_place = bar.container()
 picture = pictures.pick(run)
 with explained():
     numbers, tokens = cached.comparable(run.name, stamp, picture.who, picture.content)
 rows = 1
 if view != ORDERS and tokens and tokens.prefix:
-    rows = list(ROWS).index(orders.switch(bar, "Rows", "rows", list(ROWS), ROWS[1]))
-lab = Lab(picture, found, unit, rows, of, full)
+    rows = ROWS.index(orders.switch(rows_place, "Rows", "rows", list(ROWS), ROWS[1]))
 placed = st.container(horizontal=True, vertical_alignment="bottom")
+boxes = placed.container(horizontal=True, width="content")
+full = orders.switch(placed, "Colours", "colours", [TO_LARGEST, TO_BOUND], TO_LARGEST) == TO_BOUND
+of = orders.switch(placed, "Heat map of", "of", [HERE, SET], HERE) if found else HERE
+lab = Lab(picture, found, unit, rows, of, full)
 if view == ORDERS:
-    orders.show_orders(lab, placed)
+    orders.show_orders(lab, boxes)
 elif view == LAYERS:
-    orders.show_layers(lab, placed, numbers, tokens)
+    orders.show_layers(lab, boxes, numbers, tokens)
 elif view == HEADS:
-    orders.show_heads(lab, placed, numbers, tokens)
+    orders.show_heads(lab, boxes, numbers, tokens)

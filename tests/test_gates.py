@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from reid_core.analysis.gates import relations
-from reid_core.analysis.offsets import source_of, taps
+from reid_core.analysis.offsets import source_of, taps, unseen
 from reid_core.errors import BadInput
 from reid_core.look import Looked
 from reid_core.models.base import Tokens, Window
@@ -38,7 +38,7 @@ def test_taps_are_where_the_convolution_reads():
 
     random = torch.Generator().manual_seed(1)
     height, width, stride = 9, 7, 2
-    offsets = 0.4 * torch.rand(1, 18, 5, 4, generator=random)
+    offsets = 4 * torch.rand(1, 18, 5, 4, generator=random) - 2
     places = torch.meshgrid(torch.arange(9.0), torch.arange(7.0), indexing="ij")
     x = torch.stack(places)[None]  # (1, 2, 9, 7): each position's row and column
     source = Window(15, 10, -5)
@@ -53,6 +53,11 @@ def test_taps_are_where_the_convolution_reads():
         inside = ((place >= 0) & (place <= [height - 1, width - 1])).all(axis=-1)
         assert inside.sum() > 5
         assert np.allclose(moved[0, tap][inside], np.moveaxis(pixels, 0, -1)[inside], atol=1e-3)
+        weight[:] = 0
+        weight[0, 0].view(-1)[tap] = 1
+        something = deform_conv2d(torch.ones(1, 2, 9, 7), offsets, weight, stride=stride, padding=1)
+        zeros = unseen(moved[0, tap], Tokens((9, 7), (), source))
+        assert (zeros == (something[0, 0].numpy() == 0)).all()
     still, same = taps(torch.zeros(1, 18, 5, 4), source, stride)
     assert np.allclose(still, same) and np.allclose(
         same[0, 4, 2, 1], [-5 + 7.5 + 40, -5 + 7.5 + 20]
@@ -75,5 +80,11 @@ def test_offsets_are_counted_in_what_is_sampled():
         {name: tokens for name, (_, tokens) in names.items()},
         {name: kind for name, (kind, _) in names.items()},
     )
-    assert source_of(seen, "trunk.blocks.1.orders.2.local.offsets") == (fine, 2)
-    assert source_of(seen, "trunk.blocks.1.orders.3.local.offsets") == (coarse, 1)
+    assert source_of(seen, "trunk.blocks.1.orders.2.local.offsets") == (
+        names["trunk.blocks.1.attn.attention"][1],
+        2,
+    )
+    assert source_of(seen, "trunk.blocks.1.orders.3.local.offsets") == (
+        names["trunk.blocks.1.orders.3.local.offsets"][1],
+        1,
+    )

@@ -214,6 +214,7 @@ function handle(map) {
     else if (event.key === "+" || event.key === "=") zoom(1.4, middle())
     else if (event.key === "-") zoom(1 / 1.4, middle())
     else if (event.key === "0") map.reset()
+    else if (letter === "z") map.zoomToPicked()
     else return
     event.preventDefault()
     event.stopPropagation() // the arrows are the page's shortcuts elsewhere

@@ -5,7 +5,7 @@ const maps = (globalThis.reidMaps ??= new Map()) // id -> { map, paint }: whiche
 const STILL = () => matchMedia("(prefers-reduced-motion: reduce)").matches
 const UPRIGHT = [1, 0, 0, 0, 1, 0, 0, 0, 1]
 const REACH = 14 // pixels within which a point is under the pointer
-const KEYS = "Arrow keys: to the nearest point that way. Enter: choose it. L: lasso. Plus, minus, 0: zoom. Escape: clear."
+const KEYS = "Arrow keys: to the nearest point that way. Enter: choose it. L: lasso. Z: zoom to the picked. Plus, minus, 0: zoom. Escape: clear."
 
 class EmbeddingMap {
   constructor(root, data, send) {
@@ -69,7 +69,8 @@ class EmbeddingMap {
     this.lassoButton = button("Lasso", "Draw around points (L, or drag with Shift)", () => this.arm(!this.lassoing))
     this.lassoButton.setAttribute("aria-pressed", "false")
     button("Clear", "Drop the selection (Escape)", () => this.choose([]))
-    button("Reset view", "All points in view (0)", () => this.reset())
+    button("All", "All points in view (0)", () => this.reset())
+    button("Picked", "Zoom to the picked image (Z)", () => this.zoomToPicked())
     if (this.data.names.length > 1) {
       const modes = make("span", "modes")
       const choices = [["both", "Side by side"], [0, this.data.names[0]], [1, this.data.names[1]]]
@@ -82,7 +83,7 @@ class EmbeddingMap {
       bar.append(modes)
     }
     this.tally = make("span", "tally")
-    bar.append(this.tally, saveButtons({ PNG: () => this.png() }))
+    bar.append(saveButtons({ PNG: () => this.png() }), this.tally)
     return bar
   }
 
@@ -196,6 +197,21 @@ class EmbeddingMap {
   reset() {
     Object.assign(this, { turn: new Float32Array(UPRIGHT), centre: [0, 0], zoom: 0.94 })
     if (this.data.dimensions === 3) this.turn = turned(this.turn, 0.5, 0.35)
+    this.ask()
+  }
+
+  // The picked image in the middle; on two maps the middle between its two places.
+  zoomToPicked() {
+    if (this.picked == null || this.picked < 0) return
+    const ends = this.boxes().map((box) => {
+      const look = { ...this.look(box), centre: [0, 0], scale: [1, 1] }, from = 3 * this.picked
+      const one = this.places.map((place) => place.subarray(from, from + 3))
+      const [x, y] = projected(one[0], one[one.length - 1], look, 2, 2, [0, 0])
+      return [x - 1, 1 - y]
+    })
+    const last = ends[ends.length - 1], apart = Math.hypot(ends[0][0] - last[0], ends[0][1] - last[1])
+    this.centre = [(ends[0][0] + last[0]) / 2, (ends[0][1] + last[1]) / 2]
+    this.zoom = Math.min(8, apart ? 1.4 / apart : 8)
     this.ask()
   }
 

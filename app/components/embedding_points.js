@@ -6,7 +6,8 @@ attribute vec4 colour;
 attribute float mark; // 1 query, 2 selected
 uniform mat3 turn;
 uniform vec2 centre, scale;
-uniform float part, size, deep, strong;
+uniform float part, size, deep;
+uniform mediump float strong; // as precise as in the fragments, or they don't link
 varying vec4 tint;
 varying float query, chosen, pixels;
 void main() {
@@ -15,7 +16,7 @@ void main() {
   query = mod(mark, 2.0);
   chosen = step(2.0, mark);
   float near = 1.0 + 0.4 * deep * at.z;
-  gl_PointSize = size * near * (1.0 + 0.45 * strong) * (1.0 + 0.5 * query) + 0.7 * size * chosen;
+  gl_PointSize = size * near * (1.0 + 0.45 * strong) * (1.0 + 0.5 * query) + 0.6 * size * chosen;
   pixels = gl_PointSize;
   tint = colour;
 }`
@@ -29,7 +30,7 @@ uniform vec3 ink, paper;
 uniform float strong;
 void main() {
   vec2 at = 2.0 * gl_PointCoord - 1.0;
-  float grow = 1.0 + 0.5 * chosen; // the halo makes the point's square larger, not the point
+  float grow = 1.0 + 0.4 * chosen; // the halo makes the point's square larger, not the point
   float disc = length(at) * grow;
   float side = max(abs(at.x) * 0.866 - at.y * 0.5, at.y) * 1.55 * grow + 0.12;
   float far = mix(disc, side, query);
@@ -37,7 +38,7 @@ void main() {
   float inside = 1.0 - smoothstep(1.0 - soft, 1.0, far);
   float rim = smoothstep(0.72 - soft, 0.72, far) * strong;
   vec3 fill = mix(tint.rgb, paper, rim * 0.85);
-  float ring = chosen * (1.0 - smoothstep(0.1, 0.1 + soft, abs(length(at) - 0.86)));
+  float ring = 0.8 * chosen * (1.0 - smoothstep(0.04, 0.04 + soft, abs(length(at) - 0.9)));
   float cover = max(inside * tint.a, ring);
   if (cover < 0.04) discard;
   gl_FragColor = vec4(mix(fill, ink, ring * (1.0 - inside)) * cover, cover);
@@ -61,7 +62,13 @@ function compiled(gl) {
 function painter(canvas, places) {
   const gl = canvas.getContext("webgl", { antialias: true, alpha: true, premultipliedAlpha: true })
   if (!gl) return null
-  const program = compiled(gl)
+  let program
+  try {
+    program = compiled(gl)
+  } catch (problem) {
+    console.warn("embedding map:", problem)
+    return null
+  }
   const attribute = (name, size, type = gl.FLOAT) => {
     const buffer = gl.createBuffer(), at = gl.getAttribLocation(program, name)
     gl.bindBuffer(gl.ARRAY_BUFFER, buffer)

@@ -40,10 +40,11 @@ def _difference(a: Embeddings, b: Embeddings) -> str:
         if len(here) != len(there):
             return f"{len(here)} and {len(there)} {said}"
         if (odd := np.flatnonzero(here != there)).size:
-            return f"{odd.size} {said} differ, first {here[odd[0]]!r} and {there[odd[0]]!r}"
+            first = str(here[odd[0]]), str(there[odd[0]])
+            return f"{odd.size} {said} differ, first {first[0]!r} and {first[1]!r}"
     for said in ("is_query", "identities", "cameras"):
         if (odd := np.flatnonzero(getattr(a, said) != getattr(b, said))).size:
-            return f"{said} of {odd.size} images differ, first of {a.names[odd[0]]!r}"
+            return f"{said} of {odd.size} images differ, first of {str(a.names[odd[0]])!r}"
     return ""
 
 

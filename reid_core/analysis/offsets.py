@@ -4,10 +4,13 @@ Shapes: B images, K = k * k taps of a kernel, h' x w' cells it is computed for.
 """
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
 
+from reid_core.analysis import orders
 from reid_core.errors import BadInput
 from reid_core.look import Looked
 from reid_core.models.base import Tokens, Window
@@ -39,7 +42,15 @@ def taps(offsets: Tensor, source: Window, stride: int) -> tuple[np.ndarray, np.n
     return np.broadcast_to(pixels(regular), moved.shape), pixels(moved)
 
 
-def source_of(looked: Looked, name: str) -> tuple[Window, int]:
+def unseen(places: np.ndarray, source: Tokens) -> np.ndarray:
+    """Which taps at places (..., 2) read nothing but zeros: those a whole position outside the map
+    that is sampled. source has windows."""
+    window = source.window
+    position = (places - window.start - window.size / 2) / window.stride
+    return ((position <= -1) | (position >= source.grid)).any(axis=-1)
+
+
+def source_of(looked: Looked, name: str) -> tuple[Tokens, int]:
     """What the offsets of a probe are counted in, and their stride, for `taps`.
 
     The lowest high order samples the grid of patches, the next ones the cells below them. Raises
@@ -57,5 +68,40 @@ def source_of(looked: Looked, name: str) -> tuple[Window, int]:
     if fine.window is None or cells.window is None:
         raise BadInput(f"{name}: expected positions with windows, got a grid that tiles the image")
     if int(order) > lowest:
-        return cells.window, 1
-    return fine.window, cells.window.stride // fine.window.stride
+        return cells, 1
+    return fine, cells.window.stride // fine.window.stride
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """Orders and offsets over B images. pairs are P layers and orders, (layer, order).
+
+    js (B, P, H) is a mean over rows, in nats; outside (P,) the share of taps that read zeros, plain
+    (P,) what it would be without offsets.
+    """
+
+    pairs: list[tuple[int, int]]
+    js: np.ndarray
+    outside: np.ndarray
+    plain: np.ndarray
+
+
+def surveyed(looks: Iterable[Looked]) -> Surveyed | None:
+    """How far each high order is from the first one, and where its taps read, over some passes; None
+    without high orders."""
+    js, zeros = [], []
+    for looked in looks:
+        if not (found := orders.pairs(looked)):
+            return None
+        js.append(np.stack([pair.js().mean(dim=-1).cpu().numpy() for pair in found], axis=1))
+        zeros.append([_unseen_shares(looked, name) for name in looked.of("offsets")])
+    shares = np.average(zeros, axis=0, weights=[len(each) for each in js])  # (P, 2)
+    names = [(pair.layer, pair.order) for pair in found]
+    return Surveyed(names, np.concatenate(js), shares[:, 0], shares[:, 1])
+
+
+def _unseen_shares(looked: Looked, name: str) -> tuple[float, float]:
+    """The share of a probe's taps that read zeros, and what it would be without offsets."""
+    source, stride = source_of(looked, name)
+    plain, moved = taps(looked.seen[name], source.window, stride)
+    return float(unseen(moved, source).mean()), float(unseen(plain, source).mean())

@@ -3,18 +3,22 @@
 Measured on part masks, which the pedestrians bring; a data set of one's own has none.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from reid_core.analysis.maps import KINDS, maps_of
+from reid_core.analysis.maps import KINDS, LayerMap, maps_of
 from reid_core.analysis.parts import chance, pixel_shares, points, shares
 from reid_core.data import open_dataset
 from reid_core.data.masks import IDS, PERSON, mask_of
 from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings
+from reid_core.experiment import Experiment
 from reid_core.knobs import knob
 from reid_core.look import look
+from reid_core.models.base import ReIDModel
 from reid_core.runs import Run
 
 GROUPS = {"person": PERSON} | {name: (name,) for name in (*PERSON, "occluder", "passer-by")}
@@ -29,40 +33,64 @@ class Options:
     seed: int = knob(0, "Which images are drawn.", "Images", least=0)
 
 
-def compute(run: Run, options: Options, progress) -> dict[str, np.ndarray]:
-    """Images n, layers L, parts P.
+@dataclass(frozen=True)
+class Placed:
+    """Where maps lie. Images n, layers L, parts P.
 
-    probes (L,) and methods (L,) say what each layer's map is, parts (P,) the names of the parts;
-    share (n, L, P) of the map's weight; pixels (n, P) share of the image; hit (n, L) whether the map
-    points at the person, chance (n, L) how often a random position does; rows (n,) of the run's
-    embeddings. share and pixels are NaN where an image does not show the part. Raises BadInput.
+    probes (L,) and methods (L,) say what each layer's map is; share (n, L, P) of its weight on each
+    part of GROUPS, pixels (n, P) share of the image; hit (n, L) whether the map points at the person,
+    chance (n, L) how often a random position does; rows (n,) of the run's embeddings.
     """
-    experiment, model, found = run.experiment, run.model(), run.embeddings()
+
+    probes: np.ndarray
+    methods: np.ndarray
+    share: np.ndarray
+    pixels: np.ndarray
+    hit: np.ndarray
+    chance: np.ndarray
+    rows: np.ndarray
+
+
+def compute(run: Run, options: Options, progress) -> dict[str, np.ndarray]:
+    """The arrays of `Placed`, and parts (P,) their names.
+
+    share and pixels are NaN where an image does not show the part. Raises BadInput.
+    """
+    experiment, found = run.experiment, run.embeddings()
     root = open_dataset(experiment.dataset, experiment.data).root
     rows = drawn(found, options.images, options.seed)
+    kept = measured(run.model(), experiment, found, root, rows, progress)
+    absent = kept.pixels == 0  # (n, P)
+    return vars(kept) | dict(
+        parts=np.array(list(GROUPS)),
+        share=np.where(absent[:, None], np.nan, kept.share),
+        pixels=np.where(absent, np.nan, kept.pixels),
+    )
+
+
+def measured(
+    model: ReIDModel,
+    experiment: Experiment,
+    found: Embeddings,
+    root: Path,
+    rows: np.ndarray,
+    progress: Callable[[int, int], None] | None = None,
+) -> Placed:
+    """Where every layer's map lies, for rows (n,) of the embeddings. Raises BadInput without masks."""
     size, kept = experiment.training.size, []
     for start in range(0, len(rows), BATCH):
         some = rows[start : start + BATCH]
         masks = [_mask(root, found, row, size) for row in some]
         said = found.cameras[some].tolist(), found.views[some].tolist()
-        seen = look(
-            model, experiment, [root / found.names[row] for row in some], *said, kinds=KINDS
-        )
-        maps = maps_of(seen)
-        kept += [_measured(maps, place, mask) for place, mask in enumerate(masks)]
-        progress(start + len(some), len(rows))
-    share, pixels, hit, luck = (np.array(column) for column in zip(*kept, strict=True))
-    absent = pixels == 0  # (n, P)
-    return dict(
-        probes=np.array([each.probe for each in maps]),
-        methods=np.array([each.method for each in maps]),
-        parts=np.array(list(GROUPS)),
-        share=np.where(absent[:, None], np.nan, share),
-        pixels=np.where(absent, np.nan, pixels),
-        hit=hit,
-        chance=luck,
-        rows=rows,
+        images = [root / str(name) for name in found.names[some]]
+        maps = maps_of(look(model, experiment, images, *said, kinds=KINDS))
+        kept += [_one(maps, place, mask) for place, mask in enumerate(masks)]
+        if progress:
+            progress(start + len(some), len(rows))
+    probes, methods = (
+        np.array([getattr(each, what) for each in maps]) for what in ("probe", "method")
     )
+    return Placed(probes, methods, *(np.array(column) for column in zip(*kept, strict=True)), rows)
 
 
 def drawn(found: Embeddings, count: int, seed: int) -> np.ndarray:
@@ -82,7 +110,7 @@ def _mask(root, found: Embeddings, row: int, size) -> np.ndarray:
     return mask
 
 
-def _measured(maps, place: int, mask: np.ndarray):
+def _one(maps: list[LayerMap], place: int, mask: np.ndarray):
     """share (L, P), pixels (P,), hit (L,), chance (L,) of one image."""
     person = PARTS[0]
     return (

@@ -1,0 +1,144 @@
+"""Figures that compare runs: arrays in, figures out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from app.charts import QUIET, colour
+from app.charts_errors import MARGIN, SEEN
+from reid_core.analysis.comparison import Difference, Pattern
+
+SHOWN = 16  # patterns
+RIGHT, WRONG = "circle", "circle-open"
+
+
+def who_is_right(
+    found: Sequence[Pattern], names: Sequence[str], codes: Sequence[str], chosen: str
+) -> go.Figure:
+    """How many queries each pattern has, above a dot for each run: filled where it is right.
+
+    After UpSet (Lex et al. 2014). codes: what a click on a pattern gives; chosen is one of them.
+    """
+    kept = [place for place, pattern in enumerate(found) if len(pattern.queries)][:SHOWN]
+    figure = make_subplots(2, 1, shared_xaxes=True, row_heights=[0.6, 0.4], vertical_spacing=0.03)
+    across = list(range(len(kept)))
+    counts = [len(found[place].queries) for place in kept]
+    picked = [codes[place] == chosen for place in kept]
+    codes_kept = [codes[place] for place in kept]
+    figure.add_bar(
+        x=across,
+        y=counts,
+        text=counts,
+        textposition="outside",
+        cliponaxis=False,
+        customdata=codes_kept,
+        hovertext=[f"{found[place].says(names)}: {len(found[place].queries)}" for place in kept],
+        hoverinfo="text",
+        textfont=dict(size=13),
+        marker=dict(color=[colour("transreid") if each else QUIET for each in picked]),
+        selected=SEEN,
+        unselected=SEEN,
+    )
+    for row, name in enumerate(names):
+        yes = [found[place].right[row] for place in kept]
+        figure.add_scatter(
+            x=across,
+            y=[name] * len(kept),
+            customdata=codes_kept,
+            mode="markers",
+            marker=dict(
+                size=13,
+                symbol=[RIGHT if each else WRONG for each in yes],
+                color=[colour("transreid") if each else QUIET for each in picked],
+                line=dict(width=1.6),
+            ),
+            selected=SEEN,
+            unselected=SEEN,
+            hovertext=[f"{name}: {'right' if each else 'wrong'}" for each in yes],
+            hoverinfo="text",
+            row=2,
+            col=1,
+        )
+    figure.update_xaxes(showticklabels=False, fixedrange=True, showgrid=False, zeroline=False)
+    figure.update_yaxes(fixedrange=True)
+    figure.update_yaxes(title="queries", row=1, col=1, range=[0, 1.15 * max(counts, default=1)])
+    figure.update_yaxes(
+        type="category", autorange="reversed", row=2, col=1, showgrid=False, zeroline=False
+    )
+    figure.update_layout(
+        height=210 + 26 * len(names), margin=MARGIN, showlegend=False, hovermode="closest"
+    )
+    return figure
+
+
+def query_by_query(
+    precision: tuple[np.ndarray, np.ndarray],
+    names: tuple[str, str],
+    labels: Sequence[str],
+    chosen: str,
+) -> go.Figure:
+    """Average precision (Q,) of two runs, a point for each query; above the line the second is
+    better."""
+    a, b = precision
+    known = np.flatnonzero(np.isfinite(a) & np.isfinite(b))
+    better = b[known] > a[known]
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[0, 1], y=[0, 1], mode="lines", line=dict(color=QUIET, width=1), hoverinfo="skip"
+    )
+    figure.add_scattergl(
+        x=a[known],
+        y=b[known],
+        customdata=[labels[place] for place in known],
+        text=[labels[place] for place in known],
+        mode="markers",
+        marker=dict(
+            size=8,
+            opacity=0.65,
+            color=np.where(better, colour("transreid"), colour("pha")),
+            symbol=np.where(better, "triangle-up", "triangle-down"),
+        ),
+        hovertemplate="%{text}<br>%{x:.3f} and %{y:.3f}<extra></extra>",
+    )
+    if chosen in labels:
+        place = list(labels).index(chosen)
+        figure.add_scatter(
+            x=[a[place]],
+            y=[b[place]],
+            mode="markers",
+            marker=dict(size=16, symbol="circle-open", line=dict(width=2.5), color="#CB4D17"),
+            hoverinfo="skip",
+        )
+    figure.update_xaxes(title=f"AP of {names[0]}", range=[-0.02, 1.03])
+    figure.update_yaxes(title=f"AP of {names[1]}", range=[-0.02, 1.03])
+    figure.update_layout(height=380, margin=MARGIN, showlegend=False, hovermode="closest")
+    return figure
+
+
+def how_sure(found: Sequence[Difference]) -> go.Figure:
+    """Each difference with its interval; filled where that leaves 0 out."""
+    figure = go.Figure()
+    figure.add_vline(x=0, line=dict(color=QUIET, dash="dash", width=1.5))
+    figure.add_scatter(
+        x=[each.difference for each in found],
+        y=[f"{each.b} - {each.a}, {each.measure}" for each in found],
+        error_x=dict(
+            array=[each.high - each.difference for each in found],
+            arrayminus=[each.difference - each.low for each in found],
+            color=colour("transreid"),
+        ),
+        mode="markers",
+        marker=dict(
+            size=11,
+            color=colour("transreid"),
+            symbol=[RIGHT if each.clear else WRONG for each in found],
+            line=dict(width=1.6),
+        ),
+        hovertemplate="%{y}: %{x:+.3f}<extra></extra>",
+    )
+    figure.update_xaxes(title="difference", tickformat="+.2f", fixedrange=True)
+    figure.update_yaxes(autorange="reversed", type="category", fixedrange=True, dtick=1)
+    figure.update_layout(height=90 + 26 * len(found), margin=MARGIN, hovermode="closest")
+    return figure

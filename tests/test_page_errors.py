@@ -1,0 +1,221 @@
+"""The page Errors, run by Streamlit's own test harness without a browser."""
+
+import shutil
+
+import numpy as np
+import pytest
+from test_app import captions, drawn, nothing_cached, opened, said  # noqa: F401
+
+from app import cached, errors, errors_queue, errors_rerank
+from app.errors import Case
+from reid_core import notes
+from reid_core.runs import open_run
+from reid_core.studies import Study
+
+
+def page(**address):
+    return opened("errors", **address)
+
+
+def case(name: str) -> Case:
+    return Case.of(name, open_run(name).stamp())
+
+
+@pytest.fixture
+def two(tiny_run, runs) -> tuple[str, str]:
+    """A second run with other vectors on the same split."""
+    shutil.copytree(runs / tiny_run, runs / "other")
+    run = open_run("other")
+    found = run.embeddings()
+    noise = np.random.default_rng(0).normal(size=found.vectors.shape)
+    found.vectors[:] += 2 * found.vectors.std() * noise.astype(np.float32)
+    run.keep_embeddings(found)
+    return tiny_run, "other"
+
+
+def test_opens_on_the_failure_with_the_most_tags(tiny_run):
+    app, here = page(), case(tiny_run)
+    held = np.sum([tag.holds for tag in here.tags.values()], axis=0)
+    query = cached.labels(tiny_run, here.stamp).index(app.session_state["query"])
+    assert here.lists.failed[query] and held[query] == held[here.lists.failed].max()
+    shown = drawn(app, "ranked_gallery")
+    facts = dict(shown["query"]["facts"])
+    assert facts["AP"] == f"{here.lists.average_precision[query]:.3f}"
+    words = " ".join(each.value for each in app.markdown)
+    for name in here.held(query):
+        assert f"**{name}**" in words
+
+
+def test_the_queue_is_worst_first_and_walked_by_two_keys(tiny_run):
+    app, here = page(), case(tiny_run)
+    options = app.selectbox(key="query").options
+    labels = cached.labels(tiny_run, here.stamp)
+    precision = [here.lists.average_precision[labels.index(label)] for label in options]
+    assert precision == sorted(precision) and len(options) == here.lists.failed.sum()
+    at = options.index(app.session_state["query"])
+    app.button(key="next").click().run()
+    assert app.session_state["query"] == options[(at + 1) % len(options)]
+    app.button(key="previous").click().run()
+    app.button(key="previous").click().run()
+    assert app.session_state["query"] == options[at - 1]
+    shortcuts = {each.proto.shortcut for each in app.button if each.proto.shortcut}
+    assert {"j", "k", "x", "n", "1"} <= {each.lower() for each in shortcuts}
+
+
+@pytest.mark.parametrize("name", [errors.EVERY, errors.TODO])
+def test_a_link_chooses_what_is_shown(tiny_run, name):
+    app, here = page(show=name), case(tiny_run)
+    mask = errors.shown_by(here, notes.Notes())[name]
+    assert len(app.selectbox(key="query").options) == mask.sum()
+
+
+def test_an_empty_choice_says_so(tiny_run):
+    app = page(show=errors.DONE)
+    assert "No query is left" in said(app)
+
+
+def test_reviewing_tagging_and_writing_are_kept(tiny_run):
+    app, run = page(), open_run(tiny_run)
+    name = f"query/{app.session_state['query']}"
+    app.button(key="reviewed").click().run()
+    app.button(key="own 2").click().run()
+    app.text_area[0].set_value("behind the bin").run()
+    note = notes.read(run).of(name)
+    assert note == notes.Note(True, (notes.TAGS[1],), "behind the bin")
+    app.button(key="own 2").click().run()
+    app.text_input(key="new tag").set_value("twins").run()
+    assert notes.read(run).of(name).tags == () and "twins" in notes.read(run).tags
+    assert app.button(key="own 4").label == "twins"
+    assert not app.exception
+
+
+def test_a_damaged_notes_file_is_said(tiny_run):
+    (open_run(tiny_run).folder / notes.FILE).write_text("{")
+    assert "damaged notes" in said(page())
+
+
+def test_the_file_holds_every_number(tiny_run):
+    here = case(tiny_run)
+    table = errors_queue.evidence(here, notes.read(open_run(tiny_run)))
+    assert len(table) == len(here.queries)
+    for name, tag in here.tags.items():
+        assert table[name].sum() == tag.holds.sum()
+        assert {f"{name}: {number}" for number in tag.numbers} <= set(table)
+
+
+def test_evidence_is_said_of_every_query(tiny_run):
+    here = case(tiny_run)
+    for query in range(len(here.queries)):
+        for name in here.tags:
+            assert errors.evidence(here, name, query)
+
+
+def test_parts_are_those_of_the_data(tiny_run):
+    here = case(tiny_run)
+    cameras = here.found.cameras[here.queries]
+    for part in errors.parts(here):
+        mask = errors.in_part(here, part)
+        assert mask.any()
+        if part.startswith("camera"):
+            assert set(cameras[mask]) == {int(part.split()[1])}
+        if part.startswith("view: "):
+            views = cached.attributes(here.run, here.stamp)["view"][here.queries]
+            assert set(views[mask]) == {part.removeprefix("view: ")}
+
+
+def test_a_pair_of_cameras_is_ordered_by_its_own_precision(tiny_run):
+    here = case(tiny_run)
+    part = next(each for each in errors.parts(here) if each.startswith("cameras "))
+    order = errors.worst_first(here, errors.in_part(here, part), part)
+    column = np.flatnonzero(here.pairs.match_cameras == int(part.split()[-1]))[0]
+    assert (np.diff(here.pairs.of_query[order, column]) >= 0).all()
+
+
+def test_a_clicked_cell_opens_its_queries(tiny_run):
+    app, here = page(errors="Tables"), case(tiny_run)
+    assert f"{here.pairs.mean:.3f}" in captions(app)
+    part = next(each for each in errors.parts(here) if each.startswith("cameras "))
+    linked = page(errors="Inbox", show=errors.EVERY, part=part)
+    assert len(linked.selectbox(key="query").options) == errors.in_part(here, part).sum()
+
+
+def test_tables_without_attributes_say_what_is_missing(tiny_run, monkeypatch):
+    monkeypatch.setattr(cached, "attributes", lambda run, stamp: {})
+    assert "no attributes.csv" in said(page(errors="Tables"))
+
+
+def test_two_runs_side_by_side(two):
+    app = page(run=two[0], errors="Runs")
+    assert app.multiselect(key="against").value == ["other"]
+    stamps = tuple((name, open_run(name).stamp()) for name in two)
+    found, sure = cached.runs_compared(stamps)
+    code = app.session_state["pattern"]
+    chosen = next(p for p in found if "".join("01"[yes] for yes in p.right) == code)
+    assert len(app.selectbox(key="query").options) == len(chosen.queries)
+    galleries = [node for node in app.get("bidi_component")]
+    assert sum(node.proto.component_name == "ranked_gallery" for node in galleries) == 2
+    assert not app.exception
+    assert sure[0].difference == pytest.approx(
+        cached.evaluation(*stamps[1]).mAP - cached.evaluation(*stamps[0]).mAP
+    )
+
+
+def test_a_run_alone_has_nothing_to_be_compared_with(tiny_run):
+    assert "No other run" in said(page(errors="Runs"))
+
+
+def test_another_split_is_said(two):
+    run = open_run("other")
+    found = run.embeddings()
+    found.names[0] = "query/somebody.jpg"
+    run.keep_embeddings(found)
+    app = page(run=two[0], errors="Runs")
+    assert "did not see the same test split" in said(app)
+
+
+@pytest.mark.parametrize("method", ["average", "k-reciprocal"])
+def test_a_re_ranked_list_says_what_moved(tiny_run, method, monkeypatch):
+    settings = dict(method=method, features="as the run")
+    arrays = Study.asked(open_run(tiny_run), "rerank", settings).compute()
+    app = page(errors="Re-ranking", method=method)
+    here, scored = case(tiny_run), cached.evaluation(tiny_run, open_run(tiny_run).stamp())
+    query = cached.labels(tiny_run, here.stamp).index(app.session_state["query"])
+    shown = drawn(app, "ranked_gallery")
+    facts = dict(shown["query"]["facts"])
+    assert facts["AP"] == f"{arrays['average_precision'][query]:.3f}"
+    assert facts["AP before"] == f"{scored.average_precision[query]:.3f}"
+    before = cached.ranked(tiny_run, here.stamp, query)
+    was = dict(zip(before.rows, before.ranks, strict=True))
+    names = {str(here.found.names[row]).rsplit("/", 1)[-1]: row for row in before.rows}
+    for tile in shown["tiles"]:
+        row = names[tile["title"].rsplit(", ", 1)[-1]]
+        assert tile["note"] == errors_rerank.moved(was[row], tile["rank"])
+    change = np.nanmean(arrays["average_precision"]) - scored.mAP
+    assert f"mean {change:+.3f}" in captions(app)
+
+
+def test_moved_in_words():
+    assert [errors_rerank.moved(*each) for each in ((3, 3), (7, 2), (2, 7))] == [
+        "stays",
+        "▲ was 7",
+        "▼ was 2",
+    ]
+
+
+def test_the_runs_own_list_moves_nothing(tiny_run):
+    app = page(errors="Re-ranking", method="none")
+    assert not any("note" in tile for tile in drawn(app, "ranked_gallery")["tiles"])
+
+
+def test_steps_set_what_they_say(two):
+    app = page(run=two[0])
+    for number, view in ((1, "Inbox"), (2, "Tables"), (3, "Runs")):
+        app.button(key=f"errors step {number}").click().run()
+        assert not app.exception and app.session_state["errors"] == view
+
+
+def test_a_run_without_data_says_what_is_missing(tiny_run, monkeypatch, tmp_path):
+    monkeypatch.setenv("REID_DATA", str(tmp_path / "nowhere"))
+    monkeypatch.setattr("app.first_start.ensure_data", lambda: None)
+    app = page()
+    assert "nowhere" in said(app)
