@@ -6,6 +6,7 @@ out is shared by all sessions: nobody changes it in place.
 
 import base64
 import io
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -406,6 +407,8 @@ def reranked(
 
 # frequency
 
+PATIENCE = 3  # seconds that a visitor waits for a preset
+
 
 @st.cache_resource(max_entries=64, show_spinner="The model looks at the filtered picture")
 def swept(run: str, stamp: int, query: int, band: str) -> tuple[np.ndarray, np.ndarray]:
@@ -422,14 +425,14 @@ def ranked_cut(run: str, stamp: int, query: int, band: str, place: int) -> Ranke
 
 @st.cache_resource(max_entries=16, show_spinner="Looking where the lists break")
 def collapse(run: str, stamp: int, queries: int) -> cutoffs.Collapse | None:
-    """Where one of some queries, evenly spread, loses most by one step of the cut-off."""
-    count = len(embeddings(run, stamp).query_rows)
-    chosen = np.unique(np.linspace(0, count - 1, min(queries, count)).astype(int))
-    curves = {
-        (int(query), band): _swept(run, stamp, int(query), band, cutoffs.COARSE)[1]
-        for query in chosen
-        for band in filters.BANDS
-    }
+    """Where one of some queries, evenly spread, loses most by one step of the cut-off; a large model
+    is asked about fewer, as many as fit into a few seconds."""
+    count, started, curves = len(embeddings(run, stamp).query_rows), time.monotonic(), {}
+    for query in np.unique(np.linspace(0, count - 1, min(queries, count)).astype(int)).tolist():
+        for band in filters.BANDS:
+            curves[query, band] = _swept(run, stamp, query, band, cutoffs.COARSE)[1]
+        if time.monotonic() - started > PATIENCE:
+            break
     return cutoffs.steepest(curves, cutoffs.COARSE)
 
 

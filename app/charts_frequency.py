@@ -77,10 +77,10 @@ def mark(figure: go.Figure, cutoff: float, words: str) -> go.Figure:
         yref="paper",
         text=words,
         showarrow=False,
-        yanchor="top",
-        xanchor="left" if cutoff < 0.7 else "right",
-        xshift=4 if cutoff < 0.7 else -4,
+        yanchor="bottom",
+        xanchor="left" if cutoff < 0.1 else "center",
     )
+    figure.update_layout(legend=dict(x=1, xanchor="right", y=1.1), margin=dict(t=40))
     return figure
 
 
@@ -114,7 +114,13 @@ def versions(bars: Sequence[tuple[str, str, np.ndarray]], names: Sequence[str], 
             name=run,
             marker=dict(color=colour, pattern=dict(shape=patterns[number % 6], size=5)),
             error_y=dict(
-                type="data", symmetric=False, array=high - value, arrayminus=value - low, width=3
+                type="data",
+                symmetric=False,
+                array=high - value,
+                arrayminus=value - low,
+                width=4,
+                thickness=2,
+                color=QUIET,
             ),
             hovertemplate="%{y:.3f}",
         )

@@ -107,25 +107,11 @@ def _edge(figure: go.Figure, start, end, line: dict, opacity: float) -> None:
 
 def _thumbnail(figure: go.Figure, src: str, x: float, y: float, height: float, frame: dict) -> None:
     width = height / 2
-    figure.add_layout_image(
-        source=src,
-        x=x,
-        y=y,
-        xref="x",
-        yref="y",
-        sizex=width,
-        sizey=height,
-        xanchor="center",
-        yanchor="middle",
-    )
-    figure.add_shape(
-        type="rect",
-        x0=x - width / 2,
-        x1=x + width / 2,
-        y0=y - height / 2,
-        y1=y + height / 2,
-        line=frame,
-    )
+    left, top = x - width / 2, y + height / 2
+    placed = dict(x=left, y=top, sizex=width, sizey=height, xref="x", yref="y")
+    figure.add_layout_image(source=src, **placed)
+    box = dict(x0=left, x1=left + width, y0=top, y1=top - height)
+    figure.add_shape(type="rect", **box, line=frame)
 
 
 def moves(before: Sequence[int], after: Sequence[int], states: Sequence[str], names: Sequence[str]):

@@ -58,9 +58,15 @@ def _sub_bands(image: np.ndarray, split: filters.Subbands) -> None:
             src=url(split.low / 2**level),
             size=split.size,
         ),
+        dict(
+            label="All details",
+            note=f"{energy[1:].sum():.2%} of the energy",
+            src=url(0.5 + split.dropped(None).image()),
+            size=split.size,
+        ),
     ]
     # One brightness for all details, so that pictures may be compared.
-    gain = 0.5 / max(float(np.abs(each).max()) for each in split.details)
+    gain = 0.5 / max(float(np.abs(each).max()) / 2**n for n, each in enumerate(split.details, 1))
     for depth, details in enumerate(split.details, 1):
         for number, (name, about) in enumerate(BANDS.items()):
             share = energy[1 + 3 * (depth - 1) + number]
@@ -68,7 +74,7 @@ def _sub_bands(image: np.ndarray, split: filters.Subbands) -> None:
                 dict(
                     label=f"{name} {depth}: {about}",
                     note=f"{share:.2%} of the energy",
-                    src=url(0.5 + gain * details[number]),
+                    src=url(0.5 + gain * details[number] / 2**depth),
                     size=split.size,
                 )
             )
@@ -76,8 +82,9 @@ def _sub_bands(image: np.ndarray, split: filters.Subbands) -> None:
         tiles,
         Said(
             f"The image as the model sees it and its wavelet bands ({split.wavelet}, "
-            f"{level} level{'s' if level > 1 else ''}). Details are drawn about mid-gray, all "
-            f"{gain:.2g} times as strong as they are; energy is the sum of squared coefficients.",
+            f"{level} level{'s' if level > 1 else ''}). Details are drawn about mid-gray: the "
+            f"coefficients of level l over 2^l, {gain:.2g} times as strong; energy is the sum of squared "
+            "coefficients.",
             r"$x = \sum_k LL_k\,\phi_k + \sum_{l=1}^{L}\sum_{b\in\{LH,HL,HH\}}\sum_k b_{l,k}\,\psi^b_{l,k}$"
             "\n\nLH: low frequencies along a row, high ones along a column.",
             "Discrete wavelet transform (Mallat 1989) by PyWavelets, zeros beyond the border.",
@@ -85,7 +92,7 @@ def _sub_bands(image: np.ndarray, split: filters.Subbands) -> None:
         ),
         key="bands",
         alt=f"{len(tiles)} pictures: the image and the bands of its {split.wavelet} transform",
-        columns=5,
+        columns=6,
     )
 
 

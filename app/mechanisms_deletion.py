@@ -11,7 +11,7 @@ from app.figures import Said
 from app.mechanisms import Progress, left_out
 from app.pictures import Picture
 from reid_core.analysis import faithfulness
-from reid_core.analysis.intervals import interval, paired
+from reid_core.analysis.intervals import band, paired
 from reid_core.runs import Run
 
 DELETION, INSERTION = "Deletion", "Insertion"
@@ -135,7 +135,7 @@ def _many(run: Run, picture: Picture, insertion: bool) -> None:
             f"intervals over images; random is a mean over {arrays['random'].shape[2]} orders for each image.",
             FORMULA,
             SOURCE,
-            (faithfulness.curves, interval),
+            (faithfulness.curves, band),
         ),
         key=picture.key("curves of many"),
         alt="Mean curves over images; the table below has the areas",
@@ -157,8 +157,7 @@ def _many(run: Run, picture: Picture, insertion: bool) -> None:
 
 def _line(name: str, x: np.ndarray, values: np.ndarray, quiet: bool = False) -> Line:
     """A mean over images (n, S + 1) with its interval at each step."""
-    low, high = np.array([interval(column) for column in values.T]).T
-    return Line(name, x, values.mean(axis=0), low, high, quiet)
+    return Line(name, x, values.mean(axis=0), *band(values), quiet)
 
 
 def _curves(arrays, lines: list[Line]) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from app.lessons import Step
 from app.mechanisms import here, place
 from app.notices import explained, say
 from app.pictures import Picture
-from reid_core.analysis.intervals import interval
+from reid_core.analysis.intervals import band, interval
 from reid_core.analysis.maps import KINDS, LayerMap, maps_of
 from reid_core.analysis.parts import chance, pixel_shares, points, shares
 from reid_core.data.masks import IDS, PERSON
@@ -152,56 +152,64 @@ def _many(run: Run, picture: Picture, chosen: LayerMap) -> None:
         return
     left, right = st.columns(2, gap="medium")
     with left:
-        _layers(run, picture, arrays, "share", "on the person")
+        _layers(run, picture, arrays, "share")
     with right:
-        _layers(run, picture, arrays, "hit", "pointing at the person")
+        _layers(run, picture, arrays, "hit")
     _parts(run, picture, arrays, chosen)
 
 
-def _layers(run: Run, picture: Picture, arrays, what: str, words: str) -> None:
+WORDS = {  # what is drawn -> its title, axis and baseline
+    "share": (
+        "Share of the map's weight on the person",
+        "on the person",
+        "the person's share of pixels",
+    ),
+    "hit": (
+        "How often the strongest position is on the person",
+        "pointing at the person",
+        "a random position",
+    ),
+}
+
+
+def _layers(run: Run, picture: Picture, arrays: dict[str, np.ndarray], what: str) -> None:
     """A line per method over its layers, with its interval; below it the baseline."""
-    values = arrays["share"][:, :, 0] if what == "share" else arrays["hit"].astype(float)
-    base = (
-        np.repeat(arrays["pixels"][:, :1], values.shape[1], 1)
-        if what == "share"
-        else arrays["chance"]
-    )
-    lines, rows = [], []
-    names = [place(probe) for probe in arrays["probes"]]
-    for method in dict.fromkeys(arrays["methods"]):
-        at = np.flatnonzero(arrays["methods"] == method)
-        x = [names[each] for each in at]
-        low, high = np.array([interval(values[:, each]) for each in at]).T
-        lines.append(Line(str(method), x, values[:, at].mean(axis=0), low, high))
-        rows += zip(
-            [method] * len(at), x, lines[-1].y, low, high, base[:, at].mean(axis=0), strict=True
-        )
-    x = list(dict.fromkeys(names))
-    first = [names.index(each) for each in x]
-    baseline = "the person's share of pixels" if what == "share" else "a random position"
-    lines.append(Line(baseline, x, base[:, first].mean(axis=0), quiet=True))
-    frame = pd.DataFrame(rows, columns=["map", "layer", words, "low", "high", baseline])
-    best = frame.loc[frame[words].idxmax()]
-    count = len(arrays["rows"])
-    title = (
-        "Share of the map's weight on the person"
-        if what == "share"
-        else "How often the strongest position is on the person"
-    )
+    title, axis, baseline = WORDS[what]
+    lines, frame, count = _by_layer(arrays, what)
+    best = frame.loc[frame[axis].idxmax()]
     figures.chart(
-        charts.bands(lines, "", words),
+        charts.bands(lines, "", axis),
         Said(
-            f"{title}, a mean over {count} test images of run {run.name}, by layer and kind of map; bands "
-            f"are 95 % intervals over images. Most: {best[words]:.0%} ({best['low']:.0%} to {best['high']:.0%}) "
-            f"at {best['layer']}, {best['map']}; baseline {best[baseline]:.0%}.",
+            f"{title}, a mean over {count} test images of run {run.name}, by layer and kind of map; "
+            f"bands are 95 % intervals over images. Most: {best[axis]:.0%} ({best['low']:.0%} to "
+            f"{best['high']:.0%}) at {best['layer']}, {best['map']}; baseline {best[baseline]:.0%}.",
             FORMULA,
             SOURCE,
-            (shares, points, interval),
+            (shares, points, band),
         ),
         key=picture.key(f"layers {what}"),
-        alt=f"{title}, layer by layer; most {best[words]:.0%} at {best['layer']}",
+        alt=f"{title}, layer by layer; most {best[axis]:.0%} at {best['layer']}",
         table=frame,
     )
+
+
+def _by_layer(arrays: dict[str, np.ndarray], what: str) -> tuple[list[Line], pd.DataFrame, int]:
+    """The lines, their numbers, and how many images they are a mean of: those with a person."""
+    seen = ~np.isnan(arrays["pixels"][:, 0])
+    values = (arrays["share"][:, :, 0] if what == "share" else arrays["hit"].astype(float))[seen]
+    even = np.broadcast_to(arrays["pixels"][:, :1], arrays["chance"].shape)
+    base = (even if what == "share" else arrays["chance"])[seen].mean(axis=0)
+    names, lines, rows = [place(probe) for probe in arrays["probes"]], [], []
+    for method in dict.fromkeys(arrays["methods"]):
+        layers = np.flatnonzero(arrays["methods"] == method)
+        x, (low, high) = [names[layer] for layer in layers], band(values[:, layers])
+        lines.append(Line(str(method), x, values[:, layers].mean(axis=0), low, high))
+        rows += zip([method] * len(x), x, lines[-1].y, low, high, base[layers], strict=True)
+    x = list(dict.fromkeys(names))
+    _, axis, baseline = WORDS[what]
+    lines.append(Line(baseline, x, base[[names.index(each) for each in x]], quiet=True))
+    columns = ["map", "layer", axis, "low", "high", baseline]
+    return lines, pd.DataFrame(rows, columns=columns), int(seen.sum())
 
 
 def _parts(run: Run, picture: Picture, arrays, chosen: LayerMap) -> None:

@@ -7,20 +7,18 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import cached, figures, galleries, pictures
-from app.components import query_strip
+from app import cached, figures, pictures
 from app.figures import Said
 from app.lessons import Step
 from app.mechanisms import at, here, kept, left_out, places
+from app.mechanisms_answers import MATCH, WRONG, answer, choose
 from app.notices import say
 from app.pictures import Picture
 from reid_core.analysis import similarity
 from reid_core.analysis.similarity import LeftOut, Link
 from reid_core.models.base import Tokens
-from reid_core.retrieve import RankedList
 from reid_core.runs import Run
 
-MATCH, WRONG, NEAREST = "first true match", "first wrong one", 10
 ALIKE, APART = "alike", "apart"
 ALL, SIDES = "all", ("query ", "gallery ")
 LINKS = 12
@@ -56,7 +54,7 @@ def show(run: Run, picture: Picture) -> None:
     if ranking is None:
         say("info", f"Run {run.name} has no test split to compare with: evaluate it on one first.")
         return
-    row = _gallery(picture, ranking)
+    row = answer(picture, ranking)
     if row is None:
         return
     query, gallery = _query_of(picture), Picture(run.name, picture.stamp, row, picture.query)
@@ -120,69 +118,6 @@ def _query_of(picture: Picture) -> Picture:
     return Picture(picture.run, picture.stamp, row, picture.query)
 
 
-def _gallery(picture: Picture, ranking: RankedList) -> int | None:
-    """The row of the gallery image: the picture itself where it comes from the query's list."""
-    if picture.upload is None and not picture.is_query:
-        st.caption("The query, and the image chosen above. Choose the query above for a list here.")
-        return picture.row
-    judged = np.flatnonzero(~ranking.ignored)
-    if not len(judged):
-        say("info", "The gallery holds nothing to compare this picture with.")
-        return None
-    options: dict[str, int] = {}
-    if picture.upload is None:
-        right, wrong = (judged[ranking.match[judged] == each] for each in (True, False))
-        options = {
-            name: int(each[0]) for name, each in ((MATCH, right), (WRONG, wrong)) if len(each)
-        }
-    firsts = list(options)
-    options |= {f"rank {number + 1}": int(place) for number, place in enumerate(judged[:NEAREST])}
-    answer = kept(picture, "answer", list(options), next(iter(options)))
-    if not picture.beside:
-        _buttons(firsts, answer)
-    _strip(picture, ranking, judged[:NEAREST], options[answer])
-    return int(ranking.rows[options[answer]])
-
-
-def _buttons(names: list[str], chosen: str) -> None:
-    """The first right and the first wrong image, one click away."""
-    row = st.container(horizontal=True)
-    for name in names:
-        look = "primary" if chosen == name else "secondary"
-        row.button(
-            name.capitalize(),
-            key=f"answer {name}",
-            type=look,
-            on_click=_choose,
-            args=("answer", name),
-        )
-
-
-def _strip(picture: Picture, ranking: RankedList, judged: np.ndarray, chosen: int) -> None:
-    items = []
-    for number, place in enumerate(judged, 1):
-        row, right = int(ranking.rows[place]), bool(ranking.match[place])
-        mark = "" if picture.upload else " ✓" if right else " ✗"
-        items.append(
-            dict(
-                label=f"rank {number}",
-                src=picture.src_of(row),
-                title=f"rank {number}, {galleries.title(picture.found, row)}",
-                note=f"rank {number}{mark}",
-                share=None,
-                chosen=int(place) == chosen,
-            )
-        )
-    key = picture.key("answers")
-    pick = lambda: _choose("answer", st.session_state[key]["picked"])  # noqa: E731
-    query_strip(items, key=key, on_pick=pick)
-
-
-def _choose(key: str, value: str | None) -> None:
-    if value:
-        st.session_state[key] = value
-
-
 def _numbers(told: similarity.Account) -> None:
     """What the similarity is made of."""
     row = st.container(horizontal=True)
@@ -200,7 +135,7 @@ def _links(picture: Picture, asked: Compared) -> None:
     names = [side + each for side in SIDES for each in places(tokens)]
     chosen = kept(picture, "patch", [ALL, *names], ALL)
     if not picture.beside:
-        bar.button("All positions", on_click=_choose, args=("patch", ALL), disabled=chosen == ALL)
+        bar.button("All positions", on_click=choose, args=("patch", ALL), disabled=chosen == ALL)
     tiles, visible = _tiles(asked, shares, chosen)
     links = similarity.strongest(visible, LINKS, which == APART)
     key = picture.key("links")

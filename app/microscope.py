@@ -115,8 +115,12 @@ def offered(run: Run) -> list[str]:
 
 
 def steps(run: Run) -> list[Step]:
-    """Three places to look at: the first of each view, then the second."""
-    lists = [VIEWS[name].steps(run) for name in offered(run)]
+    """Three places to look at: the first of each view, then the second. None where they can't be
+    measured; picking a picture then says what is missing."""
+    try:
+        lists = [VIEWS[name].steps(run) for name in offered(run)]
+    except BadInput:
+        return []
     return [step for step in chain(*zip_longest(*lists)) if step][:3]
 
 

@@ -186,7 +186,8 @@ def _step(name: str, stamp: int, which: str) -> None:
     state = st.session_state
     if which == "Worst":
         state["order"] = ORDERS[1]
-    labels, line = cached.labels(name, stamp), cached.order(name, stamp, state["order"])
+    by = state.get("order") or ORDERS[0]  # only Retrieval asks for it
+    labels, line = cached.labels(name, stamp), cached.order(name, stamp, by)
     here = int(np.flatnonzero(line == labels.index(state["query"]))[0])
     random = int(np.random.default_rng().integers(len(line)))
     there = {"Previous": here - 1, "Next": here + 1, "Random": random}.get(which, 0)

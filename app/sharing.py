@@ -16,6 +16,7 @@ from reid_core.analysis.orders import BOUND, HIGH, UNITS
 from reid_core.errors import BadInput
 from reid_core.runs import Run, list_runs, open_run
 
+MOST = 6  # runs that are compared without being asked for
 ORDER = ("shared", "prior-mixed", "weighted", "independent")  # from the least freedom to the most
 SHADES = [COLOURS[name] for name in ("transreid", "pha", "nformer", "ohformer", "rga", "vit-bot")]
 MODES = """
@@ -64,7 +65,8 @@ def show(run: Run, unit: str) -> None:
     with explained():
         home = cached.folder(run.experiment)
     same = [name for name, each in known.items() if cached.folder(each.experiment) == home]
-    default = [n for n in same if known[n].shipped or n == run.name] or same
+    default = [name for name in same if known[name].shipped or name == run.name]
+    default = default if len(default) > 1 else same[:MOST]
     chosen = st.multiselect(
         "Runs",
         same,

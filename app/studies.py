@@ -87,9 +87,10 @@ def _progress(asked: Study, label: str, standing: Standing) -> None:
 
 def _offer(asked: Study, key: str, label: str, standing: Standing) -> None:
     """A button, and what went wrong the last time."""
-    failed = standing.state == "failed"
+    problem = st.session_state.get(f"{key} problem") or standing.message
+    failed = standing.state == "failed" or bool(problem)
     if failed:
-        say("error", standing.message)
+        say("error", problem or "it failed without a word")
     elif standing.state == "stopped":
         st.caption("Cancelled before it was done.")
     st.button(
@@ -111,11 +112,12 @@ def _begin(asked: Study, key: str) -> Standing:
         standing = asked.standing()
         if standing.state != "running" and not _room():
             return standing
-        st.session_state[key] = False
+        st.session_state[key], st.session_state[f"{key} problem"] = False, ""
         try:
             jobs.start_study(asked)
         except BadInput as problem:
-            return Standing("failed", message=str(problem))
+            st.session_state[f"{key} problem"] = str(problem)
+            return standing
         _started[asked.run.name, asked.file("npz")] = asked
         return asked.standing()
 

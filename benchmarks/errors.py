@@ -1,6 +1,6 @@
-"""How long the page Errors takes at Market-1501's size: random features around 750 identities.
+"""How long the page Errors takes at Market-1501's size, with the random features of `market_size`.
 
-python benchmarks/errors.py [--count 30] [--queries 3368] [--gallery 19732] [--size 768] [--json]
+python benchmarks/errors.py [--count 30] [--json]
 
 A change of query is the page's whole script without a browser, tags and evidence included. What is
 computed once for a run is told apart, and so are the study that re-ranks all queries and one list
@@ -10,7 +10,6 @@ re-ranked with what it kept.
 import argparse
 import json
 import logging
-import os
 import sys
 import tempfile
 import time
@@ -18,80 +17,27 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for reid_core, app and benchmarks
 
-import numpy as np
 import psutil
-from PIL import Image
 from streamlit.testing.v1 import AppTest
 
+from benchmarks.market_size import GALLERY, QUERIES, make
 from benchmarks.pages import MAIN, milliseconds, summary
-from reid_core.evaluate import Embeddings, evaluate
-from reid_core.experiment import Experiment
-from reid_core.models import Facts
-from reid_core.runs import Run, build
+from reid_core.runs import Run
 
-IDENTITIES, CAMERAS = 750, 6
 TARGET = 200  # milliseconds, median
 
 
 def main() -> int:
     asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     asked.add_argument("--count", type=int, default=30, help="changes of query (default 30)")
-    asked.add_argument("--queries", type=int, default=3368)
-    asked.add_argument("--gallery", type=int, default=19732)
-    asked.add_argument("--size", type=int, default=768, help="length of a feature")
     asked.add_argument("--json", action="store_true")
     asked = asked.parse_args()
     logging.disable(logging.WARNING)  # Streamlit misses its server
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["REID_RUNS"] = str(Path(folder) / "runs")
-        run = market(Path(folder), asked.queries, asked.gallery, asked.size)
-        result = dict(
-            queries=asked.queries, gallery=asked.gallery, size=asked.size, target_ms=TARGET
-        )
-        result |= inbox(asked.count) | reranking(run)
+        run = make(Path(folder))
+        result = dict(target_ms=TARGET) | inbox(asked.count) | reranking(run)
     print(json.dumps(result, indent=2) if asked.json else "\n".join(lines(result)))
     return 0
-
-
-def market(folder: Path, queries: int, gallery: int, size: int) -> Run:
-    """A run with random features and a data set whose images are one file under many names."""
-    draw = np.random.default_rng(0)
-    total = queries + gallery
-    identities = draw.integers(1, IDENTITIES + 1, total)
-    identities[queries:][draw.random(gallery) < 0.15] = 0  # Market's share of distractors
-    cameras = draw.integers(1, CAMERAS + 1, total)
-    centres = draw.normal(size=(IDENTITIES + 1, size)).astype(np.float32)
-    centres[0] = 0
-    vectors = centres[identities] + 2.3 * draw.normal(size=(total, size)).astype(np.float32)
-    data = folder / "market"
-    parts = ["query"] * queries + ["bounding_box_test"] * gallery
-    names = [
-        f"{part}/{who:04d}_c{camera}s1_{row:06d}_00.jpg"
-        for row, (part, who, camera) in enumerate(zip(parts, identities, cameras, strict=True))
-    ]
-    for part in ("query", "bounding_box_test", "bounding_box_train"):
-        (data / part).mkdir(parents=True)
-    picture = data / "bounding_box_train" / "0001_c1s1_000001_00.jpg"
-    Image.fromarray(draw.integers(0, 255, (128, 64, 3), dtype=np.uint8)).save(picture)
-    for name in names:
-        os.link(picture, data / name)
-    small = dict(depth=1, width=32, heads=2, size="64x32")
-    experiment = Experiment.create(
-        model="vit-bot", recipe="demo", settings=small, dataset="market1501", data=str(data)
-    )
-    facts = Facts(IDENTITIES, tuple(range(1, CAMERAS + 1)), ())
-    run = Run.create(experiment, facts, "market", weights=build(experiment, facts).state_dict())
-    found = Embeddings(
-        vectors.astype(np.float16),
-        names=np.array(names),
-        identities=identities,
-        cameras=cameras,
-        views=np.full(total, -1),
-        is_query=np.arange(total) < queries,
-    )
-    run.keep_embeddings(found)
-    run.write("metrics.json", json.dumps(evaluate(run.embeddings()).as_dict()).encode())
-    return run
 
 
 def inbox(count: int) -> dict:
@@ -143,8 +89,8 @@ def reranking(run: Run) -> dict:
 def lines(result: dict) -> list[str]:
     """The figures as text."""
     said = [
-        f"{result['queries']} queries, {result['gallery']} gallery images, {result['size']} numbers "
-        f"each; target {TARGET} ms (median) for a change of query",
+        f"{QUERIES} queries, {GALLERY} gallery images, 768 numbers each; target {TARGET} ms (median) "
+        "for a change of query",
         f"first view, tags of {result['queue']} failures included: {result['first_view_ms']} ms",
     ]
     for name in ("change_among_failures", "change_among_all", "one_list"):

@@ -2,16 +2,13 @@
 pixels that it was cut from, and has its numbers beside it."""
 
 from app import lessons, microscope, pickers, pictures
-from app.notices import explained, heading
+from app.notices import heading
 
 heading("Attention", __doc__)
 run = pickers.run()
-if run.has_embeddings and run.has_weights:
-    with explained("info"):
-        steps = microscope.steps(run)
-    if steps:
-        lessons.first(f"attention {run.name}", steps[0].set)
-        lessons.look_at(steps, "attention")
+if steps := microscope.steps(run):
+    lessons.first(f"attention {run.name}", steps[0].set)
+    lessons.look_at(steps, "attention")
 
 picture = pictures.pick(run)
 view, other = microscope.choose(run)

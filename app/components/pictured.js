@@ -64,13 +64,13 @@ function pictureOf(root, stage, pictures, data) {
   return svg
 }
 
-function barOf(svg, { palette, low, high, unit }, x, y, root, index) {
+function barOf(svg, { palette, ends, unit }, x, y, root, index) {
   const colours = gradient(palette), id = `colours-${index}`
   const defined = shape("linearGradient", { id })
   colours.forEach((colour, place) => defined.append(shape("stop", { offset: place / (colours.length - 1), "stop-color": colour })))
   svg.append(defined, shape("rect", { x, y, width: 150, height: 8, fill: `url(#${id})` }))
   const style = { y: y + 20, "font-size": 10, fill: getComputedStyle(root).color }
-  svg.append(shape("text", { ...style, x }, number(low)), shape("text", { ...style, x: x + 150, "text-anchor": "end" }, number(high)))
+  svg.append(shape("text", { ...style, x }, ends[0]), shape("text", { ...style, x: x + 150, "text-anchor": "end" }, ends.at(-1)))
   svg.append(shape("text", { ...style, x: x + 75, "text-anchor": "middle" }, unit))
 }
 

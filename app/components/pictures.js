@@ -16,19 +16,18 @@ function clear(node) {
 
 // ---- toolbar
 
-function colourBar(palette, low, high, unit) {
+function colourBar(palette, ends, unit) {
   const bar = make("div", "scale")
   const strip = make("span", "gradient")
   strip.style.background = `linear-gradient(to right, ${gradient(palette).join(",")})`
-  const numbers = palette === "diverging" ? [low, 0, high] : [low, high]
   const words = make("span", "numbers")
-  words.append(...numbers.map((value) => make("span", "", number(value))))
+  words.append(...ends.map((end) => make("span", "", end)))
   const inner = make("span", "strip")
   inner.append(strip, words)
   bar.append(...(unit ? [make("span", "unit", unit)] : []), inner)
-  bar.setAttribute("aria-label", `Colours from ${number(low)} to ${number(high)} ${unit}`)
+  bar.setAttribute("aria-label", `Colours from ${ends[0]} to ${ends.at(-1)} ${unit}`)
   bar.setAttribute("role", "img")
-  return Object.assign(bar, { palette, low, high, unit })
+  return Object.assign(bar, { palette, ends, unit })
 }
 
 // One bar for each scale that tiles have in common.
@@ -37,12 +36,14 @@ function colourBars(data, ranges) {
   let own = false
   data.tiles.forEach((tile, index) => {
     if (!tile.map || (tile.palette === "mask" && ranges[index][0] === 0 && ranges[index][1] === 1)) return
-    if (tile.scale === "own" && data.tiles.length > 1) return (own = true)
-    const [low, high] = ranges[index], palette = tile.palette ?? "heat"
-    bars.set(`${palette} ${low} ${high}`, colourBar(palette, low, high, data.unit))
+    const palette = tile.palette ?? "heat", alone = tile.scale === "own" && data.tiles.length > 1
+    own ||= alone
+    const [low, high] = ranges[index].map(number)
+    const ends = [alone ? "its lowest" : low, ...(palette === "diverging" ? ["0"] : []), alone ? "its highest" : high]
+    bars.set(`${palette} ${ends}`, colourBar(palette, ends, data.unit))
   })
   const row = [...bars.values()].slice(0, 4)
-  if (own) row.push(make("span", "hint", "each picture has its own colour range, noted below it"))
+  if (own) row.push(make("span", "hint", "each picture has a range of its own, noted below it"))
   return row
 }
 
@@ -54,7 +55,7 @@ function slider(root) {
   const apply = () => root.style.setProperty("--opacity", input.value)
   input.oninput = () => { apply(); remembered.set("opacity", input.value) }
   apply()
-  label.append(make("span", "", "Map"), input)
+  label.append(make("span", "", "Opacity"), input)
   return label
 }
 

@@ -27,19 +27,6 @@ def relations(seen: Tensor, position: int, grid: tuple[int, int]) -> tuple[np.nd
     return column[:count].reshape(grid), column[count:].reshape(grid)
 
 
-def strongest_links(outgoing: np.ndarray, count: int) -> list[tuple[int, int, float]]:
-    """The positions (row, column, value) of a map (h, w) with the largest values, largest first."""
-    places = np.argsort(-outgoing, axis=None, kind="stable")[:count]
-    return [
-        (*divmod(int(place), outgoing.shape[1]), float(outgoing.flat[place])) for place in places
-    ]
-
-
 def summary(gate: np.ndarray) -> dict[str, float]:
-    """How a gate (...) is spread: mean, least, most, and the share of it that is below one half."""
-    return dict(
-        mean=float(gate.mean()),
-        least=float(gate.min()),
-        most=float(gate.max()),
-        closed=float((gate < 0.5).mean()),
-    )
+    """How a gate (...) is spread: mean, least, most."""
+    return dict(mean=float(gate.mean()), least=float(gate.min()), most=float(gate.max()))

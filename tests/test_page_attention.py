@@ -1,0 +1,241 @@
+"""The page Attention, run by Streamlit's own test harness without a browser."""
+
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_app import captions, drawn, imported, nothing_cached, opened, said  # noqa: F401
+
+from app import cached, jigsaws, microscope, microscope_maps, microscope_side, pictures
+from reid_core.analysis import attention
+from reid_core.analysis.orders import layers
+from reid_core.errors import BadInput
+from reid_core.models.base import Tokens, Window
+from reid_core.runs import open_run
+
+
+def page(**address):
+    return opened("attention", **address)
+
+
+def tiles(app, place: int = 0) -> list[dict]:
+    """The tiles of the page's pictures, in the order of the page."""
+    found = [node.proto for node in app.get("bidi_component")]
+    shown = [each.json for each in found if each.component_name == "pictures"]
+
+    return json.loads(shown[place])["tiles"]
+
+
+def picture(run: str, row: int) -> pictures.Picture:
+    return pictures.Picture(run, open_run(run).stamp(), row=row, query=0)
+
+
+def test_opens_on_the_map_that_shows_most(tiny_run):
+    app = page()
+    queries, found = cached.surveyed(tiny_run, open_run(tiny_run).stamp())
+    image, layer, head = found.strongest
+    labels = app.selectbox(key="query").options
+    assert app.session_state["query"] == labels[queries[image]]
+    app.button(key="attention step 1").click().run()
+    assert f"head {head + 1} of layer {layer + 1}" in " ".join(m.value for m in app.markdown)
+    assert f"{found.person[image, layer, head]:.0%}" in " ".join(m.value for m in app.markdown)
+
+
+def test_the_tiles_are_the_rows_of_the_pass(tiny_run):
+    app = page(lens="Layers and heads", token="class")
+    found = open_run(tiny_run).embeddings()
+    query = app.selectbox(key="query").options.index(app.session_state["query"])
+    looked = picture(tiny_run, int(found.query_rows[query])).looked(attention.KINDS)
+    maps = layers(looked)
+    assert len(tiles(app)) == sum(1 + each.shape[1] for each in maps.values())
+    for number, (name, each) in enumerate(maps.items(), start=1):
+        tokens = looked.tokens[name]
+        for head in range(each.shape[1]):
+            tile = next(t for t in tiles(app) if t["label"] == f"layer {number}, head {head + 1}")
+            row = each[0, head, 0].numpy()
+            assert np.allclose(tile["map"], row[1:].reshape(tokens.grid), rtol=1e-4)
+            assert tile["note"] == f"class {row[0]:.2f}"
+
+
+def test_a_clicked_patch_is_the_token_everywhere(tiny_run):
+    app = page()
+    app.session_state["maps"] = {"picked": {"tile": 1, "row": 2, "column": 1}}
+    microscope_maps_take(app)
+    app.run()
+    assert app.session_state["token"] == "row 3, column 2"
+    assert all(tile["picked"] == [2, 1] for tile in tiles(app))
+    app.selectbox(key="layer").select("2").run()
+    app.selectbox(key="head").select("mean").run()
+    assert [tile["label"] for tile in tiles(app)] == ["layer 2, mean"]
+    received = app.segmented_control(key="direction").options[1]
+    app.segmented_control(key="direction").set_value(received).run()
+    assert "column of each map" in captions(app)
+
+
+def microscope_maps_take(app) -> None:
+    """What a click calls; the harness has no browser that could do it."""
+    tokens = Tokens((7, 3), ("class",), Window(16, 8))
+    state = app.session_state["maps"]["picked"]
+    names = attention.token_names(tokens)
+    app.session_state["token"] = names[1 + state["row"] * 3 + state["column"]]
+
+
+@pytest.mark.parametrize("lens", ["Rollout", "Jigsaw", "Side information"])
+def test_the_other_views(tiny_run, lens):
+    app = page(lens=lens)
+    assert not app.error and app.session_state["lens"] == lens
+    assert tiles(app)
+
+
+def test_rollout_says_its_target_and_follows_it(tiny_run):
+    app = page(lens="Rollout")
+    assert "squared norm" in app.selectbox(key="target").options
+    before = tiles(app)
+    app.selectbox(key="target").select("squared norm").run()
+    after = tiles(app)
+    labels = [tile["label"] for tile in after]
+    assert labels == ["head mean, layer 2", "attention rollout", "gradient-weighted rollout"]
+    assert after[1]["map"] == before[1]["map"] and after[2]["map"] != before[2]["map"]
+    assert "squared norm of the embedding" in captions(app)
+    assert "local features' own layer is not multiplied" in captions(app)
+
+
+def test_jigsaw_draws_each_group_where_its_patches_lie(tiny_run):
+    app = page(lens="Jigsaw")
+    name = "local_layer.0.attn.attention"
+    groups = cached.probes(tiny_run, open_run(tiny_run).stamp())[name][1].groups
+    local = tiles(app, 1)
+    assert len(local) == len(groups)
+    for tile, group in zip(local, groups, strict=True):
+        shown = [value is not None for row in tile["map"] for value in row]
+        assert sorted(np.flatnonzero(shown)) == sorted(set(group))
+        spent = float(tile["note"].split()[1].rstrip(","))
+        total = sum(value for row in tile["map"] for value in row if value is not None)
+        assert abs(total + spent - 1) < 0.006
+
+
+def test_side_information_says_what_is_true(tiny_run):
+    app = page(lens="Side information")
+    frame = app.dataframe[0].value
+    run = open_run(tiny_run)
+    query = app.selectbox(key="query").options.index(app.session_state["query"])
+    true = f"camera {run.embeddings().cameras[run.embeddings().query_rows[query]]}"
+    here = frame[(frame["told"] == true) & (frame["coefficient"] == "1 x")]
+    assert here["cosine"].item() == 1 and here["moved into the first 10"].item() == 0
+    assert len(frame) == 4 * (len(run.facts.cameras) + 1)
+    zero = frame[frame["coefficient"] == "0"]
+    assert zero["cosine"].nunique() == 1
+    expected = cached.ranked(tiny_run, run.stamp(), query).average_precision
+    assert abs(here["AP"].item() - expected) < 1e-3
+    app.selectbox(key="tell").select("unknown camera").run()
+    app.segmented_control(key="coefficient").set_value("2 x").run()
+    assert not app.error and "told unknown camera, 2 x" in captions(app)
+
+
+def test_an_image_of_the_list_is_looked_at(tiny_run):
+    app = page()
+    app.session_state["image"] = "rank 2"
+    app.run()
+    assert not app.error
+    items = drawn(app, "query_strip")["items"]
+    assert [each["chosen"] for each in items].index(True) == 2
+
+
+def test_two_runs_side_by_side(tiny_run, runs):
+    shutil.copytree(runs / tiny_run, runs / "twin")
+    for lens in ("Layers and heads", "Rollout", "Jigsaw", "Side information"):
+        app = page(run=tiny_run, lens=lens, beside="twin")
+        assert not app.error
+        figures = [json.loads(each.json)["tiles"] for each in shown(app)]
+        figures = [each for each in figures if each[0].get("src") is not None]  # not the toy
+        half = len(figures) // 2
+        assert half and figures[:half] == figures[half:]
+
+
+def shown(app) -> list:
+    found = [node.proto for node in app.get("bidi_component")]
+    return [each for each in found if each.component_name == "pictures"]
+
+
+def test_a_run_beside_that_was_tested_on_other_images(tiny_run, runs):
+    shutil.copytree(runs / tiny_run, runs / "twin")
+    run = open_run("twin")
+    found = run.embeddings()
+    found.names[:] = [f"x{name}"[:40] for name in found.names]
+    run.keep_embeddings(found)
+    app = page(run=tiny_run, beside="twin")
+    assert "was not tested on" in said(app)
+
+
+def test_a_run_without_a_test_split_looks_at_an_upload(runs, tiny_data):
+    imported("official", depth=3)
+    app = page()
+    assert not app.error
+    packed = io.BytesIO()
+    Image.new("RGB", (40, 90), "red").save(packed, "PNG")
+    app.file_uploader(key="picture").set_value(("red.png", packed.getvalue(), "image/png")).run()
+    assert len(tiles(app)) == 9 and not app.error
+    app.segmented_control(key="lens").set_value("Rollout").run()
+    assert app.selectbox(key="target").options == ["squared norm"]
+    app.segmented_control(key="lens").set_value("Side information").run()
+    assert "no embeddings" in said(app)
+
+
+def test_a_missing_data_set_is_told_and_an_upload_needs_none(tiny_run, tmp_path, monkeypatch):
+    (tmp_path / "pedestrians").mkdir()
+    monkeypatch.setenv("REID_DATA", str(tmp_path))
+    app = page()
+    assert "bounding_box_test" in said(app) or "query" in said(app)
+    app.segmented_control(key="from").set_value("Upload").run()
+    assert app.file_uploader(key="picture") and not app.error
+
+
+def test_views_depend_on_what_the_model_has(tiny_run, runs):
+    own = microscope.offered(open_run(tiny_run))
+    assert {"Layers and heads", "Rollout", "Jigsaw", "Side information"} <= set(own)
+    run = imported("cnn", model="resnet-bot")
+    assert not {"Layers and heads", "Rollout", "Jigsaw"} & set(microscope.offered(run))
+    run = imported("plain", sie="none", jpm=False)
+    offered = microscope.offered(run)
+    assert "Rollout" in offered and not {"Jigsaw", "Side information"} & set(offered)
+    run = imported("non-local", model="rga", attention="nl")
+    offered = microscope.offered(run)
+    assert "Layers and heads" in offered and "Rollout" not in offered
+
+
+def test_the_same_place_on_another_grid():
+    first, other = Tokens((8, 4)), Tokens((4, 2))
+    for row in range(8):
+        for column in range(4):
+            found = microscope_maps.same_place(f"row {row + 1}, column {column + 1}", first, other)
+            assert divmod(found, 2) == (row // 2, column // 2)
+
+
+def test_the_toy_is_the_readers_example():
+    stages = {tile["label"]: tile for tile in jigsaws.toy(8, 1, 2)}
+    numbers = [int(mark["text"]) for mark in stages["read off"]["marks"]]
+    assert numbers == [1, 5, 2, 6, 3, 7, 4, 8]
+    shifted = {tile["label"]: tile for tile in jigsaws.toy(8, 3, 2)}
+    assert [int(m["text"]) for m in shifted["shifted by 2"]["marks"]] == [3, 4, 5, 6, 7, 8, 1, 2]
+    with pytest.raises(BadInput, match="divide"):
+        jigsaws.toy(9, 1, 2)
+
+
+def test_rearranged_patches_stand_where_the_order_puts_them():
+    image = np.random.default_rng(0).integers(0, 255, (32, 16, 3), np.uint8)
+    tokens = Tokens((4, 2), window=Window(8, 8))
+    order = [5, 0, 7, 2, 1, 6, 3, 4]
+    moved = np.asarray(jigsaws.rearranged(image, tokens, order))
+    for place, patch in enumerate(order):
+        (r, c), (y, x) = divmod(place, 2), divmod(patch, 2)
+        there = moved[8 * r : 8 * r + 8, 8 * c : 8 * c + 8]
+        assert (there == image[8 * y : 8 * y + 8, 8 * x : 8 * x + 8]).all()
+
+
+def test_curves_name_the_true_way():
+    asked = microscope_side.Asked(["camera 1", "unknown camera"], 0, 1, "1 x")
+    figure = microscope_side.curves({"cosine": np.ones((4, 2))}, asked, "#000000")
+    assert [each.name for each in figure.data] == ["camera 1 (true)", "unknown camera"]

@@ -1,0 +1,207 @@
+"""The page Order lab, run by Streamlit's own test harness without a browser."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import streamlit as st
+import torch
+from conftest import TINY
+from streamlit.testing.v1 import AppTest
+
+from app import charts_orders, order_figures
+from reid_core.analysis import orders
+from reid_core.data import open_dataset
+from reid_core.embed import embed_test
+from reid_core.experiment import Experiment, knobs
+from reid_core.look import look
+from reid_core.models import Facts
+from reid_core.runs import Run, build, open_run
+from reid_core.studies import Study
+
+MAIN = Path(__file__).resolve().parents[1] / "app" / "main.py"
+
+
+@pytest.fixture(autouse=True)
+def nothing_cached():
+    st.cache_resource.clear()
+    st.cache_data.clear()
+
+
+@pytest.fixture(autouse=True)
+def no_processes(monkeypatch):
+    """Studies are computed here and now, as far as a test asks for one."""
+
+    def under_way(study: Study) -> None:
+        (study.run.folder / "studies").mkdir(exist_ok=True)
+        study.report("running")
+
+    monkeypatch.setattr("reid_core.jobs.start_study", under_way)
+
+
+def made(name: str, model: str = "ohformer", **settings) -> Run:
+    """A run as a training would leave it, with weights drawn at random."""
+    known = {knob.name for knob in knobs(model)}
+    small = {key: value for key, value in (TINY | settings).items() if key in known}
+    asked = Experiment.create(model=model, recipe="demo", settings=small, dataset="pedestrians")
+    facts = Facts(5, (1, 2, 3), (0, 1))
+    torch.manual_seed(0)
+    run = Run.create(asked, facts, name, weights=build(asked, facts).state_dict())
+    data = open_dataset("pedestrians", asked.data)
+    run.keep_embeddings(embed_test(run.model(), asked, data))
+    return run
+
+
+def measure(run: Run) -> dict[str, np.ndarray]:
+    return Study.asked(run, "orders").compute()
+
+
+def opened(**address: str) -> AppTest:
+    app = AppTest.from_file(str(MAIN), default_timeout=60)
+    for key, value in address.items():
+        app.query_params[key] = value
+    app.run()
+    app.switch_page("../pages/divergence.py").run()
+    assert not app.exception
+    return app
+
+
+def said(app: AppTest) -> str:
+    return " ".join(each.value for each in (*app.error, *app.warning, *app.info, *app.caption))
+
+
+def maps(app: AppTest) -> dict:
+    found = [node.proto for node in app.get("bidi_component")]
+    return json.loads(next(each.json for each in found if each.component_name == "pictures"))
+
+
+def test_a_transformer_opens_on_its_layers(tiny_run):
+    measure(open_run(tiny_run))
+    app = opened()
+    assert not app.error
+    assert app.title[0].value == "Order lab"
+    assert app.session_state["between"] == "Layers"
+    assert {app.selectbox(key="layer").value, app.selectbox(key="against").value} == {"1", "2"}
+    assert app.query_params["query"] == app.selectbox(key="query").value
+
+
+def test_the_number_in_the_caption_is_that_of_the_maps(tiny_run):
+    run = open_run(tiny_run)
+    measure(run)
+    app = opened(between="Layers", layer="1", against="2")
+    found = run.embeddings()
+    names = [str(name).rsplit("/", 1)[-1] for name in found.names[found.query_rows]]
+    row = found.query_rows[names.index(app.selectbox(key="query").value)]
+    root = open_dataset("pedestrians", run.experiment.data).root
+    seen = look(
+        run.model(),
+        run.experiment,
+        [root / str(found.names[row])],
+        [int(found.cameras[row])],
+        [int(found.views[row])],
+        kinds=("attention",),
+    )
+    layers = orders.over_heads(list(orders.comparable(seen).values()))
+    slow = orders.between(layers)[0, 0, 1].mean()
+    assert f"Chosen cell: {slow:.4f} nats" in said(app)
+    token = int(orders.between(layers)[0, 0, 1, 1:].argmax()) + 1
+    drawn = np.array(maps(app)["tiles"][1]["map"]).ravel()
+    assert np.allclose(drawn, layers[0, 0, token, 1:], rtol=1e-3, atol=1e-6)
+    assert f"{orders.between(layers)[0, 0, 1, token]:.4f}" in maps(app)["tiles"][3]["note"]
+
+
+def test_orders_open_on_the_largest_gap_and_steps_set_the_widgets(runs):
+    run = made("high", depth=4, parts=2)
+    found = measure(run)
+    app = opened(run="high")
+    image, place, head = np.unravel_index(found["js"].argmax(), found["js"].shape)
+    assert app.session_state["between"] == "Orders"
+    assert app.selectbox(key="head").value == str(head + 1)
+    assert app.selectbox(key="pair").value == f"layer {found['pair'][place][0]}, order 2"
+    assert (
+        app.selectbox(key="query").options.index(app.selectbox(key="query").value)
+        == found["query"].tolist()[image]
+    )
+    assert f"Chosen cell: {found['js'][image, place, head]:.4f} nats" in said(app)
+    app.button(key="divergence step 2").click().run()
+    assert app.session_state["between"] == "Heads" and not app.exception
+    text = " ".join(each.value for each in app.markdown)
+    assert f"{found['between_heads'][..., 1].mean(axis=0).max():.4f} nats" in text
+
+
+def test_a_link_wins_over_the_preset(runs):
+    measure(made("high", depth=4, parts=2))
+    app = opened(run="high", between="Heads", unit="bits", rows="class token", layer="3")
+    assert app.session_state["between"] == "Heads"
+    assert app.selectbox(key="layer").value == "3" and " bits" in said(app)
+    assert "the row of the class token" in said(app)
+
+
+def test_a_click_opens_a_cell_a_token_or_a_query(tiny_run, monkeypatch):
+    """What the browser sends, and what the widgets of the next run are set to."""
+    labels = ["1", "2", "3"]
+    points = lambda *data: {"selection": {"points": [{"customdata": each} for each in data]}}  # noqa: E731
+    state = {
+        "divergence-matrix": points([2, 0]),
+        "divergence-ruler": points([3]),
+        "divergence-maps": {"picked": {"tile": 1, "row": 1, "column": 0}},
+    }
+    monkeypatch.setattr(order_figures.st, "session_state", state)
+    order_figures._take_cell(("layer", labels), ("against", labels))
+    order_figures._take_token([f"row {r}, column {c}" for r in (1, 2, 3) for c in (1, 2)])
+    monkeypatch.setattr(order_figures.cached, "labels", lambda run, stamp: list("abcde"))
+    order_figures._take_query("tiny", 0)
+    chosen = {key: state[key] for key in ("layer", "against", "token", "query")}
+    assert chosen == dict(layer="3", against="1", token="row 2, column 1", query="d")
+    state["divergence-matrix"] = points()  # a click beside the cells
+    order_figures._take_cell(("layer", labels), ("against", labels))
+    assert state["layer"] == "3"
+
+
+def test_without_a_measured_set_one_picture_is_shown(tiny_run):
+    app = opened()
+    assert "Chosen cell" in said(app) and not app.error
+    assert "of" not in app.session_state
+
+
+def test_sharing_modes_stand_side_by_side(runs):
+    shared, own = (made(name, sharing=name, depth=3, parts=2) for name in ("shared", "independent"))
+    measure(shared), measure(own)
+    app = opened(run="shared", between="Sharing modes")
+    assert not app.error and "0 by construction" in said(app)
+    frame = app.dataframe[0].value
+    assert list(frame.columns) == ["", "shared", "independent"]
+    cells = frame.set_index("").T
+    assert cells.loc["shared", "JS to order 1"] == "0.0000 (0.0000 to 0.0000)"
+    assert cells.loc["independent", "JS to order 1 times its learned weights"] == "none"
+    count = sum(each.numel() for each in own.model().parameters())
+    assert cells.loc["independent", "Parameters"] == f"{count:,}"
+
+
+def test_a_run_without_maps_offers_those_that_have(tiny_run):
+    made("gates", "rga")
+    app = opened(run="gates")
+    assert "no two attention maps" in said(app) and not app.error
+    assert app.selectbox(key="run").value == "gates"
+    links = [link.proto.label for link in app.get("page_link")]
+    assert tiny_run in links
+
+
+def test_a_run_without_data_or_embeddings(tiny_run, runs):
+    (runs / tiny_run / "embeddings.npz").unlink()
+    assert not opened().error
+
+
+def test_figures_end_at_the_bound():
+    line = charts_orders.Line("a", np.array([0.1, 0.2]), (0.1, 0.2), 0.15, 0.3, (0.2, 0.25))
+    figure = charts_orders.ruler([line], [3, 8], bound=orders.BOUND, unit="nats", colour="#000")
+    assert figure.layout.shapes[0].x0 == orders.BOUND
+    assert figure.layout.xaxis.range[1] >= orders.BOUND
+    assert figure.data[0].customdata == ([3], [8]) or list(figure.data[0].customdata) == [[3], [8]]
+    cells = charts_orders.matrix(
+        np.eye(2), "ab", "ab", np.full((2, 2), "x", object),
+        axes=("", ""), limit=1.0, chosen=(0, 1), unit="bits",
+    )  # fmt: skip
+    assert [list(each) for each in cells.data[1].customdata] == [[0, 0], [0, 1], [1, 0], [1, 1]]
+    assert cells.data[0].zmax == 1.0

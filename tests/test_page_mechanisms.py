@@ -1,0 +1,175 @@
+"""Gates, Orders, Why similar, On the person and Deletion on the page Attention, without a browser."""
+
+import json
+
+import numpy as np
+import pytest
+import streamlit as st
+from test_app import captions, imported, jpeg, opened, said
+
+from app import charts_mechanisms as charts
+from app.mechanisms import at, place, places
+from reid_core.data.masks import IDS, outline
+from reid_core.models.base import Tokens
+from reid_core.runs import open_run
+from reid_core.studies import Study
+
+
+@pytest.fixture(autouse=True)
+def nothing_cached():
+    st.cache_resource.clear()
+    st.cache_data.clear()
+
+
+def figures(app) -> list[dict]:
+    """What every figure of pictures on a page was given to draw."""
+    found = [
+        each.proto for each in app.get("bidi_component") if each.proto.component_name == "pictures"
+    ]
+    return [json.loads(each.json) for each in found]
+
+
+def trained(model: str, name: str, **settings) -> str:
+    """A run of a model on the small data, as an import would leave it, with its test split embedded."""
+    from reid_core.__main__ import main
+
+    imported(name, model, **settings)
+    assert main(["evaluate", name, "--dataset", "pedestrians"]) == 0
+    return name
+
+
+def test_every_picture_of_why_similar_and_its_numbers(tiny_run):
+    app = opened("attention", run=tiny_run, lens="Why similar")
+    drawn = figures(app)[-1]
+    assert [tile["label"] for tile in drawn["tiles"]] == ["query", "gallery image"]
+    numbers = {each.label: float(each.value) for each in app.metric}
+    assert numbers["unexplained"] == pytest.approx(
+        numbers["similarity s"] - numbers["sum of pairs"], abs=2e-3
+    )
+    summed = np.sum(drawn["tiles"][0]["map"])
+    assert numbers["sum of positions"] == pytest.approx(summed, abs=1e-3)
+    assert 0 < len(drawn["links"]) <= 12
+    app.session_state["patch"] = "query 1-1"
+    app.run()
+    assert not app.exception
+    again = figures(app)[-1]
+    assert again["tiles"][0]["picked"] == [0, 0]
+    assert all(link["from"] == [0, 0, 0] for link in again["links"])
+    app.button(key="answer first wrong one").click().run()
+    assert not app.exception and app.session_state["answer"] == "first wrong one"
+
+
+def test_the_person_and_its_parts(tiny_run):
+    app = opened("attention", run=tiny_run, lens="On the person")
+    drawn = figures(app)[-1]
+    assert "% on the person" in drawn["tiles"][0]["note"]
+    study = Study.asked(open_run(tiny_run), "shares", {"images": 32}).compute()
+    assert study["share"].shape[1:] == (len(study["probes"]), len(study["parts"]))
+    whole = study["share"][:, :, 0] + np.nansum(study["share"][:, :, -3:], axis=2)
+    assert np.allclose(whole, 1)  # the person, what hides it, and what lies behind
+    app.session_state["share images"] = "32"
+    app.run()
+    assert not app.exception and "95 % intervals over images" in captions(app)
+
+
+def test_deletion_and_its_study(tiny_run):
+    app = opened("attention", run=tiny_run, lens="Deletion")
+    notes = [tile["note"] for tile in figures(app)[-1]["tiles"]]
+    assert len(notes) >= 4 and all(note.startswith("area ") for note in notes)
+    asked = Study.asked(open_run(tiny_run), "deletion", {"images": 8})
+    study = asked.compute()
+    assert np.allclose(study["curves"][0, ..., 0], 1) and np.allclose(
+        study["curves"][1, ..., -1], 1
+    )
+    assert study["areas"].shape == (2, 8, len(study["methods"]))
+    app.session_state["deletion images"] = "8"
+    app.run()
+    assert not app.exception
+    table = app.dataframe[-1].value
+    assert set(table["verdict"]) <= {"better than random", "worse than random", "like random"}
+
+
+def test_gates_of_rga_and_of_what_it_is_compared_with(runs):
+    trained("rga", "gated", size="64x32", width=8, trunk="resnet10t")
+    app = opened("attention", run="gated", lens="Gates", stage="stage 4")
+    assert "attention=cbam" in captions(app)
+    spatial, relations = figures(app)
+    assert len(spatial["tiles"]) == 4 and len(relations["tiles"]) == 2
+    assert np.shape(relations["tiles"][0]["map"]) == tuple(open_run("gated").model().grid)
+    trained("rga", "block", size="64x32", width=8, trunk="resnet10t", attention="cbam")
+    app = opened("attention", run="block", lens="Gates")
+    assert len(figures(app)) == 1 and "rga: gated" in captions(app)
+    trained("rga", "global", size="64x32", width=8, trunk="resnet10t", attention="nl")
+    app = opened("attention", run="global", lens="Gates")
+    (rows,) = figures(app)
+    assert np.sum(rows["tiles"][0]["map"]) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("sharing", ["prior-mixed", "independent"])
+def test_orders_side_by_side(runs, sharing):
+    trained("ohformer", "ordered", size="64x48", depth=3, parts=2, sharing=sharing, orders=3)
+    app = opened("attention", run="ordered", lens="Orders")
+    assert not app.exception
+    orders, offsets = figures(app)
+    assert len(orders["tiles"]) == (5 if sharing == "prior-mixed" else 4)
+    first, high, difference = (np.array(tile["map"]) for tile in orders["tiles"][:3])
+    assert first.sum() == pytest.approx(1, abs=1e-3) and high.sum() == pytest.approx(1, abs=1e-3)
+    assert np.allclose(difference, high - first, atol=1e-4)
+    assert len(offsets["tiles"][0]["arrows"]) == 9
+    assert ("learns no prior" in captions(app)) == (sharing == "independent")
+
+
+def test_two_runs_side_by_side(tiny_run, runs):
+    trained("resnet-bot", "plain", size="64x32", width=8, trunk="resnet10t")
+    for lens in ("Why similar", "On the person", "Deletion"):
+        app = opened("attention", run=tiny_run, lens=lens, beside="plain")
+        assert not app.exception and len(figures(app)) == 2, lens
+
+
+def test_a_run_without_a_test_split_says_so(tiny_run):
+    (open_run(tiny_run).folder / "embeddings.npz").unlink()
+    app = opened("attention", run=tiny_run, lens="Why similar")
+    assert not app.exception and not said(app).startswith("Traceback")
+
+
+def test_probes_in_words():
+    assert place("trunk.blocks.1.orders.2.attention") == "layer 2, order 2"
+    assert place("attentions.layer3.spatial_gate") == "stage 3"
+    assert place("global_layer.0.attn.attention") == "last layer"
+    assert place("high_frequency") == "high frequency"
+    tokens = Tokens((3, 2))
+    assert [at(each) for each in places(tokens)] == [(r, c) for r in range(3) for c in range(2)]
+
+
+def test_figures_draw_what_they_are_given():
+    line = charts.Line("a", [0, 1], np.array([0.1, 0.2]), np.array([0, 0.1]), np.array([0.2, 0.3]))
+    figure = charts.bands([line, charts.Line("b", [0, 1], np.zeros(2), quiet=True)], "x", "y")
+    assert [trace.name for trace in figure.data if trace.name] == ["a", "b"]
+    figure = charts.parts(["a", "b"], np.array([0.2, 0.8]), np.array([0.5, 0.5]))
+    assert [list(trace.y) for trace in figure.data] == [[0.2, 0.8], [0.5, 0.5]]
+    figure = charts.gates(["one"], [np.array([0.1, 0.9, 0.5])])
+    assert list(figure.data[0].y) == [0.9, 0.5, 0.1]
+    assert list(figure.data[0].customdata) == [2, 3, 1]
+
+
+def test_the_outline_follows_the_mask(tiny_data):
+    image = next((tiny_data / "query").glob("*.jpg"))
+    inside = np.zeros((16, 8), bool)
+    inside[4:12, 2:6] = True
+    drawn = np.asarray(outline(image, inside))
+    assert drawn.shape == (64, 32, 3)
+    white = (drawn == 255).all(axis=-1)
+    assert white[15:17, 8:24].all() and not white[24:40, 12:20].all()
+    assert IDS["background"] == 0
+
+
+def test_a_visitors_picture_has_a_nearest_image_and_no_mask(tiny_run):
+    for lens in ("Why similar", "On the person", "Deletion"):
+        app = opened("attention", run=tiny_run, lens=lens)
+        app.segmented_control(key="from").set_value("Upload").run()
+        app.file_uploader[0].upload("somebody.png", jpeg(kind="PNG")).run()
+        assert not app.exception, lens
+        if lens == "On the person":
+            assert "Nobody has drawn" in said(app)
+        else:
+            assert figures(app), lens
