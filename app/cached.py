@@ -287,6 +287,21 @@ def attention(run: str, stamp: int, seed: int) -> neighbours.Attention:
     return neighbours.attend(model(run, stamp), alone(run, stamp).vectors, seed=seed)
 
 
+@st.cache_resource(max_entries=16, show_spinner=False)
+def weights(
+    run: str, stamp: int, seed: int, layer: int | None = None, head: int | None = None
+) -> np.ndarray:
+    """(N, k) what each image gives its neighbours; None is the mean over layers or heads."""
+    return attention(run, stamp, seed).mean(layer, head)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def effective(run: str, stamp: int, seed: int) -> np.ndarray:
+    """(L,) how many neighbours count in each layer, mean over images and heads."""
+    seen = attention(run, stamp, seed)
+    return neighbours.effective_neighbours(seen.weights).mean(axis=(1, 2))
+
+
 @st.cache_resource(max_entries=2, show_spinner=False)
 def redrawn(run: str, stamp: int, seed: int) -> Embeddings:
     """A run's test split refined with landmarks drawn from a seed. Raises BadInput."""

@@ -69,7 +69,8 @@ def graph(centre: str, own: float, nodes: Sequence[Node], ties: Sequence[tuple[i
     said = [f"{n.weight:.2f}" if n.mutual else "one-sided" for n in nodes]
     figure.add_scatter(
         x=[0, *x],
-        y=[-0.34, *(y - height / 2 - 0.055)],
+        # On the side that no line to the middle comes from.
+        y=[-0.34, *(y + np.where(y > 0.05, 1, -1) * (height / 2 + 0.055))],
         mode="text",
         text=[f"itself {own:.2f}", *(f"{s} {t}" for s, t in zip(signs, said, strict=True))],
         textfont=dict(size=11),

@@ -69,16 +69,17 @@ def _two(view: Shown) -> Step | None:
 
 def _right_and_wrong(view: Shown) -> Step | None:
     lie = view.lies[0]
-    wrong, right = lie["first_hit"] > 1, lie["first_hit"] == 1
-    if not wrong.any() or not right.any():
+    judged, wrong = lie["first_hit"] > 0, lie["first_hit"] > 1
+    if not judged.any():
         return None
-    middle = [np.nanmedian(lie["silhouette"][rows]) for rows in (wrong, right)]
-    worst = int(np.nanargmin(np.where(wrong, lie["precision"], np.nan)))
-    text = (
-        f"{wrong.sum()} of {(wrong | right).sum()} queries have somebody else at rank 1; their median "
-        f"silhouette is {middle[0]:.2f}, that of the others {middle[1]:.2f}. The lines lead from the "
-        "one with the lowest average precision to the first ten of its list: dashed ones end at "
-        "somebody else."
+    text = f"{wrong.sum()} of {judged.sum()} queries have somebody else at rank 1"
+    if wrong.any() and wrong.sum() < judged.sum():
+        middle = [np.nanmedian(lie["silhouette"][rows]) for rows in (wrong, judged & ~wrong)]
+        text += f"; their median silhouette is {middle[0]:.2f}, that of the others {middle[1]:.2f}"
+    worst = int(np.nanargmin(np.where(judged, lie["precision"], np.nan)))
+    text += (
+        f". The lines lead from the query with the lowest average precision, {lie['precision'][worst]:.2f}, "
+        "to the first ten of its list: dashed ones end at somebody else."
     )
     return Step("Right and wrong", text, dict(colour="Rank-1", edges=True) | _query(view, worst))
 

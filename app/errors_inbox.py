@@ -26,12 +26,12 @@ def show(run: Run, case: Case, source: tuple[str, str], bar) -> None:
     with explained():
         kept = notes.read(run)
     order = _chosen(case, kept, bar)
-    labels, scored = cached.labels(run.name, case.stamp), cached.evaluation(run.name, case.stamp)
+    labels = cached.labels(run.name, case.stamp)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         query = walk(run.name, case.stamp, order)
         name = case.name(query)
         _reviewed(run, case, kept.of(name))
-    items = galleries.strip(source, case.found, scored, labels, order, query)
+    items = galleries.strip(source, case.found, case.lists, labels, order, query)
     query_strip(items, key="queue", on_pick=lambda: pickers.pick_query("queue"))
     left, right = st.columns([5, 3], gap="medium")
     with left:

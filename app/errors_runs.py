@@ -132,9 +132,9 @@ def _lists(case: Case, stamps, asked, order: np.ndarray) -> None:
     """Every run's list of one query."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         query = walk(case.run, case.stamp, order)
-    labels, scored = cached.labels(case.run, case.stamp), cached.evaluation(case.run, case.stamp)
+    labels = cached.labels(case.run, case.stamp)
     source = cached.folder(asked[case.run])
-    items = galleries.strip(source, case.found, scored, labels, order, query)
+    items = galleries.strip(source, case.found, case.lists, labels, order, query)
     query_strip(items, key="queue", on_pick=lambda: pickers.pick_query("queue"))
     for name, stamp in stamps:
         with explained():

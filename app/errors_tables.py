@@ -92,24 +92,24 @@ def _attributes(case: Case, known: list[str], line: str) -> None:
     found = cached.slices(case.run, case.stamp, attribute)
     if attribute not in ("occlusion",):
         found = sorted(found, key=lambda each: each.precision)
-    scored = cached.evaluation(case.run, case.stamp)
+    mean = float(np.nanmean(case.lists.average_precision))
     table = pd.DataFrame(
         dict(value=s.value, queries=s.count, mAP=s.precision, low=s.low, high=s.high, rank1=s.rank1)
         for s in found
     )
     figures.chart(
         charts_errors.by_value(
-            found, [errors.part_name(attribute, s.value) for s in found], scored.mAP, line
+            found, [errors.part_name(attribute, s.value) for s in found], mean, line
         ),
         Said(
             "mAP of the queries that share a value, their number in brackets, with the 95 % bootstrap "
-            f"interval over them; dashed: all queries, {scored.mAP:.3f}. From attributes.csv, of the "
+            f"interval over them; dashed: all queries, {mean:.3f}. From attributes.csv, of the "
             "query's image. Values go together with one another, so a low one need not be the cause. "
             "Click a point to open its queries.",
             code=(slices,),
         ),
         key="by value",
-        alt=f"mAP by {errors.ATTRIBUTES[attribute]} with intervals, against {scored.mAP:.2f} for all",
+        alt=f"mAP by {errors.ATTRIBUTES[attribute]} with intervals, against {mean:.2f} for all",
         table=table,
         on_select=lambda: _open("by value"),
     )

@@ -109,7 +109,7 @@ def pictures(
     start) of overlapping positions in pixels, scale ("shared" by the tiles of a palette, "own" or
     [low, high]), palette ("heat", "diverging" about zero, "mask"), picked [row, column], marks
     (row, column, text, tone "quiet" or "strong") and arrows [x0, y0, x1, y1] in pixels. All but size
-    may be left out.
+    may be left out; without a map, grid (h, w) says what rows and columns there are to mark or pick.
 
     links are lines between tiles: from and to [tile, row, column], weight (0 to 1), text.
     on_pick is called after a click; it finds {tile, row, column}, counted from 0, in

@@ -7,6 +7,7 @@ from PIL import Image
 
 from app import cached
 from app.uploads import Upload
+from reid_core.analysis.errors import Lists
 from reid_core.evaluate import Embeddings, Evaluation
 from reid_core.retrieve import RankedList
 
@@ -107,7 +108,7 @@ def scores(ranking: RankedList) -> list[list[str]]:
 def strip(
     source: tuple[str, str],
     found: Embeddings,
-    scored: Evaluation,
+    scored: Evaluation | Lists,
     labels: list[str],
     order: np.ndarray,
     query: int,

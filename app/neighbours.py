@@ -53,12 +53,13 @@ def _offers() -> None:
 def steps(run: str, stamp: int) -> list[Step]:
     """What to look at: the queries that gain and lose most, and the layer whose weights differ least."""
     before, after = cached.gains(run, stamp)
-    labels, seen = cached.labels(run, stamp), cached.attention(run, stamp, _seed(run, stamp))
+    labels, seed = cached.labels(run, stamp), _seed(run, stamp)
+    seen = cached.attention(run, stamp, seed)
     gain = after - before
     best, worst = int(np.nanargmax(gain)), int(np.nanargmin(gain))
     told = [_told(run, stamp, position, seen) for position in (best, worst)]
     usual = {"part": GRAPH, "layer": MEAN, "head": MEAN, "middle": QUERY}
-    counts = analysis.effective_neighbours(seen.weights).mean(axis=(1, 2))  # (L,)
+    counts = cached.effective(run, stamp, seed)
     mutual = float(seen.mutual.sum(axis=1).mean())
     flat = int(counts.argmax())
     kind = "nearly a plain mean of them" if counts[flat] > 0.95 * mutual else "no plain mean"

@@ -29,7 +29,8 @@ def show(chosen: Chosen) -> None:
     """The graph, its pictures, the two ranked lists and the spread over draws."""
     seen = cached.attention(chosen.run.name, chosen.stamp, chosen.seed)
     row = chosen.row
-    told = analysis.listened(seen, row, seen.mean(chosen.layer, chosen.head))
+    weights = cached.weights(chosen.run.name, chosen.stamp, chosen.seed, chosen.layer, chosen.head)
+    told = analysis.listened(seen, row, weights)
     others = told.rows != row
     itself = float(told.weights[~others].sum())
     told = analysis.Listened(*(each[others] for each in vars(told).values()))

@@ -128,8 +128,8 @@ def _why(found) -> str:
     return (
         "**Why (a) and (b) differ.** Landmarks compare two images by a sum of products "
         "$(q_i \\cdot k_L)(q_L \\cdot k_j)$: how much the first resembles a landmark, times how much that "
-        "landmark resembles the second. The sum's matrix $\\sum_L k_L q_L^\\top$ settles with more "
-        "landmarks, so the affinity converges to its own value with all images (b). That is another "
+        "landmark resembles the second. The sum's matrix $\\sum_L k_L q_L^\\top$, as a mean over "
+        "landmarks, settles with more of them, so the affinity converges to its own value with all images (b). That is another "
         "kernel than $q_i \\cdot k_j$, whose matrix is the identity, so agreement with the full affinity "
         f"(a) need not reach 1. Here, with all {int(found['images']):,} images as landmarks, (b) is 0 and "
         f"the rank correlation (a) is {layers}. With the run's {int(found['own'])} landmarks (b) is "

@@ -28,7 +28,7 @@ def lists(chosen: Chosen) -> None:
     )
     pairs = [("Encoder alone", before, after, "now"), ("Refined", after, before, "was")]
     for name, ranking, other, word in pairs:
-        there = dict(zip(other.rows.tolist(), other.ranks.tolist(), strict=True))
+        there = _by_row(other, other.ranks)
         places = galleries.shown(ranking, TOP, ghosts=False)
         tiles = galleries.tiles(source, found, ranking, places)
         for tile, place in zip(tiles, places, strict=True):
@@ -40,15 +40,16 @@ def lists(chosen: Chosen) -> None:
 
 
 def _moves(found, before: RankedList, after: RankedList) -> None:
-    ranks = [dict(zip(r.rows.tolist(), r.ranks.tolist(), strict=True)) for r in (before, after)]
-    match = dict(zip(after.rows.tolist(), after.match.tolist(), strict=True))
-    rows = [each for each in ranks[0] if any(0 < r[each] <= TOP for r in ranks)]
+    ranks = [_by_row(ranking, ranking.ranks) for ranking in (before, after)]
+    match = _by_row(after, after.match)
+    first = [(each[before.rows] > 0) & (each[before.rows] <= TOP) for each in ranks]
+    rows = before.rows[first[0] | first[1]]
     frame = pd.DataFrame(
         dict(
             image=[str(found.names[each]) for each in rows],
-            right=[match[each] for each in rows],
-            before=[ranks[0][each] for each in rows],
-            after=[ranks[1][each] for each in rows],
+            right=match[rows].astype(bool),
+            before=ranks[0][rows],
+            after=ranks[1][rows],
         )
     )
     states = ["right" if each else "wrong" for each in frame["right"]]
@@ -67,6 +68,13 @@ def _moves(found, before: RankedList, after: RankedList) -> None:
     with right:
         told = Said("The same ranks in numbers, in the order of the encoder's list.")
         figures.table(frame, told, key="ranks")
+
+
+def _by_row(ranking: RankedList, values: np.ndarray) -> np.ndarray:
+    """What a ranking says of its images, by their row in the set; 0 for those that it does not hold."""
+    found = np.zeros(int(ranking.rows.max()) + 1, int)
+    found[ranking.rows] = values
+    return found
 
 
 def spread(chosen: Chosen, seen: analysis.Attention) -> None:
@@ -137,7 +145,10 @@ def _spread_weights(chosen: Chosen, seen: analysis.Attention, weights: np.ndarra
     if not len(order):
         st.caption("Without a mutual neighbour there is no weight that could change.")
         return
-    names, now = [str(number + 1) for number in range(len(order))], seen.mean()[row][order]
+    names, now = (
+        [str(number + 1) for number in range(len(order))],
+        cached.weights(chosen.run.name, chosen.stamp, chosen.seed)[row][order],
+    )
     said = Said(
         "Weights of the query's mutual neighbours, mean over layers and heads, largest first: mean and "
         f"range over the draws, and draw {chosen.seed}."

@@ -23,6 +23,7 @@ TEST, UPLOAD = "Test split", "Upload"
 SOURCE = "from"  # the widget's key
 ITSELF, NEAREST = "the query", 12
 LARGE = 384  # pixels high
+SAID = {None: "", True: "right, ", False: "wrong, "}
 
 
 @dataclass(frozen=True)
@@ -229,29 +230,25 @@ def _of_list(run: str, stamp: int, position: int) -> Picture:
     rows |= {f"rank {ranking.ranks[i]}": int(ranking.rows[i]) for i in _judged(ranking)}
     pickers.linked("image", list(rows), ITSELF)
     chosen = st.session_state["image"]
-    right = dict(zip(rows, [None, *ranking.match[_judged(ranking)]], strict=True))
+    right = dict(zip(rows, [None, *ranking.match[_judged(ranking)].tolist()], strict=True))
     items = [
         dict(
             label=label,
             src=cached.picture(*source, str(found.names[row]), galleries.TILE),
-            title=f"{label}, {_said(right[label])}{galleries.title(found, row)}",
-            note=label if right[label] is None else f"{label} {'✓' if right[label] else '✗'}",
+            title=f"{label}, {SAID[right[label]]}{galleries.title(found, row)}",
+            note="query" if right[label] is None else f"{label} {'✓' if right[label] else '✗'}",
             share=None,
             chosen=label == chosen,
         )
         for label, row in rows.items()
     ]
-    query_strip(items, key="images", on_pick=_take)
+    query_strip(items, key="images", on_pick=_take, wrap=True)
     return Picture(run, stamp, rows[chosen], position)
 
 
 def _judged(ranking: RankedList) -> np.ndarray:
     """Places of the nearest images that the protocol does not ignore."""
     return np.flatnonzero(~ranking.ignored)[:NEAREST]
-
-
-def _said(right: bool | None) -> str:
-    return "" if right is None else "right, " if right else "wrong, "
 
 
 def _take() -> None:

@@ -37,7 +37,8 @@ def switch(page: str) -> None:
     else:
         st.query_params.pop(ADDRESS, None)
     state["projector told"] = (page, on())
-    look = dict(icon=":material/cast:", on_click=_turn, shortcut="P")
+    # Says what it should become: for a moment the keyboard may press both buttons.
+    look = dict(icon=":material/cast:", on_click=_turn, args=(not on(),), shortcut="P")
     if on():
         st.html(LARGE)
         st.button("Leave projector", key="leave-projector", **look)
@@ -57,5 +58,5 @@ def enlarged(figure: go.Figure, height: int | None = None) -> go.Figure:
     return copy
 
 
-def _turn() -> None:
-    st.session_state[STATE] = not on()
+def _turn(wanted: bool) -> None:
+    st.session_state[STATE] = wanted

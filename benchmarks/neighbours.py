@@ -51,17 +51,22 @@ def main() -> int:
     alone = near.alone(refined)
     for each in (alone, refined):
         each.directions  # noqa: B018 - kept with the embeddings
+    weights = seen.mean()
     picks = np.random.default_rng(0).integers(asked.queries, size=asked.count)
-    show("change of query", [took(lambda p=p: query(seen, alone, refined, p))[0] for p in picks])
-    weights = [took(lambda n=n: seen.mean(n % 4, n % 2))[0] for n in range(asked.count)]
-    show("change of layer or head", weights)
+    show(
+        "change of query",
+        [took(lambda p=p: query(seen, weights, alone, refined, p))[0] for p in picks],
+    )
+    means = [took(lambda n=n: seen.mean(n % 4, n % 2))[0] for n in range(asked.count)]
+    show("change of layer or head", means)
     print(f"memory: {psutil.Process().memory_info().rss / 2**30:.2f} GB")
     return 0
 
 
-def query(seen: near.Attention, alone: Embeddings, refined: Embeddings, position: int) -> None:
-    """What a change of query computes: the graph and both ranked lists."""
-    near.listened(seen, int(refined.query_rows[position]), seen.mean())
+def query(seen, weights, alone: Embeddings, refined: Embeddings, position: int) -> None:
+    """What a change of query computes: the graph, the shares and both ranked lists."""
+    near.listened(seen, int(refined.query_rows[position]), weights)
+    near.falls_on(seen, refined.identities, [refined.query_rows[position]])
     retrieve(alone, position), retrieve(refined, position)
 
 

@@ -29,6 +29,7 @@ def main() -> None:
     asked.add_argument("--count", type=int, default=5, help="repetitions (default 5)")
     asked.add_argument("--size", default="256x128")
     asked = asked.parse_args()
+    torch.set_num_threads(2)
     for model in ("ohformer", "transreid"):
         settings = dict(size=asked.size, pretrained="none")
         experiment = Experiment.create(model=model, recipe="paper", settings=settings)

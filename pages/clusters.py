@@ -3,7 +3,17 @@ why, and how far the map itself can be believed."""
 
 import streamlit as st
 
-from app import cached, cards, clusters, clusters_lesson, clusters_views, lessons, pickers, studies
+from app import (
+    cached,
+    cards,
+    clusters,
+    clusters_behind,
+    clusters_lesson,
+    clusters_views,
+    lessons,
+    pickers,
+    studies,
+)
 from app.notices import explained, heading
 
 heading("Clusters", __doc__)
@@ -39,11 +49,11 @@ with right:
     clusters_views.picked(view, source, row)
 clusters_views.lassoed(view, source, rows, row)
 st.subheader("What is true behind the map", anchor=False)
-clusters_views.keeps(view)
+clusters_behind.keeps(view)
 left, right = st.columns(2, gap="medium")
 with left:
-    clusters_views.distances(view)
+    clusters_behind.distances(view)
 with right:
-    clusters_views.distribution(view)
+    clusters_behind.distribution(view)
 st.subheader("Images that lie among strangers", anchor=False)
-clusters_views.worst(view)
+clusters_behind.worst(view)

@@ -81,8 +81,8 @@ class Reciprocal:
         self, embeddings: Embeddings, rows: np.ndarray, weight: float = WEIGHT
     ) -> np.ndarray:
         """Distances (q, G) of rows of the embeddings to the gallery: eq. 12 with lambda = weight."""
-        gallery = embeddings.gallery_rows
-        own = distances(embeddings.directions[rows], embeddings.directions[gallery])
+        gallery, units = embeddings.gallery_rows, embeddings.directions
+        own = distances(units[rows], units)[:, gallery]  # a copy of the gallery would take longer
         own = own.astype(np.float64) ** 2 / self.longest[rows, None]
         jaccard = np.stack([self.jaccard(row)[gallery] for row in rows])
         return ((1 - weight) * jaccard + weight * own).astype(np.float32)

@@ -239,3 +239,17 @@ def test_curves_name_the_true_way():
     asked = microscope_side.Asked(["camera 1", "unknown camera"], 0, 1, "1 x")
     figure = microscope_side.curves({"cosine": np.ones((4, 2))}, asked, "#000000")
     assert [each.name for each in figure.data] == ["camera 1 (true)", "unknown camera"]
+
+
+def test_non_local_maps_of_every_stage(runs, tiny_data):
+    """Each stage has a grid of its own, and no class token."""
+    imported("non-local", model="rga", attention="nl")
+    app = page()
+    packed = io.BytesIO()
+    Image.new("RGB", (40, 90), "red").save(packed, "PNG")
+    app.file_uploader(key="picture").set_value(("red.png", packed.getvalue(), "image/png")).run()
+    app.segmented_control(key="lens").set_value("Layers and heads").run()
+    assert not app.error and app.session_state["token"].startswith("row ")
+    grids = {(len(tile["map"]), len(tile["map"][0])) for tile in tiles(app)}
+    assert len(grids) > 1 and all(tile["picked"] for tile in tiles(app))
+    assert not any(tile["note"] for tile in tiles(app))

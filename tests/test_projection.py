@@ -161,7 +161,7 @@ def test_alignment_undoes_turn_mirror_and_scale():
     first -= first.mean(axis=0)
     turn, _ = np.linalg.qr(random.normal(size=(3, 3)))
     assert aligned(2.5 * first @ turn, first) == pytest.approx(first, abs=1e-5)
-    far = moved(first + [1, 0, 0], first)
+    far = moved(first + np.array([1, 0, 0]), first)
     assert far == pytest.approx(np.full(30, 1 / np.sqrt((first**2).sum(axis=1).mean())))
 
 

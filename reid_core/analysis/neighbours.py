@@ -100,7 +100,8 @@ def falls_on(
     (identities 0 and -1) are other people to everyone. Without rows, nan.
     """
     rows = np.arange(len(identities)) if rows is None else np.asarray(rows, int)
-    weights, near = attention.mean()[rows], attention.neighbours[rows]  # (R, k)
+    weights = attention.weights[:, :, rows].mean(axis=(0, 1))  # (R, k)
+    near = attention.neighbours[rows]  # (R, k)
     own = near == rows[:, None]
     mine = identities[rows][:, None]
     same = (identities[near] == mine) & (mine > 0) & ~own

@@ -1,0 +1,209 @@
+"""The page Clusters, run by Streamlit's own test harness without a browser."""
+
+import base64
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from app import clusters, clusters_paint, clusters_views
+from reid_core.analysis import outliers
+from reid_core.runs import Run, open_run
+from reid_core.studies import Study
+
+MAIN = Path(__file__).resolve().parents[1] / "app" / "main.py"
+PCA = dict(method="pca")
+
+
+@pytest.fixture(autouse=True)
+def nothing_cached():
+    st.cache_resource.clear()
+    st.cache_data.clear()
+
+
+@pytest.fixture
+def mapped(tiny_run) -> Run:
+    """A run whose PCA map is computed."""
+    run = open_run(tiny_run)
+    Study.asked(run, "projection", PCA).compute()
+    return run
+
+
+def opened(**address: str) -> AppTest:
+    app = AppTest.from_file(str(MAIN), default_timeout=60)
+    for key, value in (dict(map="PCA") | address).items():
+        app.query_params[key] = value
+    app.run()
+    app.switch_page("../pages/clusters.py").run()
+    assert not app.exception, app.exception[0].message
+    return app
+
+
+def drawn(app: AppTest, component: str) -> dict:
+    found = [node.proto for node in app.get("bidi_component")]
+    return json.loads(next(each.json for each in found if each.component_name == component))
+
+
+def numbers(text: str, kind: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), kind)
+
+
+def words(app: AppTest) -> str:
+    return " ".join(each.value for each in (*app.caption, *app.markdown, *app.error, *app.info))
+
+
+def test_the_map_holds_every_image(mapped):
+    app = opened()
+    found, sent = mapped.embeddings(), drawn(app, "embedding_map")
+    places = numbers(sent["places"][0], "<f4").reshape(-1, 3)
+    assert len(places) == len(found.names)
+    assert np.abs(places).max() == pytest.approx(1) and (places[:, 2] == 0).all()
+    layout = Study.asked(mapped, "projection", PCA).found()["layouts"][0]
+    turned = np.corrcoef(places[:, 0], layout[:, 0])[0, 1]
+    assert turned == pytest.approx(1, abs=1e-5)
+    assert (numbers(sent["query"], "u1") == found.is_query).all()
+    facts = {fact["label"]: numbers(fact["values"], "<f4") for fact in sent["facts"]}
+    assert (facts["identity"] == found.identities).all()
+    assert (facts["camera"] == found.cameras).all()
+    assert sent["sheet"]["src"].startswith("data:image/jpeg")
+
+
+def test_points_are_sent_once_and_colours_apart(mapped):
+    app = opened()
+    before, painted = drawn(app, "embedding_map"), drawn(app, "embedding_legend")
+    app.selectbox(key="colour").select("Trust").run()
+    assert drawn(app, "embedding_map") == before
+    after = drawn(app, "embedding_legend")
+    assert after["colours"] != painted["colours"] and after["id"] == before["id"]
+    assert after["ramp"] and not painted["ramp"]
+
+
+@pytest.mark.parametrize("choice", list(clusters_paint.PAINTS))
+def test_every_colouring_is_quiet_about_the_rest(mapped, choice):
+    app = opened(colour=choice)
+    assert app.selectbox(key="colour").value == choice
+    painted = drawn(app, "embedding_legend")
+    places = numbers(painted["colours"], "u1")
+    assert places.max() < len(painted["palette"])
+    assert len(painted["entries"]) <= 6  # never a legend of all identities
+
+
+def test_identity_is_that_of_the_picked_image(mapped):
+    found = mapped.embeddings()
+    row = int(np.flatnonzero(~found.is_query & (found.identities > 0))[3])
+    app = opened(colour="Identity", image=str(row))
+    painted = drawn(app, "embedding_legend")
+    assert painted["picked"] == row
+    assert (
+        (numbers(painted["colours"], "u1") == 1) == (found.identities == found.identities[row])
+    ).all()
+    assert f"identity {found.identities[row]}" in words(app)
+
+
+def test_another_query_becomes_the_picked_image(mapped):
+    found = mapped.embeddings()
+    app = opened(image=str(int(found.gallery_rows[0])))
+    assert drawn(app, "embedding_legend")["picked"] == found.gallery_rows[0]
+    options = app.selectbox(key="query").options
+    app.selectbox(key="query").select(options[2]).run()
+    assert drawn(app, "embedding_legend")["picked"] == found.query_rows[2]
+    app.button(key="next").click().run()
+    assert not app.exception
+    assert drawn(app, "embedding_legend")["picked"] == found.query_rows[3]
+
+
+def test_lines_lead_to_the_ranked_list(mapped):
+    from reid_core.retrieve import retrieve
+
+    app = opened(edges="true")
+    painted = drawn(app, "embedding_legend")
+    found, row = mapped.embeddings(), painted["picked"]
+    ranking = retrieve(found, int(np.searchsorted(found.query_rows, row)))
+    judged = ~ranking.ignored
+    expected = list(zip(ranking.rows[judged][:10], ranking.match[judged][:10], strict=True))
+    assert [(to, bool(right)) for _, to, right in painted["edges"][0]] == expected
+    assert {from_ for from_, _, _ in painted["edges"][0]} == {row}
+
+
+def test_a_lasso_opens_a_gallery_by_the_page(mapped):
+    app = opened()
+    key = f"map {Study.asked(mapped, 'projection', PCA).key}"
+    rows = list(range(30))
+    app.session_state[key] = {"rows": rows}
+    app.run()
+    assert not app.exception
+    assert "30 of" in words(app)
+    items = drawn(app, "query_strip")["items"]
+    assert len(items) == clusters.PAGE and {int(item["label"]) for item in items} <= set(rows)
+    assert all(item["src"].startswith("data:image/jpeg") for item in items)
+    assert drawn(app, "embedding_legend")["selected"] == rows
+
+
+def test_outliers_open_worst_first(mapped):
+    app = opened()
+    lie = Study.asked(mapped, "spread").found()
+    expected = outliers.worst(lie["silhouette"], mapped.embeddings().identities)
+    frame = next(each.value for each in app.dataframe if "reason" in each.value)
+    assert frame.silhouette.tolist() == sorted(frame.silhouette)
+    assert frame.image[0] == str(mapped.embeddings().names[expected[0]]).rsplit("/", 1)[-1]
+    assert (frame.reason != "").all()
+
+
+def test_numbers_of_the_table_are_the_studies(mapped):
+    app = opened()
+    maps, lie = (Study.asked(mapped, *each).found() for each in (("projection", PCA), ("spread",)))
+    frame = next(each.value for each in app.dataframe if "measure" in each.value)
+    said = dict(zip(frame.measure, frame[mapped.name], strict=True))
+    assert said["Neighbours kept"] == pytest.approx(maps["trust"][0].mean(), abs=1e-3)
+    assert said["Trustworthiness"] == pytest.approx(maps["trustworthiness"][0], abs=1e-3)
+    assert said["Silhouette of the embeddings"] == pytest.approx(
+        np.nanmean(lie["silhouette"]), abs=1e-3
+    )
+    assert said["Silhouette of the map"] == pytest.approx(
+        np.nanmean(maps["silhouette"][0]), abs=1e-3
+    )
+
+
+def test_three_steps_with_numbers(mapped):
+    app = opened()
+    for number in (1, 2, 3):
+        app.button(key=f"clusters step {number}").click().run()
+        assert not app.exception
+        text = next(
+            each.value for each in app.markdown if any(sign.isdigit() for sign in each.value)
+        )
+        assert text
+
+
+def test_two_runs_side_by_side(mapped, runs):
+    shutil.copytree(runs / "tiny", runs / "twin")
+    Study.asked(mapped, "projection", PCA | dict(other="twin")).compute()
+    app = opened(beside="twin")
+    sent = drawn(app, "embedding_map")
+    assert sent["names"] == ["tiny", "twin"] and len(sent["places"]) == 2
+    assert "Procrustes" in words(app)
+    assert clusters_views.WARNING in words(app)
+
+
+def test_a_map_that_is_not_computed_is_offered(tiny_run, monkeypatch):
+    monkeypatch.setattr(clusters, "BY_ITSELF", 0)
+    app = opened()
+    assert any("Map" in button.label for button in app.button)
+    assert not [n for n in app.get("bidi_component") if n.proto.component_name == "embedding_map"]
+
+
+def test_without_data_set_the_map_has_no_pictures(mapped, monkeypatch, tmp_path):
+    for file in (mapped.folder / "studies").glob("crops*"):
+        file.unlink()
+    monkeypatch.setenv("REID_DATA", str(tmp_path / "nowhere"))
+    app = opened()
+    assert drawn(app, "embedding_map")["sheet"] is None
+
+
+def test_a_run_without_embeddings(tiny_run, runs):
+    (runs / tiny_run / "embeddings.npz").unlink()
+    assert not opened().get("bidi_component")
