@@ -74,7 +74,7 @@ def parts(names: Sequence[str], drawn: np.ndarray, even: np.ndarray, **error) ->
     bar = None
     if error:
         above, below = error["high"] - drawn, drawn - error["low"]
-        bar = dict(array=above, arrayminus=below, symmetric=False, thickness=1.5)
+        bar = dict(array=above, arrayminus=below, symmetric=False, thickness=1.5, color=QUIET)
     figure.add_bar(
         x=list(names), y=drawn, error_y=bar, name="of the map", marker_color=COLOURS["transreid"]
     )

@@ -85,8 +85,8 @@ def graph(centre: str, own: float, nodes: Sequence[Node], ties: Sequence[tuple[i
         hovertemplate="%{text}<extra></extra>",
     )
     figure.update_xaxes(range=[-1.5, 1.5], visible=False)
-    figure.update_yaxes(range=[-1.33, 1.25], visible=False, scaleanchor="x")
-    figure.update_layout(height=480, hovermode="closest", margin=dict(l=0, r=0, t=0, b=0))
+    figure.update_yaxes(range=[-1.36, 1.36], visible=False, scaleanchor="x")
+    figure.update_layout(height=500, hovermode="closest", margin=dict(l=0, r=0, t=0, b=0))
     return figure
 
 

@@ -9,8 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from app import cached, galleries, pickers
-from reid_core.analysis import outliers
-from reid_core.analysis.projection import KINDS, TRUSTED, median
+from reid_core.analysis.projection import TRUSTED
 from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings
 from reid_core.runs import Run, list_runs, open_run
@@ -19,7 +18,7 @@ from reid_core.studies import Arrays, Study
 NOTHING, ENCODER = "nothing", "its encoder"  # no run's name holds a space
 METHODS = {"UMAP": "umap", "PCA": "pca", "t-SNE": "tsne"}
 LINES = 10  # places of a ranked list that are drawn as lines
-PAGE, LISTED = 24, 200  # crops on a page of the lasso's gallery; rows of the table of outliers
+PAGE = 24  # crops on a page of the lasso's gallery
 BY_ITSELF = 5000  # images up to which a map is computed without being asked for
 CROP = 96  # pixels high, of the gallery's crops
 
@@ -106,6 +105,18 @@ def drawn(view: Shown) -> dict[str, Any]:
     )
 
 
+def places(view: Shown) -> pd.DataFrame:
+    """Where each image lies, for the CSV."""
+    found = view.found
+    frame = dict(image=found.names, identity=found.identities, camera=found.cameras)
+    for name, layout, trust in zip(
+        view.names, view.maps["layouts"], view.maps["trust"], strict=True
+    ):
+        frame |= {f"{name} {axis}": each for axis, each in zip("xyz", layout.T, strict=False)}
+        frame[f"{name} neighbours kept"] = trust
+    return pd.DataFrame(frame)
+
+
 def packed(values: np.ndarray, kind: str) -> str:
     """Numbers as the component reads them: little-endian, base64."""
     return base64.b64encode(np.ascontiguousarray(values).astype(f"<{kind}").tobytes()).decode()
@@ -158,7 +169,7 @@ def items(view: Shown, source: tuple[str, str], rows: list[int], picked: int) ->
             label=str(row),
             src=picture(source, str(found.names[row])),
             title=galleries.title(found, row),
-            note=f"{found.identities[row]} c{max(found.cameras[row], 0)}",
+            note=f"{found.identities[row] if found.identities[row] > 0 else 'other'}, c{max(found.cameras[row], 0)}",
             share=None,
             chosen=row == picked,
         )
@@ -171,81 +182,3 @@ def picture(source: tuple[str, str], name: str, height: int = CROP) -> str:
         return cached.picture(*source, name, height)
     except BadInput:  # the data set is gone
         return cached.NO_PICTURE
-
-
-def kept_table(view: Shown) -> pd.DataFrame:
-    """What the maps keep of the embeddings, and how identities lie in both."""
-    count, k = len(view.found.names), view.near
-    # The mean of max(0, rank - k) over ranks 1 to N - 1 that all are as likely.
-    lost = (count - 1 - k) * (count - k) / (2 * (count - 1))
-    random = {
-        "Neighbours kept": k / (count - 1),
-        "Trustworthiness": 1 - 2 * lost / (2 * count - 3 * k - 1),
-    }
-    columns = {}
-    for side, name in enumerate(view.names):
-        lie, trust = view.lies[side], view.maps["trust"][side]
-        middle = [median(each, lie["edges"]) for each in lie["counts"]]
-        columns[name] = {
-            "Neighbours kept": trust.mean(),
-            "Neighbours kept, lowest tenth of images": np.quantile(trust, 0.1),
-            "Trustworthiness": float(view.maps["trustworthiness"][side]),
-            "Silhouette of the embeddings": np.nanmean(lie["silhouette"]),
-            "Silhouette of the map": np.nanmean(view.maps["silhouette"][side]),
-            **{
-                f"Median distance, {kind}": value for kind, value in zip(KINDS, middle, strict=True)
-            },
-        }
-    frame = pd.DataFrame(columns).round(3)
-    frame.insert(0, "measure", frame.index)
-    frame["by chance"] = pd.Series(random).round(3).reindex(frame.index)
-    return frame.reset_index(drop=True)
-
-
-def outlier_table(view: Shown) -> tuple[list[int], pd.DataFrame]:
-    """Rows of the worst outliers, worst first, and what is known of each."""
-    found, lie = view.found, view.lies[0]
-    rows = outliers.worst(lie["silhouette"], found.identities)[:LISTED]
-    why = cached.why_apart(view.run, view.stamp, view.settings["metric"])
-    known = cached.attributes_if_any(view.run, view.stamp)
-    frame = pd.DataFrame(
-        dict(
-            image=[str(found.names[row]).rsplit("/", 1)[-1] for row in rows],
-            identity=found.identities[rows],
-            camera=found.cameras[rows],
-            silhouette=lie["silhouette"][rows].round(3),
-            own=lie["own"][rows].round(3),
-            other=lie["other"][rows].round(3),
-            nearest=lie["rival"][rows],
-            reason=[_reason(row, why, known, lie) for row in rows],
-        )
-    )
-    return rows.tolist(), frame
-
-
-def _reason(row: int, why: outliers.Reasons, known: dict[str, np.ndarray], lie: Arrays) -> str:
-    """What goes together with an image's place, with its evidence."""
-    said = lambda column: str(known[column][row])  # noqa: E731
-    words = {
-        "occluded": lambda: f"occluded: {float(said('occlusion')):.0%} by {said('occluder')}",
-        "look-alike": lambda: f"look-alike of {lie['rival'][row]}, group {said('lookalike_group')}",
-        "box error": lambda: f"box error: {said('box_error')}",
-        "one camera": lambda: (
-            f"camera: {why.nearest[row]:.0%} of its nearest are from {why.camera[row]}"
-        ),
-        "unknown": lambda: "unknown",
-    }
-    holds = why.holds[:, row]
-    return "; ".join(
-        words[name]() for name, is_so in zip(outliers.NAMES, holds, strict=True) if is_so
-    )
-
-
-def shares_of_reasons(view: Shown, rows: list[int]) -> str:
-    """How often each reason holds among the outliers, and among all images."""
-    why = cached.why_apart(view.run, view.stamp, view.settings["metric"])
-    return ", ".join(
-        f"{name} {why.holds[place, rows].mean():.0%} ({why.share[place]:.0%} of all)"
-        for place, name in enumerate(outliers.NAMES)
-        if rows
-    )

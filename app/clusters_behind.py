@@ -1,13 +1,17 @@
 """What is true behind a map: what it keeps, distances, and the images that lie among strangers."""
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import charts_clusters, clusters, figures
+from app import cached, charts_clusters, clusters, figures
 from app.clusters import Shown
 from app.figures import Said
 from reid_core.analysis import outliers, projection
+from reid_core.analysis.projection import KINDS, median
+from reid_core.studies import Arrays
 
+LISTED = 200  # rows of the table of outliers
 SILHOUETTE = r"""
 $s_i = (b_i - a_i)/\max(a_i, b_i)$, with $a_i$ the mean distance of image $i$ to its identity's other
 images and $b_i$ the smallest mean distance to another identity's images. 1: alone with its own;
@@ -24,7 +28,7 @@ in the embeddings.
 def keeps(view: Shown) -> None:
     """What the map keeps, as a table and as a distribution."""
     figures.table(
-        clusters.kept_table(view),
+        _kept(view),
         Said(
             "What cannot be seen on a map. Neighbours: each image's "
             f"{view.near} nearest ones in the embeddings that are its nearest on the map too. Silhouette "
@@ -87,7 +91,7 @@ def distances(view: Shown) -> None:
 
 def worst(view: Shown) -> None:
     """The outliers; a click opens one."""
-    rows, frame = clusters.outlier_table(view)
+    rows, frame = _outliers(view)
     key = f"outliers {view.key}"
 
     def opened() -> None:
@@ -100,11 +104,89 @@ def worst(view: Shown) -> None:
             f"The {len(rows)} images of the lowest silhouette in the embeddings, worst first; own and "
             "other: mean distance to its identity and to the nearest other one. Click a row to see it on "
             "the map. What goes together with it (not what caused it): "
-            f"{clusters.shares_of_reasons(view, rows)}.",
+            f"{_shares(view, rows)}.",
             SILHOUETTE,
             "Rousseeuw 1987; the rules for reasons are ours",
             (outliers.worst, outliers.reasons),
         ),
         key=key,
         on_select=opened,
+    )
+
+
+def _kept(view: Shown) -> pd.DataFrame:
+    """What the maps keep of the embeddings, and how identities lie in both."""
+    count, k = len(view.found.names), view.near
+    # The mean of max(0, rank - k) over ranks 1 to N - 1 that all are as likely.
+    lost = (count - 1 - k) * (count - k) / (2 * (count - 1))
+    random = {
+        "Neighbours kept": k / (count - 1),
+        "Trustworthiness": 1 - 2 * lost / (2 * count - 3 * k - 1),
+    }
+    columns = {}
+    for side, name in enumerate(view.names):
+        lie, trust = view.lies[side], view.maps["trust"][side]
+        middle = [median(each, lie["edges"]) for each in lie["counts"]]
+        columns[name] = {
+            "Neighbours kept": trust.mean(),
+            "Neighbours kept, lowest tenth of images": np.quantile(trust, 0.1),
+            "Trustworthiness": float(view.maps["trustworthiness"][side]),
+            "Silhouette of the embeddings": np.nanmean(lie["silhouette"]),
+            "Silhouette of the map": np.nanmean(view.maps["silhouette"][side]),
+            **{
+                f"Median distance, {kind}": value for kind, value in zip(KINDS, middle, strict=True)
+            },
+        }
+    frame = pd.DataFrame(columns).round(3)
+    frame.insert(0, "measure", frame.index)
+    frame["by chance"] = pd.Series(random).round(3).reindex(frame.index)
+    return frame.reset_index(drop=True)
+
+
+def _outliers(view: Shown) -> tuple[list[int], pd.DataFrame]:
+    """Rows of the worst outliers, worst first, and what is known of each."""
+    found, lie = view.found, view.lies[0]
+    rows = outliers.worst(lie["silhouette"], found.identities)[:LISTED]
+    why = cached.why_apart(view.run, view.stamp, view.settings["metric"])
+    known = cached.attributes_if_any(view.run, view.stamp)
+    frame = pd.DataFrame(
+        dict(
+            image=[str(found.names[row]).rsplit("/", 1)[-1] for row in rows],
+            identity=found.identities[rows],
+            camera=found.cameras[rows],
+            silhouette=lie["silhouette"][rows].round(3),
+            own=lie["own"][rows].round(3),
+            other=lie["other"][rows].round(3),
+            nearest=lie["rival"][rows],
+            reason=[_reason(row, why, known, lie) for row in rows],
+        )
+    )
+    return rows.tolist(), frame
+
+
+def _reason(row: int, why: outliers.Reasons, known: dict[str, np.ndarray], lie: Arrays) -> str:
+    """What goes together with an image's place, with its evidence."""
+    said = lambda column: str(known[column][row])  # noqa: E731
+    words = {
+        "occluded": lambda: f"occluded: {float(said('occlusion')):.0%} by {said('occluder')}",
+        "look-alike": lambda: f"look-alike of {lie['rival'][row]}, group {said('lookalike_group')}",
+        "box error": lambda: f"box error: {said('box_error')}",
+        "one camera": lambda: (
+            f"camera: {why.nearest[row]:.0%} of its nearest are from {why.camera[row]}"
+        ),
+        "unknown": lambda: "unknown",
+    }
+    holds = why.holds[:, row]
+    return "; ".join(
+        words[name]() for name, is_so in zip(outliers.NAMES, holds, strict=True) if is_so
+    )
+
+
+def _shares(view: Shown, rows: list[int]) -> str:
+    """How often each reason holds among the outliers, and among all images."""
+    why = cached.why_apart(view.run, view.stamp, view.settings["metric"])
+    return ", ".join(
+        f"{name} {why.holds[place, rows].mean():.0%} ({why.share[place]:.0%} of all)"
+        for place, name in enumerate(outliers.NAMES)
+        if rows
     )

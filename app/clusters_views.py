@@ -1,4 +1,4 @@
-"""The parts of the page Clusters: its widgets, the map, the lasso's gallery, what is true behind it."""
+"""The page Clusters' widgets, its map, the picked image and the gallery of the lasso."""
 
 from typing import Any
 
@@ -6,19 +6,31 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import clusters, clusters_paint, components, pickers
+from app import clusters, clusters_paint, components, figures, pickers
 from app.clusters import ENCODER, METHODS, NOTHING, Shown
+from app.figures import Said
 from app.galleries import title
-from reid_core.analysis import projection
+from reid_core.analysis import layout, projection
 from reid_core.evaluate import Embeddings
 from reid_core.runs import Run
 
 HEIGHT = 540
 NEIGHBOURS, APART = ["5", "10", "15", "30", "50"], ["0.0", "0.1", "0.25", "0.5", "0.9"]
+DRAWN = (
+    "One point per image of the test split, placed by its embedding alone; hover it for its crop, click "
+    "to pick it. "
+)
+FORMULA = r"""
+UMAP: positions $y$ that make the cross entropy between two sets of edge weights small,
+$\sum_{ij} v_{ij} \log\frac{v_{ij}}{w_{ij}} + (1 - v_{ij}) \log\frac{1 - v_{ij}}{1 - w_{ij}}$, with
+$v$ from the distances to the nearest neighbours and $w_{ij} = (1 + a \lVert y_i - y_j \rVert^{2b})^{-1}$.
+t-SNE: the same idea with the Kullback-Leibler divergence between all pairs. PCA: the directions of
+largest variance.
+"""
 WARNING = (
     "Only nearness can be read off a map, and only as far as its trust goes. On UMAP and t-SNE the "
     "distances between clusters, their sizes and the empty space mean little; PCA keeps the directions "
-    "of largest variance and nothing else."
+    "of largest variance and nothing else. "
 )
 SECOND = (
     "Two maps: each is fitted to its own embeddings alone. The second starts from the first one's "
@@ -83,9 +95,13 @@ def the_map(view: Shown, choice: str, row: int) -> list[int]:
     )
     painted |= dict(id=drawn["id"], picked=row, selected=rows, edges=edges)
     components.embedding_legend(painted, key=f"legend {view.key}")
-    st.caption(WARNING)
-    if len(view.names) > 1:
-        st.caption(SECOND + _moves(view))
+    caption = DRAWN + WARNING + (SECOND + _moves(view) if len(view.names) > 1 else "")
+    code = (layout.lay_out, layout.aligned, layout.moved)
+    figures.about(
+        Said(caption, FORMULA, "McInnes et al. 2018; van der Maaten and Hinton 2008", code),
+        key=f"map about {view.key}",
+        table=clusters.places(view),
+    )
     return rows
 
 
@@ -139,7 +155,8 @@ def lassoed(view: Shown, source: tuple[str, str], rows: list[int], row: int) -> 
         )
         return
     found = view.found
-    rows = np.array(rows)[np.lexsort((found.cameras[rows], found.identities[rows]))]
+    who = found.identities[rows]  # distractors, who are nobody in particular, come last
+    rows = np.array(rows)[np.lexsort((found.cameras[rows], who, who < 1))]
     who, cameras = (len(np.unique(each[rows])) for each in (found.identities, found.cameras))
     bar = st.container(horizontal=True, vertical_alignment="center")
     bar.markdown(

@@ -129,6 +129,12 @@ def pictures(
     _furniture(said, key)  # without downloads: the component brings its own
 
 
+def about(said: Said, *, key: str, table: pd.DataFrame | None = None) -> None:
+    """The furniture alone, below something that a page draws with a component of its own."""
+    with _furniture(said, key):
+        _csv(table, key, **QUIET_BUTTON)
+
+
 def _packed(tiles: list[dict[str, Any]]) -> dict[str, Any]:
     """Tiles as JSON holds them; a picture that many of them show is sent once."""
     images: dict[str, int] = {}

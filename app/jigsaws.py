@@ -69,33 +69,41 @@ def url(image: Image.Image) -> str:
 
 
 def toy(count: int, shift: int, groups: int) -> list[dict[str, Any]]:
-    """Tiles with the patches' numbers: at first, shifted, in rows, transposed, read off."""
+    """Tiles with the patches' numbers: at first, shifted, in rows, transposed, read off. Raises
+    BadInput where the groups don't divide the patches."""
     if count % groups:
         raise BadInput(
             f"the toy needs a number of patches that the groups divide, got {count} in {groups} groups"
         )
     shifted = np.array(jigsaw_order(count, shift, 1))
-    rows = shifted.reshape(groups, -1)
-    final = np.array(jigsaw_order(count, shift, groups))
-    stages = {
-        "patches": np.arange(count)[None],
-        f"shifted by {shift - 1}": shifted[None],
-        f"{groups} groups": rows,
-        "transposed": rows.T,
-        "read off": final[None],
+    stages = {"patches": np.arange(count)[None]}
+    if shift > 1:
+        stages[f"shifted by {shift - 1}"] = shifted[None]
+    stages |= {
+        f"{groups} groups": shifted.reshape(groups, -1),
+        "transposed": shifted.reshape(groups, -1).T,
+        "read off": np.array(jigsaw_order(count, shift, groups))[None],
     }
-    return [_squares(label, numbers, groups, count) for label, numbers in stages.items()]
+    first = set(shifted[: count // groups].tolist())
+    return [_squares(label, numbers, first, count) for label, numbers in stages.items()]
 
 
-def _squares(label: str, numbers: np.ndarray, groups: int, count: int) -> dict[str, Any]:
-    """A tile of numbered squares, shaded by the half of the row that they came from."""
+def _squares(label: str, numbers: np.ndarray, first: set[int], count: int) -> dict[str, Any]:
+    """A tile of numbered squares on a sheet that all stages share; the first group's are darker."""
+    height, width = numbers.shape
+    sheet = np.full((count // 2, count), np.nan)
+    top, left = (sheet.shape[0] - height) // 2, (count - width) // 2
+    sheet[top : top + height, left : left + width] = np.where(
+        np.isin(numbers, list(first)), 1, 0.45
+    )
     return dict(
         label=label,
-        size=(24 * numbers.shape[0], 24 * numbers.shape[1]),
-        map=(numbers // (count // groups)).astype(float),
-        scale=[-0.6, groups],
+        size=(24 * sheet.shape[0], 24 * count),
+        map=sheet,
+        scale=[0, 1],
+        palette="mask",
         marks=[
-            dict(row=r, column=c, text=str(numbers[r, c] + 1), tone="strong")
-            for r, c in np.ndindex(numbers.shape)
+            dict(row=top + r, column=left + c, text=str(numbers[r, c] + 1), tone="quiet")
+            for r, c in np.ndindex(height, width)
         ],
     )

@@ -68,7 +68,7 @@ def _strip(picture: Picture, ranking: RankedList, judged: np.ndarray, chosen: in
         )
     key = picture.key("answers")
     pick = lambda: choose("answer", st.session_state[key]["picked"])  # noqa: E731
-    query_strip(items, key=key, on_pick=pick)
+    query_strip(items, key=key, on_pick=pick, wrap=True)
 
 
 def choose(key: str, value: str | None) -> None:

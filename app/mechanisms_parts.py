@@ -159,11 +159,7 @@ def _many(run: Run, picture: Picture, chosen: LayerMap) -> None:
 
 
 WORDS = {  # what is drawn -> its title, axis and baseline
-    "share": (
-        "Share of the map's weight on the person",
-        "on the person",
-        "the person's share of pixels",
-    ),
+    "share": ("Share of a map's weight on the person", "on the person", "the person's pixels"),
     "hit": (
         "How often the strongest position is on the person",
         "pointing at the person",

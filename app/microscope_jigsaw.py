@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from app import cached, figures, jigsaws, pictures
+from app import cached, figures, jigsaws, pickers, pictures
 from app.figures import Said
 from app.lessons import Step
 from app.notices import explained
@@ -189,18 +189,20 @@ def _toy() -> None:
         "The shuffle alone, as it is often explained: 1 to 8 in two rows, transposed, read off. With a "
         "shift of 1 nothing is shifted; with m the first m - 1 go to the end."
     )
-    shift = int(st.segmented_control("Shift", ["1", "3", "5"], default="1", required=True, key="m"))
+    pickers.linked("toy", ["1", "3", "5"], "1")
+    shift = int(st.segmented_control("Shift", ["1", "3", "5"], required=True, key="toy"))
     with explained():
         tiles = jigsaws.toy(8, shift, 2)
     figures.pictures(
         tiles,
         Said(
-            "Each square is a patch. Computed by the function that orders the model's own patches.",
+            "Each square is a patch; those of the first group are darker. Computed by the function that "
+            "orders the model's own patches.",
             FORMULA,
             SOURCE,
             (jigsaw_order,),
         ),
-        key="toy",
+        key="toy patches",
         alt=f"Eight patches, shifted by {shift - 1} and shuffled in two groups",
         columns=len(tiles),
     )

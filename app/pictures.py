@@ -228,6 +228,8 @@ def _of_list(run: str, stamp: int, position: int) -> Picture:
     source = cached.folder(cached.experiment(run, stamp))
     rows = {ITSELF: int(found.query_rows[position])}
     rows |= {f"rank {ranking.ranks[i]}": int(ranking.rows[i]) for i in _judged(ranking)}
+    if st.session_state.setdefault("image of", position) != position:
+        st.session_state.update({"image": ITSELF, "image of": position})  # another query's own list
     pickers.linked("image", list(rows), ITSELF)
     chosen = st.session_state["image"]
     right = dict(zip(rows, [None, *ranking.match[_judged(ranking)].tolist()], strict=True))

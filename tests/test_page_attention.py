@@ -253,3 +253,10 @@ def test_non_local_maps_of_every_stage(runs, tiny_data):
     grids = {(len(tile["map"]), len(tile["map"][0])) for tile in tiles(app)}
     assert len(grids) > 1 and all(tile["picked"] for tile in tiles(app))
     assert not any(tile["note"] for tile in tiles(app))
+
+
+def test_another_query_is_looked_at_itself(tiny_run):
+    app = page(image="rank 2")
+    assert app.session_state["image"] == "rank 2"
+    app.button(key="next").click().run()
+    assert app.session_state["image"] == pictures.ITSELF

@@ -128,7 +128,7 @@ def test_trustworthiness_of_few_images_is_unknown(cloud):
     assert np.isnan(projection.trustworthiness(cloud[0], shown))
 
 
-@pytest.mark.parametrize("method", projection.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_a_seeded_layout_is_the_same_every_time(cloud, method, dimensions):
     points, identities, cameras = cloud

@@ -254,6 +254,10 @@ class EmbeddingMap {
     pen.fillStyle = getComputedStyle(this.root).getPropertyValue("--st-background-color") || "#fff"
     pen.fillRect(0, 0, whole.width, whole.height)
     for (const layer of [this.canvas, this.over]) pen.drawImage(layer, 0, 0)
+    pen.scale(this.ratio, this.ratio)
+    pen.font = `13px ${getComputedStyle(this.root).getPropertyValue("--st-font") || "sans-serif"}`
+    pen.fillStyle = getComputedStyle(this.root).getPropertyValue("--st-text-color") || "#000"
+    for (const label of this.labels) if (!label.hidden) pen.fillText(label.textContent, label.offsetLeft + 4, 22)
     const blob = await new Promise((done) => whole.toBlob(done, "image/png"))
     save(blob, "image/png", `${plainName(this.data.file)}.png`)
   }

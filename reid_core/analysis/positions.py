@@ -8,8 +8,6 @@ import numpy as np
 from reid_core.models.base import Tokens, Window
 
 
-# Written by the helper of Gates, Why similar, On the person and Deletion, which need it; the
-# microscope may add to this file, and keep these two as they are.
 def spread(values: np.ndarray, tokens: Tokens, size: tuple[int, int]) -> np.ndarray:
     """A map (..., h, w) over pixels (..., H, W): the weight of a position lies evenly on what of its
     window is inside the image. Sums are kept. Without windows the grid tiles the image evenly."""

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reid_core.analysis import projection
-from reid_core.analysis.projection import METHODS, METRICS, TRUSTED, Spread
+from reid_core.analysis import layout, projection
+from reid_core.analysis.layout import METHODS
+from reid_core.analysis.projection import METRICS, TRUSTED, Spread
 from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings
 from reid_core.knobs import knob
@@ -71,7 +72,7 @@ def compute(run: Run, options: Options, progress) -> dict[str, np.ndarray]:
     arrays = {name: np.stack([each[name] for each in measured]) for name in measured[0]}
     if len(layouts) == 2:
         near = [each.neighbours[:, :TRUSTED] for each in spreads]
-        arrays["moved"] = projection.moved(layouts[1], layouts[0])
+        arrays["moved"] = layout.moved(layouts[1], layouts[0])
         arrays |= dict(chance=chance, same=projection.kept(*near))
     progress(100, 100)
     return arrays | dict(layouts=np.stack(layouts))
@@ -121,21 +122,21 @@ def _layouts(points, spreads, options, step) -> tuple[list[np.ndarray], np.ndarr
     """The maps, and how far the points of the first go by chance if there is a second one."""
     names = ("method", "metric", "dimensions", "n_neighbors", "min_dist")
     knobs = {name: getattr(options, name) for name in names}
-    fit = lambda of, seed, start=None: projection.lay_out(  # noqa: E731
+    fit = lambda of, seed, start=None: layout.lay_out(  # noqa: E731
         points[of], spreads[of], seed=seed, start=start, tell=step.tell(0.35), **knobs
     )
     first = fit(0, options.seed)
     if len(points) == 1:
         return [first], None
-    second = projection.aligned(fit(1, options.seed, first), first)
-    again = projection.aligned(fit(0, options.seed + 1, first), first)
-    return [first, second], projection.moved(again, first)
+    second = layout.aligned(fit(1, options.seed, first), first)
+    again = layout.aligned(fit(0, options.seed + 1, first), first)
+    return [first, second], layout.moved(again, first)
 
 
-def _measured(points, lies, layout, found, step) -> dict[str, np.ndarray]:
+def _measured(points, lies, places, found, step) -> dict[str, np.ndarray]:
     """What one map keeps."""
     k = min(TRUSTED, (len(points) - 1) // 2)
-    there = layout.astype(np.float64)
+    there = places.astype(np.float64)
     on_map = projection.spread(there, found.identities, found.cameras, k, step.tell(0.1))
     return dict(
         trust=projection.kept(lies.neighbours[:, :k], on_map.neighbours),
