@@ -35,7 +35,7 @@ WARNING = (
 SECOND = (
     "Two maps: each is fitted to its own embeddings alone. The second starts from the first one's "
     "positions (UMAP, t-SNE) and is then turned, mirrored and scaled onto it as a whole (Procrustes), so "
-    "nothing pulls an image towards its counterpart. "
+    "nothing pulls an image towards its counterpart. Colours are the first one's values on both. "
 )
 
 

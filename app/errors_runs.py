@@ -23,6 +23,7 @@ from reid_core.analysis.comparison import (
 )
 from reid_core.runs import Run, open_run
 
+AGAINST = "against"
 BOOTSTRAP = r"""
 With $\Delta_q$ the difference of two runs on query $q$ (of AP, or of being right at rank 1), a draw is
 the mean of as many $\Delta_q$, drawn with replacement; the interval holds the middle 95 % of
@@ -67,17 +68,11 @@ def _chosen(run: Run, bar) -> list[str]:
             "info", "No other run was evaluated on this test split: train or evaluate a second one."
         )
         st.stop()
-    state = st.session_state
-    if "against" in state:
-        state["against"] = [name for name in state["against"] if name in others]
-    if not state.get("against") and "against" not in st.query_params:
-        best = errors_others.most_different(run)
-        state["against"] = [best[0] if best else others[0]]
+    _linked(run, others)
     picked = bar.multiselect(
         "Against",
         others,
-        key="against",
-        bind="query-params",
+        key=AGAINST,
         max_selections=MOST - 1,
         label_visibility="collapsed",
         placeholder="Choose one to four runs",
@@ -87,6 +82,22 @@ def _chosen(run: Run, bar) -> list[str]:
         say("info", "Choose one to four runs to compare with.")
         st.stop()
     return [run.name, *picked]
+
+
+def _linked(run: Run, others: list[str]) -> None:
+    """Tie the chosen runs to the address, as `pickers.linked` does one choice; at first the run that
+    differs most."""
+    state, address = st.session_state, st.query_params
+    asked, last = address.get_all(AGAINST), state.get(f"{AGAINST} in the address")
+    if asked and asked != last:
+        state[AGAINST] = asked
+    kept = [name for name in state.get(AGAINST, []) if name in others][: MOST - 1]
+    if not kept and state.get(AGAINST) != []:  # nothing was chosen yet, or nothing that is there
+        best = errors_others.most_different(run)
+        kept = [best[0] if best else others[0]]
+    state[AGAINST] = state[f"{AGAINST} in the address"] = kept
+    if asked != kept:
+        address[AGAINST] = kept
 
 
 def _patterns(case: Case, runs: list[str], found: list[Pattern], stamps) -> np.ndarray:

@@ -46,7 +46,7 @@ def _orders(found, labels) -> Step:
         said = (
             f"Layer {layer}, head {head + 1}: {_nats(value)} between order 1 and order {order} on "
             f"{label}, the largest of {js.size} maps measured ({len(js)} queries), where their mean is "
-            f"{js.mean():.4f}. With shuffled tokens the same two maps are {chance:.4f} apart: "
+            f"{js.mean():.4f}. With shuffled tokens the same two maps are {chance:.2f} apart: "
             + (
                 f"{chance / value:.1f} times as far."
                 if chance > value
@@ -70,7 +70,7 @@ def _layers(found, labels, most: bool) -> Step:
     said = (
         f"Layers {numbers[0]} and {numbers[1]} are {_nats(mean[a, b])} apart in the mean over "
         f"{len(values)} queries, the {'most' if most else 'least'} of all pairs of layers; shuffled "
-        f"tokens give {chance:.4f}. {labels[found['query'][image]]} is the query where they differ "
+        f"tokens give {chance:.2f}. {labels[found['query'][image]]} is the query where they differ "
         f"{'most' if most else 'least'}, {values[image]:.4f}: compare the two rows of one position."
     )
     keys = dict(layer=str(numbers[0]), against=str(numbers[1]), query=labels[found["query"][image]])
@@ -88,7 +88,7 @@ def _heads(found, labels) -> Step:
     said = (
         f"In layer {layer}, heads {a + 1} and {b + 1} are {_nats(mean[place, a, b])} apart in the mean "
         f"over {len(values)} queries, the most of any two heads of a layer; shuffled tokens give "
-        f"{chance:.4f}. On {labels[found['query'][image]]} it is {values[image]:.4f}: the two rows of "
+        f"{chance:.2f}. On {labels[found['query'][image]]} it is {values[image]:.4f}: the two rows of "
         "one position lie on other parts of the image."
     )
     keys = dict(layer=str(layer), head=str(a + 1), other=str(b + 1))

@@ -92,7 +92,7 @@ def _rank(
     embeddings: Embeddings, direction: np.ndarray, identity: int | None, camera: int | None
 ) -> RankedList:
     gallery = embeddings.gallery_rows
-    row = distances(direction[None], embeddings.directions[gallery])[0]
+    row = distances(direction[None], embeddings.directions)[0, gallery]  # no copy of the gallery
     judged = judge(
         row, embeddings.identities[gallery], embeddings.cameras[gallery], identity, camera
     )

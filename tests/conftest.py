@@ -70,6 +70,21 @@ def tiny_run(_made, runs) -> str:
     return "tiny"
 
 
+@pytest.fixture(scope="session")
+def browser():
+    """The system's Chromium, else Playwright's own; without either these tests are skipped."""
+    from playwright import sync_api as playwright
+
+    with playwright.sync_playwright() as started:
+        try:
+            path = shutil.which("chromium") or shutil.which("chromium-browser")
+            found = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        except playwright.Error as error:
+            pytest.skip(f"browser test skipped: no Chromium ({str(error).splitlines()[0]})")
+        yield found
+        found.close()
+
+
 def pytest_terminal_summary(terminalreporter):
     """The reason why browser tests were skipped, where nobody overlooks it."""
     reasons = _skipped_browser_tests(terminalreporter)

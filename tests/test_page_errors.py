@@ -219,3 +219,13 @@ def test_a_run_without_data_says_what_is_missing(tiny_run, monkeypatch, tmp_path
     monkeypatch.setattr("app.first_start.ensure_data", lambda: None)
     app = page()
     assert "nowhere" in said(app)
+
+
+def test_the_runs_compared_with_are_in_the_address(two):
+    app = page(run=two[0], errors="Runs")
+    assert "other" in app.query_params["against"]
+    app.multiselect(key="against").set_value([]).run()
+    assert "Choose one to four runs" in said(app) and "against" not in app.query_params
+    app.multiselect(key="against").set_value(["other"]).run()
+    assert "other" in app.query_params["against"] and not app.exception
+    assert page(run=two[0], errors="Runs", against="gone").multiselect[0].value == ["other"]

@@ -7,16 +7,8 @@ import pytest
 from sklearn import manifold, metrics
 
 from reid_core.analysis import outliers, projection
-from reid_core.analysis.projection import (
-    KINDS,
-    aligned,
-    kept,
-    lay_out,
-    median,
-    moved,
-    space,
-    spread,
-)
+from reid_core.analysis.layout import METHODS, aligned, lay_out, moved
+from reid_core.analysis.projection import KINDS, kept, median, space, spread
 from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings, distances
 from reid_core.runs import Run, open_run

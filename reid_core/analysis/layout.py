@@ -117,6 +117,7 @@ def _meanwhile(work: Callable[[], np.ndarray], tell: Tell) -> np.ndarray:
         except BaseException as error:  # raised again where somebody waits for it
             box["error"] = error
 
+    tell(0.0)
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     while thread.is_alive():
