@@ -15,6 +15,15 @@ from reid_core.models import MODELS
 from reid_core.runs import Run
 
 MOST = 24
+# The model that has what a page shows, where not every model has it.
+SHOWN_BEST = {
+    "attention": "transreid",
+    "divergence": "ohformer",
+    "neighbours": "nformer",
+    "frequency": "pha",
+    "clusters": "nformer",
+    "errors": "transreid",
+}
 PAPERS = (
     "**From the papers**\n"
     + "".join(
@@ -58,6 +67,22 @@ def first_with_pictures(runs: list[Run]) -> Run | None:
 def typical(scored: Evaluation) -> int:
     """The query whose average precision is nearest to the mean."""
     return int(np.nanargmin(np.abs(scored.average_precision - scored.mAP)))
+
+
+def inside(runs: list[Run]) -> None:
+    """A way into each page that looks inside, with a run that has what it shows."""
+    usable = [run for run in runs if run.has_embeddings]
+    with st.grid("auto", min_column_width=250, gap="medium"):
+        for stem, (title, icon, about) in contents.CONTENTS["Look inside"].items():
+            with st.container(border=True):
+                st.markdown(f"{icon} **{title}**")
+                st.caption(about)
+                wanted = SHOWN_BEST.get(stem)
+                best = [run for run in usable if run.experiment.model == wanted] or usable
+                chosen = dict(run=best[0].name) if best else {}
+                contents.link(
+                    f"Open with {best[0].name}" if best else "Open", stem, "arrow_forward", **chosen
+                )
 
 
 def grid(runs: list[Run]) -> None:

@@ -28,6 +28,9 @@ if shown:
         ranked_gallery(query, tiles, key="hero", compact=True)
         contents.link("See every query", "retrieval", "arrow_forward", run=shown.name, query=label)
 
+st.header("Look inside", anchor=False)
+cards.inside(runs)
+
 st.header("Runs", anchor=False)
 if runs:
     cards.grid(runs)
