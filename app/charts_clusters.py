@@ -23,7 +23,7 @@ def distances(sides: dict[str, tuple[np.ndarray, np.ndarray]]) -> go.Figure:
     )
     for row, (counts, edges) in enumerate(sides.values(), 1):
         step = counts.shape[1] // BINS
-        middle = edges[: BINS * step].reshape(BINS, step).mean(axis=1)
+        middle = (edges[:-1:step] + edges[step::step]) / 2
         for kind, each in zip(KINDS, counts, strict=True):
             if not each.sum():
                 continue

@@ -23,7 +23,7 @@ def cameras(pairs: Pairs, names: Sequence[Sequence[str]], rows: Sequence[float])
     figure = make_subplots(1, 2, subplot_titles=titles, horizontal_spacing=0.1)
     values = (
         (pairs.precision, "%{text}", ".2f", "Cividis"),
-        (pairs.rank, "%{text}", ".0f", "Cividis_r"),
+        (pairs.rank, "%{text}", "g", "Cividis_r"),
     )
     for column, (drawn, shown, form, scale) in enumerate(values, 1):
         text = [["" if np.isnan(x) else f"{x:{form}}" for x in row] for row in drawn]
@@ -59,7 +59,8 @@ def _buttons(pairs: Pairs, names, across, up) -> go.Scatter:
     cells = [(a, b) for a, b in np.ndindex(pairs.count.shape) if pairs.count[a, b]]
     said = [
         f"{names[a][b]}<br>mAP {pairs.precision[a, b]:.3f} ({pairs.low[a, b]:.3f} to "
-        f"{pairs.high[a, b]:.3f})<br>{pairs.count[a, b]} queries"
+        f"{pairs.high[a, b]:.3f})<br>median rank of the first true match {pairs.rank[a, b]:g}"
+        f"<br>{pairs.count[a, b]} queries"
         for a, b in cells
     ]
     unseen = dict(marker=dict(opacity=0))

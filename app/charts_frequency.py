@@ -145,6 +145,6 @@ def pair(left: Sequence[Line], right: Sequence[Line], titles: Sequence[str], up:
         hovermode="x unified",
         legend=dict(orientation="h", y=-0.22, yanchor="top", x=0),
     )
-    figure.update_xaxes(title="cut-off, as a fraction of Nyquist's frequency", rangemode="tozero")
+    figure.update_xaxes(title="cut-off", rangemode="tozero")
     figure.update_yaxes(title=up, row=1, col=1)
     return figure

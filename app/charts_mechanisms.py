@@ -69,7 +69,7 @@ def bands(lines: list[Line], across: str, up: str, percent: bool = True) -> go.F
 
 
 def parts(names: Sequence[str], drawn: np.ndarray, even: np.ndarray, **error) -> go.Figure:
-    """Shares of a map beside shares of pixels, part by part; error: low and high (P,)."""
+    """Shares of a map beside those of even weights, part by part; error: low and high (P,)."""
     figure = _figure("", "share")
     bar = None
     if error:
@@ -81,7 +81,7 @@ def parts(names: Sequence[str], drawn: np.ndarray, even: np.ndarray, **error) ->
     figure.add_bar(
         x=list(names),
         y=even,
-        name="of the pixels",
+        name="of even weights",
         marker_color=faded(QUIET, 0.45),
         marker_line=dict(color=QUIET, width=1.5),
     )

@@ -73,6 +73,11 @@ def who_is_right(
     return figure
 
 
+def drawn(count: int) -> str:
+    """Which of so many patterns are drawn, where it is not all of them."""
+    return "" if count <= SHOWN else f" (drawn: the {SHOWN} largest of {count})"
+
+
 def query_by_query(
     precision: tuple[np.ndarray, np.ndarray],
     names: tuple[str, str],
@@ -123,7 +128,7 @@ def how_sure(found: Sequence[Difference]) -> go.Figure:
     figure.add_vline(x=0, line=dict(color=QUIET, dash="dash", width=1.5))
     figure.add_scatter(
         x=[each.difference for each in found],
-        y=[f"{each.b} - {each.a}, {each.measure}" for each in found],
+        y=[f"{each.b} -<br>{each.a}, {each.measure}" for each in found],
         error_x=dict(
             array=[each.high - each.difference for each in found],
             arrayminus=[each.difference - each.low for each in found],
@@ -140,5 +145,5 @@ def how_sure(found: Sequence[Difference]) -> go.Figure:
     )
     figure.update_xaxes(title="difference", tickformat="+.2f", fixedrange=True)
     figure.update_yaxes(autorange="reversed", type="category", fixedrange=True, dtick=1)
-    figure.update_layout(height=90 + 26 * len(found), margin=MARGIN, hovermode="closest")
+    figure.update_layout(height=90 + 36 * len(found), margin=MARGIN, hovermode="closest")
     return figure

@@ -18,8 +18,8 @@ images and $b_i$ the smallest mean distance to another identity's images. 1: alo
 below 0: another identity is nearer. Distractors are left out.
 """
 TRUST = r"""
-Neighbours kept by image $i$: $|N_{15}(i) \cap M_{15}(i)|/15$, its nearest images in the embeddings
-($N$) and on the map ($M$). Trustworthiness:
+Neighbours kept by image $i$: $|N_k(i) \cap M_k(i)|/k$, its $k$ nearest images in the embeddings
+($N$) and on the map ($M$), $k$ = 15 or what few images allow. Trustworthiness:
 $1 - \frac{2}{nk(2n-3k-1)} \sum_i \sum_{j \in M_k(i) \setminus N_k(i)} (r(i,j) - k)$ with $r$ the rank
 in the embeddings.
 """
@@ -47,14 +47,15 @@ def distribution(view: Shown) -> None:
     figures.chart(
         charts_clusters.trust(trust, view.near / (len(view.found.names) - 1)),
         Said(
-            "How many images keep which share of their nearest neighbours. Colour the map by Trust to "
-            "see where.",
+            f"How many images keep which share of their {view.near} nearest neighbours. Colour the map "
+            "by Trust to see where.",
             TRUST,
             "",
             (projection.kept,),
         ),
         key="map trust",
-        alt="Distribution of the share of neighbours that the map keeps",
+        alt="Distribution of the share of neighbours that the map keeps; mean "
+        + ", ".join(f"{shares.mean():.0%} ({name})" for name, shares in trust.items()),
         table=pd.DataFrame(trust).assign(image=view.found.names),
     )
 
@@ -84,9 +85,16 @@ def distances(view: Shown) -> None:
             (projection.spread,),
         ),
         key="map distances",
-        alt="Distributions of distances within and between identities",
+        alt="Distributions of distances within and between identities; medians: "
+        + "; ".join(_medians(name, *side) for name, side in sides.items()),
         table=pd.DataFrame(rows),
     )
+
+
+def _medians(name: str, counts: np.ndarray, edges: np.ndarray) -> str:
+    """The medians by kind of pairs, in words."""
+    middle = [f"{kind} {median(each, edges):.2f}" for kind, each in zip(KINDS, counts, strict=True)]
+    return f"{name} {', '.join(middle)}"
 
 
 def worst(view: Shown) -> None:
@@ -167,8 +175,9 @@ def _outliers(view: Shown) -> tuple[list[int], pd.DataFrame]:
 def _reason(row: int, why: outliers.Reasons, known: dict[str, np.ndarray], lie: Arrays) -> str:
     """What goes together with an image's place, with its evidence."""
     said = lambda column: str(known[column][row])  # noqa: E731
+    by = f" by {said('occluder')}" if "occluder" in known else ""
     words = {
-        "occluded": lambda: f"occluded: {float(said('occlusion')):.0%} by {said('occluder')}",
+        "occluded": lambda: f"occluded: {float(said('occlusion')):.0%}{by}",
         "look-alike": lambda: f"look-alike of {lie['rival'][row]}, group {said('lookalike_group')}",
         "box error": lambda: f"box error: {said('box_error')}",
         "one camera": lambda: (

@@ -32,7 +32,7 @@ def _apart(view: Shown) -> Step | None:
     lie, rows = view.lies[0], np.flatnonzero(view.found.identities == who)
     rivals, count = np.unique(lie["rival"][rows], return_counts=True)
     text = (
-        f"Of all identities {who} is scattered most: the mean silhouette of its {len(rows)} images is "
+        f"Of all identities with a query {who} is scattered most: the mean silhouette of its {len(rows)} images is "
         f"{mean:.2f}, that of all images {np.nanmean(lie['silhouette']):.2f}, and for {count.max()} of "
         f"them the nearest other identity is {rivals[count.argmax()]}. Switch from UMAP to t-SNE: the "
         "pieces move, the number stays, since it is measured in the embeddings."

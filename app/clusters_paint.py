@@ -35,6 +35,9 @@ def paint(view: Shown, choice: str, row: int, camera: int | None) -> dict[str, A
         entries.append(dict(colour=QUIET, label=f"{quiet:,} others", quiet=True))
     faint = FAINTER if len(places) > 5000 or ramp else FAINT
     colours = dict(colours=packed(places, "u1"), palette=[QUIET, *palette], faint=faint)
+    if choice == "Rank-1":  # by a sign too: not everybody tells the colours apart
+        colours["turned"] = packed(view.lies[0]["first_hit"] > 1, "u1")
+        entries[0]["sign"], entries[1]["sign"] = "up", "down"
     return colours | dict(entries=entries, ramp=ramp)
 
 

@@ -121,7 +121,7 @@ def _moves(view: Shown) -> str:
     )
     if min(moved.std(), changed.std()) > 1e-6:
         drift = pd.Series(moved).corr(pd.Series(changed), method="spearman")
-        said += f"; images that share fewer move farther with a rank correlation of {drift:.2f}"
+        said += f"; sharing fewer and lying farther apart have a rank correlation of {drift:.2f}"
     return said + "."
 
 
@@ -157,10 +157,11 @@ def lassoed(view: Shown, source: tuple[str, str], rows: list[int], row: int) -> 
     found = view.found
     who = found.identities[rows]  # distractors, who are nobody in particular, come last
     rows = np.array(rows)[np.lexsort((found.cameras[rows], who, who < 1))]
-    who, cameras = (len(np.unique(each[rows])) for each in (found.identities, found.cameras))
+    people, cameras = found.identities[rows], found.cameras[rows]
+    who, cameras = (len(np.unique(each[each > 0])) for each in (people, cameras))
     bar = st.container(horizontal=True, vertical_alignment="center")
     bar.markdown(
-        f"**In the lasso**: {len(rows):,} of {len(found.names):,} images, {who:,} identities, {cameras} cameras"
+        f"**In the lasso**: {len(rows):,} of {len(found.names):,} images, {who:,} identities, {cameras} cameras{_nobody(people)}"
     )
     pages = -(-len(rows) // clusters.PAGE)
     page = bar.pagination(pages, key=f"lasso {view.key} {len(rows)} {rows[0]}") if pages > 1 else 1
@@ -175,6 +176,12 @@ def lassoed(view: Shown, source: tuple[str, str], rows: list[int], row: int) -> 
     components.query_strip(
         clusters.items(view, source, here, row), key=key, on_pick=picked, wrap=True
     )
+
+
+def _nobody(people: np.ndarray) -> str:
+    """How many images are of no known identity, in words."""
+    count = int((people < 1).sum())
+    return f", {count:,} distractors" if count else ""
 
 
 def _segments(where: Any, key: str, options: list[str], label: str, **more) -> str:

@@ -112,7 +112,7 @@ def _tags(run: Run, case: Case, kept: Notes, has: tuple[str, ...]) -> None:
                 plain(label),
                 key=f"own {digit}",
                 type="primary" if label in has else "secondary",
-                shortcut=str(digit),
+                shortcut=str(digit) if digit <= notes.MOST else None,  # a file may hold more
                 on_click=_kept,
                 args=(lambda label=label: _turn(run, case, label),),
             )

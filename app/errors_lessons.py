@@ -57,6 +57,13 @@ def _disagreement(run: Run) -> Step:
             {"errors": "Runs"},
         )
     name, pattern = best
+    if not len(pattern.queries):
+        return Step(
+            "Two runs side by side",
+            f"Of the best other runs none is right at rank 1 where this one is wrong, nor wrong where it "
+            f"is right; {name} is one of them. Their lists below rank 1 may differ: see AP by query.",
+            {"errors": "Runs", "against": [name]},
+        )
     return Step(
         "The largest disagreement",
         f"Of the best other runs {name} differs most at rank 1: on {len(pattern.queries)} queries "

@@ -22,8 +22,8 @@ def show(case: Case, kept: Notes, order: np.ndarray, labels: list[str]) -> None:
             figures.table(
                 frame(case, kept, order),
                 Said(
-                    f"{len(order)} queries, worst average precision first. A chosen row is the query "
-                    "above.",
+                    f"{len(order)} queries, worst average precision first (of a pair of cameras: by that "
+                    "of the pair, while AP is of the whole list). A chosen row is the query above.",
                     code=(rank_all, rules.tags),
                 ),
                 key="inbox",

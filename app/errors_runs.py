@@ -104,7 +104,8 @@ def _patterns(case: Case, runs: list[str], found: list[Pattern], stamps) -> np.n
     """The chart of who is right; returns the chosen queries, those of the largest spread first."""
     codes = [errors_others.code(pattern) for pattern in found]
     kept = [each for each, pattern in zip(codes, found, strict=True) if len(pattern.queries)]
-    pickers.linked("pattern", kept, errors_others.code(errors_others.disagreement(found)))
+    first = errors_others.code(errors_others.disagreement(found))
+    pickers.linked("pattern", kept, first if first in kept else kept[0])
     said = {
         each: f"{pattern.says(runs)}: {len(pattern.queries)}"
         for each, pattern in zip(codes, found, strict=True)
@@ -112,9 +113,9 @@ def _patterns(case: Case, runs: list[str], found: list[Pattern], stamps) -> np.n
     figures.chart(
         charts_runs.who_is_right(found, runs, codes, st.session_state["pattern"]),
         Said(
-            f"Queries by which runs have rank 1 right (filled) or wrong (hollow). Each of the "
+            "Queries by which runs have rank 1 right (filled) or wrong (hollow). Each of the "
             f"{sum(len(pattern.queries) for pattern in found)} queries with a true match is in one "
-            "column. Click one to walk through its queries.",
+            f"column{charts_runs.drawn(len(kept))}. Click one to walk through its queries.",
             code=(patterns,),
         ),
         key="who",
@@ -160,10 +161,10 @@ def _lists(case: Case, stamps, asked, order: np.ndarray) -> None:
 def _scatter(case: Case, stamps, found: list[Pattern]) -> None:
     """AP per query of the sidebar's run and another."""
     others = dict(stamps[1:])
-    pickers.linked("beside", list(others), stamps[1][0])
+    pickers.linked("compared", list(others), stamps[1][0])  # "beside" is a map's, on Clusters
     if len(others) > 1:
-        st.selectbox("Beside", list(others), key="beside", label_visibility="collapsed")
-    name = st.session_state["beside"]
+        st.selectbox("Beside", list(others), key="compared", label_visibility="collapsed")
+    name = st.session_state["compared"]
     pair = (case.run, case.stamp), (name, others[name])
     a, b = (cached.evaluation(*each).average_precision for each in pair)
     labels = cached.labels(case.run, case.stamp)
@@ -212,10 +213,13 @@ def _side_by_side(stamps, asked) -> None:
         scored = cached.evaluation(name, stamp)
         cmc = {f"rank-{rank}": scored.cmc[rank - 1] for rank in (1, 5, 10)}
         scores = dict(mAP=scored.mAP, mINP=scored.mINP) | cmc
-        rows[name] = [f"{value:.3f}" for value in scores.values()]
+        rows[name] = [*(f"{value:.3f}" for value in scores.values()), scored.protocol]
     figures.table(
-        pd.DataFrame({"score": list(scores), **rows}),
-        Said("Scores over the same queries, from the stored embeddings."),
+        pd.DataFrame({"score": [*scores, "protocol"], **rows}),
+        Said(
+            "Scores over the same queries, from the stored embeddings. Under another protocol than "
+            "market a run has seen the other test images too before it ranks."
+        ),
         key="scores",
     )
     differ = knobs_that_differ({name: each.as_dict() for name, each in asked.items()})
@@ -237,10 +241,6 @@ def _side_by_side(stamps, asked) -> None:
 
 
 def _text(value: Any) -> str:
-    return (
-        "–"
-        if value is None
-        else "x".join(map(str, value))
-        if isinstance(value, list)
-        else str(value)
-    )
+    if value is None:
+        return "–"
+    return "x".join(map(str, value)) if isinstance(value, list) else str(value)

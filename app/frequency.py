@@ -49,7 +49,7 @@ def show(run: Run) -> None:
 
 
 def _sub_bands(image: np.ndarray, split: filters.Subbands) -> None:
-    level, energy = len(split.details), split.energy / split.energy.sum()
+    level, energy = len(split.details), split.energy / max(split.energy.sum(), 1e-30)
     tiles = [
         dict(label="Image", src=url(image), size=split.size),
         dict(
@@ -66,7 +66,8 @@ def _sub_bands(image: np.ndarray, split: filters.Subbands) -> None:
         ),
     ]
     # One brightness for all details, so that pictures may be compared.
-    gain = 0.5 / max(float(np.abs(each).max()) / 2**n for n, each in enumerate(split.details, 1))
+    most = max(float(np.abs(each).max()) / 2**n for n, each in enumerate(split.details, 1))
+    gain = 0.5 / most if most else 1.0  # a picture of one colour has no detail
     for depth, details in enumerate(split.details, 1):
         for number, (name, about) in enumerate(BANDS.items()):
             share = energy[1 + 3 * (depth - 1) + number]
@@ -82,9 +83,9 @@ def _sub_bands(image: np.ndarray, split: filters.Subbands) -> None:
         tiles,
         Said(
             f"The image as the model sees it and its wavelet bands ({split.wavelet}, "
-            f"{level} level{'s' if level > 1 else ''}). Details are drawn about mid-gray: the "
-            f"coefficients of level l over 2^l, {gain:.2g} times as strong; energy is the sum of squared "
-            "coefficients.",
+            f"{level} level{'s' if level > 1 else ''}). Details are drawn about mid-gray: all together "
+            f"as they are, the coefficients of level l over 2^l and {gain:.2g} times as strong; energy is "
+            "the sum of squared coefficients.",
             r"$x = \sum_k LL_k\,\phi_k + \sum_{l=1}^{L}\sum_{b\in\{LH,HL,HH\}}\sum_k b_{l,k}\,\psi^b_{l,k}$"
             "\n\nLH: low frequencies along a row, high ones along a column.",
             "Discrete wavelet transform (Mallat 1989) by PyWavelets, zeros beyond the border.",

@@ -67,15 +67,15 @@ def show(run: Run) -> None:
 
 def _examples(run: Run) -> None:
     """The notes' figure: one query as the models get it."""
+    stamp = run.stamp()
     try:
         cached.dataset(*cached.folder(run.experiment))
-        found = cached.embeddings(run.name, run.stamp())
+        found, labels = cached.embeddings(run.name, stamp), cached.labels(run.name, stamp)
+        asked = st.session_state.get("query")
+        position = labels.index(asked) if asked in labels else 0
+        pixels = cached.looked(run.name, stamp, int(found.query_rows[position]), ()).pixels
     except BadInput:
-        return
-    labels = cached.labels(run.name, run.stamp())
-    asked = st.session_state.get("query")
-    position = labels.index(asked) if asked in labels else 0
-    pixels = cached.looked(run.name, run.stamp(), int(found.query_rows[position]), ()).pixels
+        return  # the scores were measured when the images were still there
     versions = {
         "original": pixels,
         "low frequencies only": filters.wavelet_low(pixels, "haar"),
@@ -131,7 +131,9 @@ def _bars(runs: list[Run], results: dict[str, Found], table: pd.DataFrame) -> No
         (name, shades[name], table[table.run == name][["value", "low", "high"]].to_numpy())
         for name in results
     ]
-    some = next(iter(results.values()))
+    of, some = next(iter(results.items()))
+    same = all(np.array_equal(some["names"], each["names"]) for each in results.values())
+    whose = "" if same else f" of {plain(of)} (another run here was tested on other images)"
     said = "; ".join(
         f"{name}: " + ", ".join(f"{value:.2f}" for value in values[:, 0])
         for name, _, values in bars
@@ -140,9 +142,9 @@ def _bars(runs: list[Run], results: dict[str, Found], table: pd.DataFrame) -> No
         charts_frequency.versions(bars, list(WAYS.values()), score, chance(results)),
         Said(
             f"{score} when queries and gallery are filtered alike by one Haar level and embedded anew: "
-            f"{some['precision'].shape[1]} queries, {int(some['gallery'])} gallery images; 95 % bootstrap "
-            f"interval over queries; dotted: a random order, {chance(results):.3f}. The models get the "
-            "pictures neither rounded nor clipped.",
+            f"{np.isfinite(some['precision'][0]).sum()} queries, {int(some['gallery'])} gallery images{whose}; 95 % bootstrap "
+            f"interval over queries; dotted: a random order there, {chance(results):.3f}. The models get "
+            "the pictures neither rounded nor clipped.",
             r"$x_{\mathrm{low}} = \mathrm{IDWT}(LL, 0, 0, 0),\qquad "
             r"x_{\mathrm{detail}} = \mathrm{IDWT}(0, LH, HL, HH) + 0.5$",
             "After the figure of PHA (Zhang et al., CVPR 2023, section 1), of which our notes tell; which "
@@ -174,14 +176,11 @@ def _curves(runs: list[Run], results: dict[str, Found], table: pd.DataFrame) -> 
         f"{line.name} {line.values[0]:.2f} to {line.values[-1]:.2f}" for line in sides[1][1:]
     )
     figures.chart(
-        charts_frequency.pair(
-            *sides,
-            ["low-pass: frequencies up to the cut-off", "high-pass: those beyond it, on mid-gray"],
-            score,
-        ),
+        charts_frequency.pair(*sides, filters.BANDS, score),
         Said(
-            f"{score} over Fourier cut-offs, queries and gallery filtered alike; bands are 95 % bootstrap "
-            "intervals over queries.",
+            f"{score} over Fourier cut-offs, as fractions of Nyquist's frequency, queries and gallery "
+            "filtered alike: low-pass keeps the frequencies up to the cut-off, high-pass those beyond it, "
+            "on mid-gray. Bands are 95 % bootstrap intervals over queries.",
             r"$\hat{x}_c(f) = \hat{x}(f)\;[\,2\sqrt{f_x^2+f_y^2} \le c\,]$; high-pass is $x - x_c + 0.5$",
             "A sharp radial filter, frequencies in periods per pixel; ours.",
             (filters.low_pass, filters.high_pass, filters.filtered),
@@ -239,7 +238,7 @@ def verdict(one: str, two: str, first: Found, second: Found) -> str:
         f"{_range(detail)}. On the original images the difference is {_range(original)}, so beside the "
         f"difference stands the loss: from original to details only {plain(one)} {more[lost.sign]} than "
         f"{plain(two)}, by {_range(lost)}. Intervals: 95 %, paired bootstrap over "
-        f"{first['precision'].shape[1]} queries. One training each: how far another seed would move "
+        f"{np.isfinite(first['precision'][0]).sum()} queries. One training each: how far another seed would move "
         "this is not in the intervals."
     )
 

@@ -44,6 +44,7 @@ def show(run: Run) -> None:
     seen = filters.filtered(pixels, band, FINE[place])[0].numpy()
     below = filters.energy_below(pixels[0], FINE)
 
+    refined = found.encoded is not None
     source, label = cached.folder(run.experiment), cached.labels(run.name, stamp)[position]
     places = galleries.shown(ranking, SHOWN, False)
     tiles = galleries.tiles(source, found, ranking, places)
@@ -53,8 +54,8 @@ def show(run: Run) -> None:
         "The query is filtered, the gallery is not. Each list comes from the embedding of exactly the "
         "picture in front of it."
         + (
-            " The query and the gallery are refined as one set."
-            if found.encoded is not None
+            " The query and the gallery are refined as one set, without the other queries."
+            if refined
             else ""
         )
     )
@@ -62,7 +63,7 @@ def show(run: Run) -> None:
     with left:
         _pictures(pixels[0].numpy(), seen, band, place, below)
     with right:
-        _curve(run, band, place, precision, below, whole)
+        _curve(run, band, place, precision, below, whole, refined)
 
 
 def _controls() -> tuple[str, int]:
@@ -120,7 +121,7 @@ def _pictures(image, seen, band: str, place: int, below: np.ndarray) -> None:
     )
 
 
-def _curve(run: Run, band: str, place: int, precision, below, whole: float) -> None:
+def _curve(run: Run, band: str, place: int, precision, below, whole: float, refined: bool) -> None:
     kept = below if band == filters.LOW else 1 - below
     colour = charts.colour(run.experiment.model)
     figure = charts_frequency.lines(
@@ -133,11 +134,12 @@ def _curve(run: Run, band: str, place: int, precision, below, whole: float) -> N
     )
     figure.update_yaxes(range=[0, 1.05])
     charts_frequency.mark(figure, FINE[place], f"AP {precision[place]:.2f}")
+    others = ", with all queries in the refined set," if refined else ""
     figures.chart(
         figure,
         Said(
-            f"Average precision of this query at each cut-off; unfiltered it is {whole:.2f}. Dotted: how "
-            "much of the image's energy, its mean colour apart, is left.",
+            f"Average precision of this query at each cut-off; unfiltered{others} it is {whole:.2f}. "
+            "Dotted: how much of the image's energy, its mean colour apart, is left.",
             r"$AP = \frac{1}{m}\sum_{i=1}^{m} \frac{i}{\mathrm{rank}_i}$",
             "Energy by Parseval's theorem; AP by Market-1501's protocol.",
             (swept, precisions, filters.energy_below),

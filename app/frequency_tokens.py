@@ -20,6 +20,7 @@ from reid_core.studies import Study
 
 STUDY = "tokens-frequency"
 USUAL = ("transreid-demo", "pha-demo")
+WAVELET, SHARE = "haar", 0.4  # PHA's; what the step of the lesson speaks of
 Found = dict[str, np.ndarray]
 
 
@@ -166,8 +167,20 @@ def _said(results: dict[str, Found]) -> str:
     return "\n".join(words)
 
 
-def depth_in_words(run: Run) -> str:
-    """A step's text: where the usual runs differ most, if that is computed already."""
+def usual_values(run: Run) -> dict[str, Any]:
+    """What the widgets show where `depth_in_words` speaks of them, by their keys."""
+    names = {each.name for each in list_runs() if each.has_weights} - {run.name}
+    beside = [name for name in USUAL if name in names]
+    return dict(part="Through depth", wavelet=WAVELET, share=f"{SHARE:g}", runs=beside)
+
+
+def depth_in_words() -> str:
+    """The step's text: where the usual runs differ most, if that is computed already."""
+    if not {*USUAL} <= {each.name for each in list_runs()}:
+        return (
+            "See how far each curve stays below its dotted line, random splits of the same sizes: only "
+            "that is about frequency. Lay another run beside this one to compare."
+        )
     results = {name: found for name in USUAL if (found := _kept(name)) is not None}
     if len(results) < 2:
         return (
@@ -206,9 +219,9 @@ def _kept(name: str) -> Found | None:
     """What a study found of a run with its usual settings, without asking for it."""
     try:
         run = open_run(name)
-        asked = Study.asked(run, STUDY, dict(wavelet="haar", share=0.4))
+        asked = Study.asked(run, STUDY, dict(wavelet=WAVELET, share=SHARE))
         if asked.standing().state != "done":
             return None
-        return cached.found(name, STUDY, asked.key, (("share", 0.4), ("wavelet", "haar")))
+        return cached.found(name, STUDY, asked.key, (("share", SHARE), ("wavelet", WAVELET)))
     except BadInput:
         return None

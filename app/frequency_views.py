@@ -83,8 +83,8 @@ def _patches(run: Run, stamp: int) -> Step:
 def _depth(run: Run) -> Step:
     return Step(
         "High and low grow alike",
-        frequency_tokens.depth_in_words(run),
-        dict(part="Through depth"),
+        frequency_tokens.depth_in_words(),
+        frequency_tokens.usual_values(run),
     )
 
 

@@ -20,6 +20,9 @@ from reid_core.models.rga import RelationAware
 from reid_core.runs import Run, list_runs
 
 KINDS = ("spatial", "channel", "relation", "attention")
+GATED = (
+    "RGA: Zhang et al., CVPR 2020, sections 3.2 and 3.3. CBAM: Woo et al., ECCV 2018, section 3.1"
+)
 RELATIONS = Said(
     "Left the products of the picked position's query-like embedding with every position's key-like "
     "one, right the other way round; from the same pass as the gates. They are products before any "
@@ -63,13 +66,14 @@ def steps(run: Run) -> list[Step]:
     if not len(layers):
         return []
     person = found.share[:, :, 0]  # (n, L)
-    apart = person - found.pixels[:, :1]
+    even = found.even[:, :, 0]
+    apart = person - even
     layer = layers[np.abs(apart[:, layers].mean(axis=0)).argmax()]
     image = int(np.abs(apart[:, layer]).argmax())
     text = (
         f"Over {len(queries)} evenly spaced queries {person[:, layer].mean():.0%} of the gate of "
-        f"{place(found.probes[layer])} lies on the person, who has {found.pixels[:, 0].mean():.0%} of the "
-        f"pixels; its most open position is on the person in {found.hit[:, layer].mean():.0%} of them, a "
+        f"{place(found.probes[layer])} lies on the person, where an even one has "
+        f"{even[:, layer].mean():.0%}; its most open position is on the person in {found.hit[:, layer].mean():.0%} of them, a "
         f"random one in {found.chance[:, layer].mean():.0%}. Here the two shares are the farthest apart."
     )
     asked = here(run, queries[image], "Gates") | {"stage": place(found.probes[layer])}
@@ -97,7 +101,12 @@ def _spatial(picture: Picture, looked: Looked) -> None:
     st.subheader("Over positions", anchor=False)
     figures.pictures(
         tiles,
-        Said(said, code=(gates.summary,)),
+        Said(
+            said,
+            "" if one_map else r"$x'_{c,i} = g_i\, x_{c,i}$ for channel $c$ at position $i$",
+            "" if one_map else GATED,
+            (gates.summary,),
+        ),
         key=picture.key("spatial gates"),
         alt=f"Spatial gates of {picture.label}, stage by stage",
         columns=len(tiles),
@@ -173,7 +182,9 @@ def _channels(picture: Picture, looked: Looked) -> None:
         charts.gates(list(found), list(found.values())),
         Said(
             "What each channel is multiplied by after each stage, largest first, for this picture "
-            f"({told}). Hovering tells the channel."
+            f"({told}). Hovering tells the channel.",
+            r"$x'_{c,i} = g_c\, x_{c,i}$ for channel $c$ at position $i$",
+            GATED,
         ),
         key=picture.key("channel gates"),
         alt=f"Channel gates of {picture.label}, sorted, stage by stage: {told}",

@@ -14,7 +14,7 @@ from app.notices import explained, say
 from app.pictures import Picture
 from reid_core.analysis.intervals import band, interval
 from reid_core.analysis.maps import KINDS, LayerMap, maps_of
-from reid_core.analysis.parts import chance, pixel_shares, points, shares
+from reid_core.analysis.parts import chance, even_shares, points, shares
 from reid_core.data.masks import IDS, PERSON
 from reid_core.runs import Run
 from reid_core.studies.shares import GROUPS, PARTS
@@ -27,7 +27,7 @@ NO_MASKS = (
     "test split."
 )
 FORMULA = r"""share of part $P$: $\sum_{x \in P} m(x) \big/ \sum_x m(x)$, where $m$ spreads each position's
-weight evenly over the pixels of its window; even attention has the share of the pixels
+weight evenly over the pixels of its window; even weights: the same with $m$ from equal weights
 
 pointing game: does the middle of the strongest position show the person?"""
 SOURCE = (
@@ -57,15 +57,16 @@ def steps(run: Run) -> list[Step]:
     if found is None:
         return []
     layers = np.flatnonzero(found.methods == found.methods[0])
-    person, even = found.share[:, :, 0], found.pixels[:, 0]
+    person, even = found.share[:, :, 0], found.even[:, :, 0]
     layer = layers[person[:, layers].mean(axis=0).argmax()]
+    even = even[:, layer]
     image = int((person[:, layer] - even).argmax())
     low, high = interval(person[:, layer])
     name = f"{place(found.probes[layer])}: {found.methods[layer]}"
     text = (
         f"Over {len(queries)} evenly spaced queries {person[:, layer].mean():.0%} ({low:.0%} to {high:.0%}) of the "
-        f"map {name} lies on the person, more than of any other layer's; the person has {even.mean():.0%} of the "
-        f"pixels. Here it is {person[image, layer]:.0%} against {even[image]:.0%}."
+        f"map {name} lies on the person, more than of any other layer's; even weights have {even.mean():.0%} "
+        f"there. Here it is {person[image, layer]:.0%} against {even[image]:.0%}."
     )
     return [
         Step(
@@ -88,7 +89,8 @@ def _highest(found: dict[str, LayerMap], mask: np.ndarray) -> str:
 
 def _one(picture: Picture, chosen: LayerMap, mask: np.ndarray) -> None:
     weights = chosen.weights[0]
-    drawn, even = shares(weights, chosen.tokens, mask, PARTS), pixel_shares(mask, PARTS)
+    drawn = shares(weights, chosen.tokens, mask, PARTS)
+    even = even_shares(chosen.tokens, mask, PARTS)
     hit = bool(points(weights, chosen.tokens, mask, PERSON_IDS))
     luck = chance(chosen.tokens, mask, PERSON_IDS)
     row, column = divmod(int(weights.argmax()), weights.shape[1])
@@ -104,7 +106,7 @@ def _one(picture: Picture, chosen: LayerMap, mask: np.ndarray) -> None:
                     src=src,
                     scale="own",
                     marks=[dict(row=row, column=column, text="", tone="strong")],
-                    note=f"{drawn[0]:.0%} on the person, {even[0]:.0%} of the pixels",
+                    note=f"{drawn[0]:.0%} on the person, even weights {even[0]:.0%}",
                 )
             ],
             Said(
@@ -119,20 +121,20 @@ def _one(picture: Picture, chosen: LayerMap, mask: np.ndarray) -> None:
         shown = even > 0
         names = [name for name, each in zip(GROUPS, shown, strict=True) if each]
         frame = pd.DataFrame(
-            {"part": names, "share of the map": drawn[shown], "share of the pixels": even[shown]}
+            {"part": names, "share of the map": drawn[shown], "share of even weights": even[shown]}
         )
         figures.chart(
             charts.parts(names, drawn[shown], even[shown]),
             Said(
-                "How much of the map's weight lies on each part of this picture, beside the part's "
-                "share of the pixels, which even attention would give. Parts overlap with person.",
+                "How much of the map's weight lies on each part of this picture, beside what even "
+                "weights on the same grid would have there. Parts overlap with person.",
                 FORMULA,
                 SOURCE,
                 (shares, points),
             ),
             key=picture.key("parts of one"),
             alt="; ".join(
-                f"{n} {a:.0%} of the map, {b:.0%} of the pixels"
+                f"{n} {a:.0%} of the map, {b:.0%} of even weights"
                 for n, a, b in frame.itertuples(index=False)
             ),
             table=frame,
@@ -159,7 +161,7 @@ def _many(run: Run, picture: Picture, chosen: LayerMap) -> None:
 
 
 WORDS = {  # what is drawn -> its title, axis and baseline
-    "share": ("Share of a map's weight on the person", "on the person", "the person's pixels"),
+    "share": ("Share of a map's weight on the person", "on the person", "even weights"),
     "hit": (
         "How often the strongest position is on the person",
         "pointing at the person",
@@ -191,10 +193,9 @@ def _layers(run: Run, picture: Picture, arrays: dict[str, np.ndarray], what: str
 
 def _by_layer(arrays: dict[str, np.ndarray], what: str) -> tuple[list[Line], pd.DataFrame, int]:
     """The lines, their numbers, and how many images they are a mean of: those with a person."""
-    seen = ~np.isnan(arrays["pixels"][:, 0])
+    seen = ~np.isnan(arrays["even"][:, 0, 0])
     values = (arrays["share"][:, :, 0] if what == "share" else arrays["hit"].astype(float))[seen]
-    even = np.broadcast_to(arrays["pixels"][:, :1], arrays["chance"].shape)
-    base = (even if what == "share" else arrays["chance"])[seen].mean(axis=0)
+    base = (arrays["even"][:, :, 0] if what == "share" else arrays["chance"])[seen].mean(axis=0)
     names, lines, rows = [place(probe) for probe in arrays["probes"]], [], []
     for method in dict.fromkeys(arrays["methods"]):
         layers = np.flatnonzero(arrays["methods"] == method)
@@ -213,11 +214,11 @@ def _parts(run: Run, picture: Picture, arrays, chosen: LayerMap) -> None:
     at = int(
         np.flatnonzero((arrays["probes"] == chosen.probe) & (arrays["methods"] == chosen.method))[0]
     )
-    seen = ~np.isnan(arrays["pixels"])  # (n, P)
+    seen = ~np.isnan(arrays["even"][:, at])  # (n, P)
     shown = [p for p in range(seen.shape[1]) if seen[:, p].sum() > 1]
     names = [f"{arrays['parts'][p]} ({seen[:, p].sum()})" for p in shown]
     mean = np.array([np.nanmean(arrays["share"][:, at, p]) for p in shown])
-    even = np.array([np.nanmean(arrays["pixels"][:, p]) for p in shown])
+    even = np.array([np.nanmean(arrays["even"][:, at, p]) for p in shown])
     low, high = np.array([interval(arrays["share"][:, at, p]) for p in shown]).T
     frame = pd.DataFrame(
         {
@@ -225,7 +226,7 @@ def _parts(run: Run, picture: Picture, arrays, chosen: LayerMap) -> None:
             "share of the map": mean,
             "low": low,
             "high": high,
-            "share of the pixels": even,
+            "share of even weights": even,
         }
     )
     figures.chart(
@@ -233,14 +234,14 @@ def _parts(run: Run, picture: Picture, arrays, chosen: LayerMap) -> None:
         Said(
             f"The map chosen above ({place(chosen.probe)}: {chosen.method}), part by part, a mean over the "
             "images that show the part (their number in brackets) with its 95 % interval over images, beside "
-            "the part's mean share of the pixels in the same images.",
+            "what even weights on the same grid have there, in the same images.",
             FORMULA,
             SOURCE,
             (shares, interval),
         ),
         key=picture.key("parts of many"),
         alt="; ".join(
-            f"{n} {a:.0%} of the map, {b:.0%} of the pixels"
+            f"{n} {a:.0%} of the map, {b:.0%} of even weights"
             for n, a, b in zip(names, mean, even, strict=True)
         ),
         table=frame,

@@ -24,11 +24,13 @@ from app.lessons import Step
 from app.notices import explained, plain, say
 from app.pictures import Picture
 from reid_core.errors import BadInput
+from reid_core.models import MODELS
 from reid_core.models.base import Tokens
 from reid_core.runs import Run, list_runs, open_run
 
 Probes = dict[str, tuple[str, Tokens]]  # name -> kind and tokens
 LENS, ALONE = "lens", "none"
+INSIDE = ("Layers and heads", "Gates")  # the views of attention itself
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ def choose(run: Run) -> tuple[str, Run | None]:
     if not names:
         _elsewhere(run)
         st.stop()
+    _without(run)
     pickers.linked(LENS, names, names[0])
     row = st.container(horizontal=True, vertical_alignment="bottom")
     row.segmented_control("View", names, key=LENS, required=True)
@@ -140,6 +143,18 @@ def choose(run: Run) -> tuple[str, Run | None]:
         other = _beside(run, name)
     st.caption(VIEWS[name].about)
     return name, other
+
+
+def _without(run: Run) -> None:
+    """Say that a model has no attention inside an image; where its images look at one another, lead
+    there."""
+    if not any(VIEWS[name].offered(run, cached.probes(run.name, run.stamp())) for name in INSIDE):
+        st.caption(
+            f"The model of run {plain(run.name)} has no attention inside an image; the views below "
+            "work for every model alike."
+        )
+    if MODELS[run.experiment.model].refines:
+        contents.link("Its images attend to one another", "neighbours", "hub", run=run.name)
 
 
 def _elsewhere(run: Run) -> None:

@@ -82,6 +82,8 @@ def controls(picture: Picture, tokens: list[Tokens], heads: int) -> Asked:
     first = tokens[0].prefix[0] if tokens[0].prefix else middle(tokens[0])
     names = attention.token_names(tokens[0])
     token = pick("Token", names, first, "token", help="Or click a patch in any picture.")
+    if picture.first:
+        token = _followed(picture.first, tokens[0]) or first
     towards = pick("Direction", [GIVES, GETS], GIVES, "direction", segmented=True)
     layer = pick("Layer", [ALL, *map(str, range(1, len(tokens) + 1))], ALL, "layer", width=100)
     head = pick("Head", [ALL, MEAN, *map(str, range(1, heads + 1))], ALL, "head", width=100)
@@ -93,6 +95,16 @@ def controls(picture: Picture, tokens: list[Tokens], heads: int) -> Asked:
             disabled=token == first,
         )
     return Asked(token, towards == GETS, layer, head, scale)
+
+
+def _followed(first: Picture, tokens: Tokens) -> str:
+    """The token of the first of two pictures, by its name on the second one's grid: the same place
+    may have another name there. Empty where it has none."""
+    looked, name = first.looked(attention.KINDS), st.session_state["token"]
+    theirs = looked.tokens[next(iter(layers(looked)))]
+    if name in theirs.prefix and name not in tokens.prefix:
+        return ""
+    return attention.token_names(tokens)[same_place(name, theirs, tokens)]
 
 
 def middle(tokens: Tokens) -> str:

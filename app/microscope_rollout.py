@@ -105,7 +105,9 @@ def ask_target(picture: Picture, place: Any) -> tuple[str, int | None]:
         rows[FIRST] = match
     if (ranking := picture.ranking) is not None:
         places = np.flatnonzero(~ranking.ignored)[:10]
-        rows |= {f"rank {ranking.ranks[at]}": int(ranking.rows[at]) for at in places}
+        near = {f"rank {ranking.ranks[at]}": int(ranking.rows[at]) for at in places}
+        # The cosine of a picture with itself is 1 at its largest: its gradient is rounding noise.
+        rows |= {name: row for name, row in near.items() if row != picture.row}
     rows[NORM] = None
     target = pictures.choice(
         picture,

@@ -57,7 +57,10 @@ def steps(run: str, stamp: int) -> list[Step]:
     seen = cached.attention(run, stamp, seed)
     gain = after - before
     best, worst = int(np.nanargmax(gain)), int(np.nanargmin(gain))
-    told = [_told(run, stamp, position, seen) for position in (best, worst)]
+    extremes = (
+        (best, "Largest gain" if gain[best] > 0 else "Smallest loss"),
+        (worst, "Largest loss" if gain[worst] < 0 else "Smallest gain"),
+    )
     usual = {"part": GRAPH, "layer": MEAN, "head": MEAN, "middle": QUERY}
     counts = cached.effective(run, stamp, seed)
     mutual = float(seen.mutual.sum(axis=1).mean())
@@ -69,9 +72,9 @@ def steps(run: str, stamp: int) -> list[Step]:
         f"The smallest such number is {counts.min():.2f}, in layer {int(counts.argmin()) + 1}."
     )
     return [
-        Step("Largest gain", f"Average precision rises {told[0]}", usual | {"query": labels[best]}),
-        Step(
-            "Largest loss", f"Average precision falls {told[1]}", usual | {"query": labels[worst]}
+        *(
+            Step(title, _told(run, stamp, query, title, seen), usual | {"query": labels[query]})
+            for query, title in extremes
         ),
         Step("How equal the weights are", text, usual | {"layer": str(flat + 1)}),
     ]
@@ -81,15 +84,17 @@ def _seed(run: str, stamp: int) -> int:
     return max(cached.experiment(run, stamp).options.landmark_seed, 0)
 
 
-def _told(run: str, stamp: int, position: int, seen: analysis.Attention) -> str:
+def _told(run: str, stamp: int, position: int, what: str, seen: analysis.Attention) -> str:
     """What happened to a query's average precision, and whom it and its true matches listen to."""
+    label = plain(cached.labels(run, stamp)[position])
     before, after = (each[position] for each in cached.gains(run, stamp))
     found = cached.embeddings(run, stamp)
     own = analysis.falls_on(seen, found.identities, [found.query_rows[position]])
     theirs = analysis.falls_on(seen, found.identities, true_matches(run, stamp, position))
     return (
-        f"from {before:.2f} to {after:.2f}, the most of all queries. The query gives {own['right']:.0%} of "
-        f"its weight to other images of the same person and {own['others']:.0%} to other people; the "
+        f"The average precision of query {label} goes from {before:.2f} to {after:.2f}, the "
+        f"{what.lower()} of all queries. It gives {own['right']:.0%} of its weight to other images of "
+        f"the same person and {own['others']:.0%} to other people; the "
         f"gallery is refined as well, and there its true matches give {theirs['right']:.0%} to the same "
         f"person and {theirs['others']:.0%} to others."
     )

@@ -35,7 +35,8 @@ def show(chosen: Chosen) -> None:
     itself = float(told.weights[~others].sum())
     told = analysis.Listened(*(each[others] for each in vars(told).values()))
     nodes = _nodes(chosen, told, row)
-    drawn, facts = st.columns([3, 2], gap="large")
+    with st.container(key="beside graph"):  # one below the other in a narrow window
+        drawn, facts = st.columns([3, 2], gap="large")
     with drawn:
         _drawing(chosen, seen, told, nodes, row, itself)
     with facts:
@@ -54,7 +55,7 @@ def _nodes(chosen: Chosen, told: analysis.Listened, row: int) -> list[Node]:
             cached.picture(*source, str(found.names[each]), galleries.TILE),
             galleries.title(found, each),
             *(float(told.weights[place]), float(told.back[place]), bool(told.mutual[place])),
-            "right" if found.identities[each] == identity else "wrong",
+            "right" if identity > 0 and found.identities[each] == identity else "wrong",
         )
         for place, each in enumerate(told.rows)
     ]
@@ -68,9 +69,10 @@ def _drawing(chosen, seen, told, nodes, row, itself) -> None:
     layer = "all layers" if chosen.layer is None else f"layer {chosen.layer + 1}"
     head = "all heads" if chosen.head is None else f"head {chosen.head + 1}"
     caption = (
-        f"{chosen.name[:1].upper()}{chosen.name[1:]} and its {len(nodes)} nearest images, by the encoder. A "
-        f"line's width is the weight that it gives ({_mean(chosen)}{layer}, {head}; draw {chosen.seed} of the landmarks). Dotted: "
-        "one-sided, it is not among the other's nearest, so that one gets no weight. Grey lines "
+        f"{chosen.name[:1].upper()}{chosen.name[1:]} and its {len(nodes)} nearest images, by the encoder"
+        f"{_some(nodes)}. A line's width grows with the weight that it gives ({_mean(chosen)}{layer}, "
+        f"{head}; draw {chosen.seed} of the landmarks). Dotted: one-sided, "
+        "it is not among the other's nearest, so that one gets no weight. Grey lines "
         "join neighbours that are mutual neighbours of each other."
     )
     figures.chart(
@@ -81,6 +83,11 @@ def _drawing(chosen, seen, told, nodes, row, itself) -> None:
         f"{len(nodes) - int(told.mutual.sum())} are one-sided",
         table=_frame(found, told),
     )
+
+
+def _some(nodes: list[Node]) -> str:
+    drawn = charts_neighbours.DRAWN
+    return f"; drawn are the {drawn} with most weight" if len(nodes) > drawn else ""
 
 
 def _mean(chosen: Chosen) -> str:

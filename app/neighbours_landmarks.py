@@ -38,6 +38,7 @@ def show(run: Run) -> None:
     per = layers_of(found)
     truth = of_landmarks.Truth.against
     rows = " Mean over rows and heads; the band is the range over the draws."
+    draws = " Mean and, as a band, range over the draws."
     cards = [
         (
             "correlation",
@@ -71,7 +72,7 @@ def show(run: Run) -> None:
             "Convergence of the refined features",
             [Line("features", found["refined_difference"])],
             "relative difference",
-            "(b) The set's refined features against those with all images as landmarks.",
+            "(b) The set's refined features against those with all images as landmarks." + draws,
             (of_landmarks.compute, analysis.difference),
         ),
         (
@@ -89,7 +90,7 @@ def show(run: Run) -> None:
             "seconds",
             "(c) One pass over the set, the search for neighbours included, which does not depend on "
             "the landmarks. Above D / H landmarks this product sums over them first, so the cost stops "
-            "growing.",
+            "growing." + draws,
             (of_landmarks.compute,),
         ),
         (
@@ -98,7 +99,7 @@ def show(run: Run) -> None:
             [*per("effective"), Line("mutual neighbours", mutual, quiet=True)],
             "effective neighbours",
             "The exponential of the weights' entropy, mean over images and heads. The affinity is a sum "
-            "over landmarks, so more of them also make the softmax sharper.",
+            "over landmarks, so more of them also make the softmax sharper." + draws,
             (analysis.effective_neighbours,),
         ),
         (
@@ -107,7 +108,7 @@ def show(run: Run) -> None:
             per("growth"),
             "relative to all landmarks",
             "The length of the summed affinity, as the softmax gets it, relative to that with all images "
-            "as landmarks: it grows with their number.",
+            "as landmarks: it grows with their number." + draws,
             (truth,),
         ),
     ]

@@ -153,7 +153,8 @@ def maps(lab, maps, js, tokens: Tokens, labels, over, made) -> None:
         tiles,
         lab.said(
             f"{labels[0]} and {labels[1].lower()} of {lab.picture.label}, the rows of attention from "
-            f"{name}. Every number is computed from the rows that are drawn.",
+            f"{name}. JS of this row is that of these two rows{', class token included' if skip else ''}; "
+            "where they differ shows it for the rows from every position.",
             made,
         ),
         key="divergence-maps",

@@ -32,7 +32,7 @@ class Picture:
 
     row is its row in the run's Embeddings; upload is a visitor's. query is the position of the query
     that led here, whose list holds the true matches. beside: it stands in the second of two
-    columns, so that its widgets need names of their own (`key`). bar: a container above both columns
+    columns, so that its widgets need names of their own (`key`), and first is the other one. bar: a container above both columns
     for the widgets that two pictures share (`controls`).
     """
 
@@ -42,6 +42,7 @@ class Picture:
     query: int | None = None
     upload: Upload | None = None
     beside: bool = False
+    first: "Picture | None" = field(default=None, compare=False)
     bar: Any = field(default=None, compare=False)
 
     def key(self, name: str) -> str:
@@ -144,11 +145,13 @@ class Picture:
         return placed | more
 
     def under(self, run: Run) -> "Picture":
-        """The same picture for another run. Raises BadInput where that was tested on other images."""
+        """The same picture for another run. Raises BadInput where that was tested on other
+        images, or its data set is gone."""
         stamp = run.stamp()
         if self.upload is not None:
-            return Picture(run.name, stamp, upload=self.upload, beside=True)
-        there = Picture(run.name, stamp, beside=True)
+            return Picture(run.name, stamp, upload=self.upload, beside=True, first=self)
+        there = Picture(run.name, stamp, beside=True, first=self)
+        cached.dataset(*cached.folder(there.experiment))  # its pictures must be there
         row = _row(there.found, self.found, self.row)
         asked = _row(there.found, self.found, int(self.found.query_rows[self.query]))
         if row is None or asked is None:
@@ -213,6 +216,8 @@ def pick(run: Run) -> Picture:
         picture = pickers.upload(run, asked, "A picture of one person")
         if not picture:
             st.stop()
+        with explained():  # a file that is no picture, or too small
+            cached.thumbnail(picture.digest, LARGE, picture.content)
         return Picture(run.name, stamp, upload=picture)
     with explained("info"):
         cached.dataset(*cached.folder(asked))

@@ -53,6 +53,10 @@ def enlarged(figure: go.Figure, height: int | None = None) -> go.Figure:
     copy.update_layout(
         height=int(1.5 * (height or figure.layout.height or HEIGHT)), font=dict(size=19)
     )
+    # What a figure writes in a size of its own.
+    copy.update_annotations(font_size=17)
+    written = lambda trace: "text" in (getattr(trace, "mode", "") or "")  # noqa: E731
+    copy.for_each_trace(lambda trace: trace.update(textfont_size=17), selector=written)
     copy.update_xaxes(tickfont=dict(size=17), title_font=dict(size=19))
     copy.update_yaxes(tickfont=dict(size=17), title_font=dict(size=19))
     return copy

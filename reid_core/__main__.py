@@ -381,6 +381,7 @@ def act_study(asked: argparse.Namespace) -> int:
         if asked.quiet:
             study.compute()
         else:
+            study.stop(False)  # what an earlier process was asked
             with Bar() as progress:
                 study.compute(progress)
     except Stopped:

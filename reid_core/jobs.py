@@ -61,6 +61,7 @@ def start_study(study: Study) -> None:
     settings = [f"{key}={value}" for key, value in asdict(study.options).items()]
     try:
         (study.run.folder / "studies").mkdir(exist_ok=True)
+        study.stop(False)  # what an earlier process was asked; from here on it is for the new one
         study.report("running")  # until the process says so itself, or the page would start another
         log = study.run.folder / study.file("log")
         process = _detached(

@@ -45,15 +45,30 @@ def read(run: Run) -> Notes:
     """The notes of a run. Raises BadInput for a file that is no such notes."""
     try:
         kept = json.loads((run.folder / FILE).read_text("utf-8"))
-        queries = {name: Note(**each) for name, each in kept["queries"].items()}
-        queries = {name: replace(note, tags=tuple(note.tags)) for name, note in queries.items()}
-        return Notes(tuple(kept["tags"]), queries)
+        queries = {name: _note(**each) for name, each in kept["queries"].items()}
+        return Notes(_labels(kept["tags"]), queries)
     except FileNotFoundError:
         return Notes()
+    except OSError as error:
+        raise from_system(error) from None
     except (ValueError, TypeError, KeyError, AttributeError):
         raise BadInput(
             f"run {run.name!r} has a damaged {FILE}: mend it or move it out of the run's folder"
         ) from None
+
+
+def _note(reviewed: bool = False, tags: list[str] = (), text: str = "") -> Note:
+    """A note as the file has it. Raises ValueError for values of other kinds: people edit files."""
+    if not isinstance(reviewed, bool) or not isinstance(text, str):
+        raise ValueError("expected true or false and a text")
+    return Note(reviewed, _labels(tags), text)
+
+
+def _labels(tags: list[str]) -> tuple[str, ...]:
+    """Tags as the file has them, each once. Raises ValueError for anything but texts."""
+    if isinstance(tags, str) or not all(isinstance(each, str) and each.strip() for each in tags):
+        raise ValueError("expected a list of texts")
+    return tuple(dict.fromkeys(tags))
 
 
 def review(run: Run, name: str, reviewed: bool) -> None:

@@ -308,3 +308,9 @@ def test_no_table_no_columns(tmp_path):
     (tmp_path / "attributes.csv").write_bytes(b"folder,name\n\xff\xfe,x\n")
     with pytest.raises(BadInput, match="UTF-8"):
         attributes(tmp_path, ["query/a.jpg"])
+
+
+def test_without_any_true_match_nothing_is_said():
+    found = made([(True, 1, 1, 0), (False, 2, 2, 10), (False, 1, 1, 20)])
+    with pytest.raises(BadInput, match="none of 1 queries"):
+        lists(found)

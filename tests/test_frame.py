@@ -286,3 +286,7 @@ def test_figures_are_enlarged_in_a_copy():
     figure = go.Figure(go.Scatter(x=[1], y=[1]), layout=dict(height=200))
     assert projector.enlarged(figure).layout.height == 300 and figure.layout.height == 200
     assert projector.enlarged(figure, 400).layout.height == 600
+    figure.add_scatter(x=[1], y=[1], mode="text", text=["small"], textfont=dict(size=11))
+    figure.add_annotation(text="small", font=dict(size=11))
+    large = projector.enlarged(figure)
+    assert large.data[-1].textfont.size == large.layout.annotations[-1].font.size == 17

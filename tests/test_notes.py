@@ -103,3 +103,31 @@ def test_two_processes_lose_nothing(run):
     for each in writers:
         each.join(60)
     assert len(notes.read(run).of("shared").tags) == 40
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"tags": "abc", "queries": {}}',
+        '{"tags": [1, null], "queries": {}}',
+        '{"tags": [""], "queries": {}}',
+        '{"tags": [], "queries": {"a": {"text": null}}}',
+        '{"tags": [], "queries": {"a": {"reviewed": "yes"}}}',
+        '{"tags": [], "queries": {"a": {"tags": [2]}}}',
+    ],
+)
+def test_values_of_another_kind_are_damage(run, content):
+    (run.folder / notes.FILE).write_text(content)
+    with pytest.raises(BadInput, match="damaged"):
+        notes.read(run)
+
+
+def test_a_tag_written_twice_is_one(run):
+    (run.folder / notes.FILE).write_text('{"tags": ["a", "a"], "queries": {}}')
+    assert notes.read(run).tags == ("a",)
+
+
+def test_a_file_that_cannot_be_read_is_the_users_to_mend(run):
+    (run.folder / notes.FILE).mkdir()
+    with pytest.raises(BadInput, match=notes.FILE):
+        notes.read(run)

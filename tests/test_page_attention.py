@@ -260,3 +260,56 @@ def test_another_query_is_looked_at_itself(tiny_run):
     assert app.session_state["image"] == "rank 2"
     app.button(key="next").click().run()
     assert app.session_state["image"] == pictures.ITSELF
+
+
+def test_a_picture_is_not_its_own_target(tiny_run):
+    """The gradient of its cosine with itself would be rounding noise."""
+    app = page(lens="Rollout", image="rank 2", target="rank 2")
+    assert app.session_state["image"] == "rank 2"
+    assert "rank 1" in app.selectbox(key="target").options
+    assert "rank 2" not in app.selectbox(key="target").options
+
+
+def test_a_run_beside_whose_data_set_is_gone(tiny_run, runs, tmp_path):
+    shutil.copytree(runs / tiny_run, runs / "gone")
+    said_there = runs / "gone" / "experiment.json"
+    asked = json.loads(said_there.read_text()) | {"data": str(tmp_path / "nowhere")}
+    said_there.write_text(json.dumps(asked))
+    for lens in ("Layers and heads", "Why similar", "On the person"):
+        app = page(run=tiny_run, lens=lens, beside="gone")
+        assert "nowhere" in said(app) and not app.error and tiles(app)
+
+
+def test_a_run_beside_with_another_grid_draws_the_same_place(tiny_run):
+    from reid_core.__main__ import main
+
+    imported("finer", stride=4)
+    assert main(["evaluate", "finer", "--dataset", "pedestrians"]) == 0
+    coarse, fine = (open_run(name).model().tokens("") for name in (tiny_run, "finer"))
+    app = page(run=tiny_run, lens="Layers and heads", beside="finer", token="row 6, column 3")
+    assert not app.error
+    row, column = tiles(app, 1)[0]["picked"]
+    assert tiles(app, 0)[0]["picked"] == [5, 2]
+    for here, there, old, new in zip((5, 2), (row, column), coarse.grid, fine.grid, strict=True):
+        assert there == int((here + 0.5) / old * new)
+    assert f"the token row {row + 1}, column {column + 1} attends" in captions(app)
+
+
+def test_a_model_without_attention_says_so(runs):
+    imported("cnn", model="resnet-bot", size="64x32", width=8, trunk="resnet10t")
+    app = page()
+    packed = io.BytesIO()
+    Image.new("RGB", (40, 90), "red").save(packed, "PNG")
+    app.file_uploader(key="picture").set_value(("red.png", packed.getvalue(), "image/png")).run()
+    assert "no attention inside an image" in captions(app)
+
+
+@pytest.mark.parametrize("content", [b"no picture", None])
+@pytest.mark.parametrize("lens", ["Why similar", "Side information", "Deletion"])
+def test_an_upload_that_cannot_be_used_is_told_in_every_view(tiny_run, lens, content):
+    small = io.BytesIO()
+    Image.new("RGB", (3, 700)).save(small, "PNG")
+    app = page(**{"lens": lens, "from": "Upload"})
+    file = ("x.png", content or small.getvalue(), "image/png")
+    app.file_uploader(key="picture").set_value(file).run()
+    assert not app.exception and len(app.error) == 1

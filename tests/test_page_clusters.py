@@ -4,13 +4,14 @@ import base64
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app import clusters, clusters_paint, clusters_views
+from app import cached, clusters, clusters_paint, clusters_views
 from reid_core.analysis import outliers
 from reid_core.runs import Run, open_run
 from reid_core.studies import Study
@@ -207,3 +208,29 @@ def test_without_data_set_the_map_has_no_pictures(mapped, monkeypatch, tmp_path)
 def test_a_run_without_embeddings(tiny_run, runs):
     (runs / tiny_run / "embeddings.npz").unlink()
     assert not opened().get("bidi_component")
+
+
+def test_wrong_queries_stand_on_their_tip(mapped):
+    painted = drawn(opened(colour="Rank-1"), "embedding_legend")
+    first = Study.asked(mapped, "spread").found()["first_hit"]
+    assert (numbers(painted["turned"], "u1") == (first > 1)).all()
+    assert [entry.get("sign") for entry in painted["entries"][:2]] == ["up", "down"]
+    assert "turned" not in drawn(opened(colour="Identity"), "embedding_legend")
+
+
+def test_an_occluder_need_not_be_known(mapped, monkeypatch):
+    covered = dict(occlusion=np.full(len(mapped.embeddings().names), "0.5"))
+    monkeypatch.setattr(cached, "attributes", lambda run, stamp: covered)
+    frame = next(each.value for each in opened().dataframe if "reason" in each.value)
+    assert frame.reason.str.startswith("occluded: 50%").all()
+
+
+def test_distractors_in_a_lasso_are_no_identity():
+    assert clusters_views._nobody(np.array([0, 3, 0, 3])) == ", 2 distractors"
+    assert clusters_views._nobody(np.array([3])) == ""
+
+
+def test_words_do_not_say_another_direction_than_the_number():
+    maps = dict(moved=np.arange(4.0), chance=np.ones(4), same=np.array([0, 0.2, 0.4, 0.6]))
+    said = clusters_views._moves(SimpleNamespace(maps=maps, near=15))
+    assert "rank correlation of -1.00" in said and "move farther" not in said

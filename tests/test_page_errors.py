@@ -1,12 +1,14 @@
 """The page Errors, run by Streamlit's own test harness without a browser."""
 
+import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from test_app import captions, drawn, nothing_cached, opened, said  # noqa: F401
 
-from app import cached, errors, errors_queue, errors_rerank
+from app import cached, charts_errors, charts_runs, errors, errors_queue, errors_rerank
 from app.errors import Case
 from reid_core import notes
 from reid_core.runs import open_run
@@ -229,3 +231,42 @@ def test_the_runs_compared_with_are_in_the_address(two):
     app.multiselect(key="against").set_value(["other"]).run()
     assert "other" in app.query_params["against"] and not app.exception
     assert page(run=two[0], errors="Runs", against="gone").multiselect[0].value == ["other"]
+
+
+def test_more_own_tags_than_digits(tiny_run):
+    kept = dict(tags=[f"tag {number}" for number in range(12)], queries={})
+    (open_run(tiny_run).folder / notes.FILE).write_text(json.dumps(kept))
+    app = page()
+    assert app.button(key="own 9").proto.shortcut and not app.button(key="own 12").proto.shortcut
+
+
+def test_a_split_without_true_matches_says_so(tiny_run):
+    run = open_run(tiny_run)
+    found = run.embeddings()
+    found.identities[found.query_rows] = 9000
+    run.keep_embeddings(found)
+    assert "has an image of its identity under another camera" in said(page())
+
+
+def test_two_runs_that_agree_everywhere(tiny_run, runs):
+    shutil.copytree(runs / tiny_run, runs / "same")
+    app = page(run=tiny_run, errors="Runs", look="3")
+    assert app.session_state["pattern"] in ("11", "00")
+    assert any("none is right at rank 1 where this one is wrong" in m.value for m in app.markdown)
+
+
+def test_comparing_runs_chooses_no_second_map(two):
+    app = page(run=two[0], errors="Runs")
+    assert "beside" not in app.session_state and "beside" not in app.query_params
+
+
+def test_patterns_that_are_not_drawn_are_counted():
+    assert charts_runs.drawn(16) == "" and "16 largest of 20" in charts_runs.drawn(20)
+
+
+def test_a_median_rank_is_written_as_it_is(tiny_run):
+    pairs = replace(case(tiny_run).pairs, rank=np.full_like(case(tiny_run).pairs.rank, 2.5))
+    names = [["a"] * len(pairs.match_cameras)] * len(pairs.query_cameras)
+    figure = charts_errors.cameras(pairs, names, [0.5] * len(pairs.query_cameras))
+    maps = [trace for trace in figure.data if trace.type == "heatmap"]
+    assert {text for row in maps[1].text for text in row} == {"2.5"}

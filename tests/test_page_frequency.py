@@ -1,13 +1,26 @@
 """The page Frequency, run by Streamlit's own test harness without a browser."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from test_app import captions, drawn, imported, nothing_cached, opened, said  # noqa: F401
+from test_neighbours import made
 
-from app import frequency_lost, frequency_patches, frequency_query, frequency_settings
+from app import (
+    figures,
+    frequency,
+    frequency_lost,
+    frequency_patches,
+    frequency_query,
+    frequency_settings,
+    frequency_tokens,
+)
 from reid_core import jobs
-from reid_core.analysis import cutoffs
+from reid_core.analysis import cutoffs, filters
+from reid_core.data import open_dataset
 from reid_core.probe import observe
 from reid_core.runs import open_run
 from reid_core.studies import Study
@@ -93,6 +106,52 @@ def test_what_is_lost(tiny_run):
     app.segmented_control(key="score").set_value("rank-1").run()
     assert "rank-1 when queries" in captions(app)
     assert not app.exception
+
+
+def test_the_step_sets_what_its_words_are_about(runs, nothing_starts):
+    imported("pha", "pha", high_frequency_share=0.3, wavelet="db2")
+    values = frequency_tokens.usual_values(open_run("pha"))
+    assert (values["wavelet"], values["share"]) == ("haar", "0.4")
+    app = opened("frequency", run="pha", part="Through depth")
+    assert app.session_state["wavelet"] == "db2"
+    for key, value in values.items():
+        app.session_state[key] = value
+    app.run()
+    assert (app.session_state["wavelet"], app.session_state["share"]) == ("haar", "0.4")
+    assert not app.exception and "Lay another run beside" in frequency_tokens.depth_in_words()
+
+
+def test_scores_stay_when_their_images_are_gone(tiny_run, runs):
+    Study.asked(open_run(tiny_run), "filters").compute()
+    root = runs.parent / "half"
+    shutil.copytree(open_dataset("pedestrians").root, root)
+    for path in (root / "query").iterdir():
+        path.unlink() if path.name.endswith("1.jpg") else path.write_bytes(b"")
+    run = open_run(tiny_run)
+    run.write("experiment.json", json.dumps(run.record | dict(data=str(root))).encode())
+    app = opened("frequency", run=tiny_run, part="What is lost")
+    assert "random order" in captions(app)
+
+
+def test_a_picture_of_one_colour(monkeypatch):
+    """Without any detail nothing is divided by it."""
+    tiles = []
+    monkeypatch.setattr(figures, "pictures", lambda drawn, *_, **__: tiles.extend(drawn))
+    for value in (0.0, 0.5):
+        image = np.full((3, 64, 32), value)
+        for wavelet in ("haar", "db20", "bior6.8"):
+            split = filters.subbands(image, wavelet, 1)
+            frequency._sub_bands(image, split)
+            frequency._dropped(image, split, frequency.KEPT)
+    assert tiles[2]["note"] == "0.00% of the energy"
+
+
+def test_a_refined_query_is_not_said_to_be_in_the_runs_own_set(runs):
+    """Filtered, it meets the gallery alone; unfiltered, all queries were in the set too."""
+    made("refined")
+    app = opened("frequency", run="refined", part="One query")
+    assert "unfiltered, with all queries in the refined set, it is" in captions(app)
+    assert "refined as one set, without the other queries" in captions(app)
 
 
 @pytest.mark.parametrize("part", VIEWS)

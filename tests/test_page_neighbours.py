@@ -173,6 +173,35 @@ def test_without_the_data_set(refined, runs):
     assert any(each.label.startswith("Measure") for each in opened(part="Landmarks").button)
 
 
+def test_distractors_are_nobodys_match(refined):
+    """They share the identity 0, and are different people."""
+    found = refined.embeddings()
+    app = opened(middle=str(found.names[found.identities == 0][0]))
+    assert "In the middle" in " ".join(m.value for m in app.markdown)
+    assert metrics(app)["On the same person"] == "0.00"
+    tiles = components(app, "pictures")[0]["tiles"]
+    assert tiles and all("✗" in tile["label"] for tile in tiles)
+
+
+def test_the_steps_name_their_query_and_what_is_extreme(refined):
+    """Their text stays on the page when another query is chosen."""
+    found = refined.embeddings()
+    before, after = _gains(found)
+    gain = after - before
+    least = "largest loss" if np.nanmin(gain) < 0 else "smallest gain"
+    app = opened()
+    app.button(key="neighbours step 2").click().run()
+    query = app.selectbox(key="query").value
+    app.button(key="next").click().run()
+    told = next(m.value for m in app.markdown if least in m.value)
+    assert neighbours.plain(query) in told
+    same = replace(found, vectors=found.encoded)  # nothing gained and nothing lost
+    refined.keep_embeddings(same)
+    Study.asked(refined, "draws").compute()
+    titles = [step.title for step in neighbours.steps(refined.name, refined.stamp())]
+    assert titles[:2] == ["Smallest loss", "Smallest gain"]
+
+
 def test_figures_of_few_and_of_many():
     def node(weight, mutual=True, state="right"):
         return Node("data:,", "who", weight, weight, mutual, state)

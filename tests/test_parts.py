@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from reid_core.analysis.maps import CLASS, GATE, NORM, RECEIVED, LayerMap, maps_of, on_grid
-from reid_core.analysis.parts import chance, on_mask, pixel_shares, points, shares
+from reid_core.analysis.parts import chance, even_shares, on_mask, points, shares
 from reid_core.analysis.positions import spread
 from reid_core.data.masks import IDS, PERSON, mask_of
 from reid_core.errors import BadInput
@@ -58,9 +58,17 @@ def test_spread_and_shares_against_loops(tokens):
 def test_an_even_map_has_the_pixels_shares():
     mask = np.random.default_rng(1).integers(0, 3, (64, 32))
     parts = [[0], [1], [2]]
-    even = shares(np.ones((4, 2)), Tokens((4, 2)), mask, parts)
-    assert np.allclose(even, pixel_shares(mask, parts))
+    pixels = [(mask == part).mean() for part in range(3)]
+    assert np.allclose(even_shares(Tokens((4, 2)), mask, parts), pixels)
     assert np.isnan(shares(np.zeros((4, 2)), Tokens((4, 2)), mask, parts)).all()
+
+
+def test_even_weights_of_overlapping_windows_count_the_middle_more_often():
+    """Two windows of 16 over 24 pixels: the 8 in the middle have half of the weight, not a third."""
+    mask = np.zeros((24, 24), int)
+    mask[8:16] = 1
+    even = even_shares(Tokens((2, 2), (), Window(16, 8)), mask, [[0], [1]])
+    assert np.allclose(even, [0.5, 0.5])
 
 
 @pytest.mark.parametrize("tokens", PLACES)

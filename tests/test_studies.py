@@ -95,6 +95,40 @@ def test_it_stops_and_starts_anew(tiny_run, counted):
     assert study.compute()["numbers"].tolist() == [0, 1, 2]
 
 
+def test_a_cancellation_while_the_process_loads_is_kept(tiny_run, counted):
+    study = Study.asked(open_run(tiny_run), "counted")
+    (study.run.folder / "studies").mkdir()
+    study.stop()
+    with pytest.raises(Stopped):
+        study.compute()
+    study.stop()  # meant for a process that was killed before it could notice
+    assert main(["study", tiny_run, "counted"]) == 0
+
+
+def test_a_start_takes_back_an_older_cancellation(tiny_run, counted, monkeypatch):
+    study = Study.asked(open_run(tiny_run), "counted")
+    (study.run.folder / "studies").mkdir()
+    study.stop()
+    own = types.SimpleNamespace(pid=os.getpid())
+    monkeypatch.setattr(jobs, "_detached", lambda arguments, log: own)
+    jobs.start_study(study)
+    assert not (study.run.folder / study.file("stop")).exists()
+    assert study.standing().state == "running"
+
+
+def test_a_damaged_file_in_a_folder_that_may_only_be_read(tiny_run, counted, monkeypatch):
+    study = Study.asked(open_run(tiny_run), "counted")
+    study.compute()
+    archive = study.run.folder / study.file("npz")
+    archive.write_bytes(b"PK")
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Read-only", str(archive))
+
+    monkeypatch.setattr(type(archive), "unlink", refuse)
+    assert study.found() is None
+
+
 @pytest.mark.parametrize("count, said", [(13, "thirteen: expected"), (14, "ZeroDivisionError")])
 def test_a_failure_is_told(tiny_run, counted, count, said):
     study = Study.asked(open_run(tiny_run), "counted", {"count": count})

@@ -31,7 +31,9 @@ _query_strip = _component("query_strip")
 _pictures = _component("pictures", "saving", "palettes", "tiles", "pictured")
 _downloads = _component("downloads", "saving")
 _focus = _component("focus")
-_embedding_map = _component("embedding_map", "saving", "embedding_points", "embedding_hands")
+_embedding_map = _component(
+    "embedding_map", "saving", "embedding_points", "embedding_hands", "embedding_svg"
+)
 _embedding_legend = _component("embedding_legend", "saving")
 
 
@@ -115,6 +117,7 @@ def embedding_legend(painted: dict[str, Any], *, key: str) -> None:
     painted: id of the map, colours (base64 uint8 (N,), a place in the palette), palette (colours or
     theme variables; place 0 is what stands back), faint (its opacity, 0 to 255), entries (colour,
     label, perhaps quiet), ramp (colours, low, high) or None, picked (a row or None), selected (rows),
-    edges (per map a list of [row, row, right]).
+    edges (per map a list of [row, row, right]), perhaps turned (base64 uint8 (N,), 1 for a query whose
+    triangle stands on its tip). An entry may have a sign: up or down, for a triangle in its place.
     """
     _embedding_legend(data=painted, key=key)

@@ -66,7 +66,7 @@ function line(pen, points, colour, width) {
   pen.stroke()
 }
 
-// The nearest point to a place in a box; those that stand out win over quiet ones nearly as near.
+// The nearest point to a place in a box.
 function nearest(map, place, x, y) {
   const at = map.where()[place]
   let best = -1, least = REACH * REACH

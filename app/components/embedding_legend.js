@@ -3,9 +3,9 @@
 
 const maps = (globalThis.reidMaps ??= new Map())
 
-function sample(colour, quiet) {
-  const dot = make("i", quiet ? "dot quiet" : "dot")
-  dot.style.background = colour.startsWith("--") ? `var(${colour})` : colour
+function sample(colour, quiet, sign) {
+  const dot = make("i", sign ? `triangle ${sign}` : quiet ? "dot quiet" : "dot")
+  dot.style[sign ? "color" : "background"] = colour.startsWith("--") ? `var(${colour})` : colour
   return dot
 }
 
@@ -25,7 +25,7 @@ export default function ({ data, parentElement }) {
   const root = parentElement.querySelector(".root")
   const legend = make("div", "legend")
   if (data.ramp) legend.append(ramp(data.ramp))
-  for (const { colour, label, quiet } of data.entries) legend.append(entry(sample(colour, quiet), make("span", "", label)))
+  for (const { colour, label, quiet, sign } of data.entries) legend.append(entry(sample(colour, quiet, sign), make("span", "", label)))
   legend.append(entry(make("i", "triangle"), make("span", "", "query")), entry(make("i", "dot line"), make("span", "", "gallery")),
     entry(make("i", "dot picked"), make("span", "", "picked")))
   if (data.edges.some((side) => side.length)) {

@@ -83,7 +83,7 @@ class EmbeddingMap {
       bar.append(modes)
     }
     this.tally = make("span", "tally")
-    bar.append(saveButtons({ PNG: () => this.png() }), this.tally)
+    bar.append(saveButtons({ PNG: () => this.png(), SVG: () => saveSvg(drawnAsSvg(this), this.data.file) }), this.tally)
     return bar
   }
 
@@ -176,6 +176,7 @@ class EmbeddingMap {
     }
     this.painter.colour(colours)
     this.painter.layers(quiet, strong)
+    this.turned = drawn.turned ? decoded(drawn.turned, Uint8Array) : null
     if (this.picked !== drawn.picked && this.hover < 0) this.cursor = drawn.picked
     this.picked = drawn.picked
     this.mark(drawn.selected)
@@ -183,7 +184,7 @@ class EmbeddingMap {
 
   mark(rows) {
     this.selected = rows
-    for (let row = 0; row < this.count; row++) this.marks[row] = this.query[row] ? 1 : 0
+    for (let row = 0; row < this.count; row++) this.marks[row] = (this.query[row] ? 1 : 0) + (this.turned?.[row] ? 4 : 0)
     for (const row of rows) this.marks[row] += 2
     this.painter.mark(this.marks)
     this.ask(false)

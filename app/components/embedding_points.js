@@ -3,36 +3,38 @@
 const VERTEX = `
 attribute vec3 first, second;
 attribute vec4 colour;
-attribute float mark; // 1 query, 2 selected
+attribute float mark; // 1 query, 2 selected, 4 turned upside down
 uniform mat3 turn;
 uniform vec2 centre, scale;
 uniform float part, size, deep;
 uniform mediump float strong; // as precise as in the fragments, or they don't link
 varying vec4 tint;
-varying float query, chosen, pixels;
+varying float query, chosen, pixels, way;
 void main() {
   vec3 at = turn * mix(first, second, part);
   gl_Position = vec4((at.xy - centre) * scale, -0.5 * at.z * deep, 1.0);
   query = mod(mark, 2.0);
-  chosen = step(2.0, mark);
+  chosen = step(2.0, mod(mark, 4.0));
+  way = 1.0 - 2.0 * step(4.0, mark);
   float near = 1.0 + 0.4 * deep * at.z;
   gl_PointSize = size * near * (1.0 + 0.45 * strong) * (1.0 + 0.5 * query) + 0.6 * size * chosen;
   pixels = gl_PointSize;
   tint = colour;
 }`
 
-// A gallery image is a dot, a query a triangle; a halo around what is selected.
+// A gallery image is a dot, a query a triangle (on its tip where it is turned); a halo around what is
+// selected.
 const FRAGMENT = `
 precision mediump float;
 varying vec4 tint;
-varying float query, chosen, pixels;
+varying float query, chosen, pixels, way;
 uniform vec3 ink, paper;
 uniform float strong;
 void main() {
   vec2 at = 2.0 * gl_PointCoord - 1.0;
   float grow = 1.0 + 0.4 * chosen; // the halo makes the point's square larger, not the point
   float disc = length(at) * grow;
-  float side = max(abs(at.x) * 0.866 - at.y * 0.5, at.y) * 1.55 * grow + 0.12;
+  float side = max(abs(at.x) * 0.866 - way * at.y * 0.5, way * at.y) * 1.55 * grow + 0.12;
   float far = mix(disc, side, query);
   float soft = 2.5 / pixels;
   float inside = 1.0 - smoothstep(1.0 - soft, 1.0, far);

@@ -14,6 +14,7 @@ from itertools import pairwise
 import numpy as np
 
 from reid_core.analysis.intervals import interval
+from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings, distances, judge
 
 TOP = 10  # places looked at for repeats
@@ -58,7 +59,10 @@ class Lists:
 
 
 def lists(embeddings: Embeddings, progress: Progress | None = None) -> Lists:
-    """Rank every query once, by the protocol of `evaluate`, and keep what the tags need."""
+    """Rank every query once, by the protocol of `evaluate`, and keep what the tags need.
+
+    Raises BadInput where no query has a true match: then nothing can be said of any.
+    """
     queries, gallery = embeddings.query_rows, embeddings.gallery_rows
     identities, cameras = embeddings.identities[gallery], embeddings.cameras[gallery]
     found, matches = [], []
@@ -76,6 +80,11 @@ def lists(embeddings: Embeddings, progress: Progress | None = None) -> Lists:
             matches.append((np.full(len(hits), query), hits + 1, cameras[order[hits]]))
         if progress:
             progress(start + len(rows), len(queries))
+    if not any(len(ranks) for _, ranks, _ in matches):
+        raise BadInput(
+            f"none of {len(queries)} queries has an image of its identity under another camera in "
+            "the gallery; check the camera numbers in the file names (_c1, _c2, ...)"
+        )
     columns = {name: np.array(values) for name, *values in zip(_ENDS, *found, strict=True)}
     for name in ("first", "wrong", "right", "last"):
         places = columns[name]

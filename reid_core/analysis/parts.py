@@ -26,9 +26,10 @@ def shares(
     return np.divide(found, total, where=total > 0, out=np.full(found.shape, np.nan))
 
 
-def pixel_shares(mask: np.ndarray, parts: Sequence[Sequence[int]]) -> np.ndarray:
-    """(P,) the share of the image's pixels that each part has: what an even map would give."""
-    return np.array([np.isin(mask, ids).mean() for ids in parts])
+def even_shares(tokens: Tokens, mask: np.ndarray, parts: Sequence[Sequence[int]]) -> np.ndarray:
+    """(P,) the shares of an even map. They are those of the pixels where the grid tiles the image;
+    overlapping windows count its middle more often than its edges."""
+    return shares(np.ones(tokens.grid), tokens, mask, parts)
 
 
 def centres(tokens: Tokens, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from importlib import import_module
 from inspect import cleandoc
@@ -110,7 +110,8 @@ class Study:
         except FileNotFoundError:
             return None
         except Exception:  # whatever a damaged archive makes of itself: compute it anew
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # a folder that may only be read
+                path.unlink()
             return None
 
     def standing(self) -> Standing:
@@ -128,9 +129,12 @@ class Study:
             return Standing("failed", message="its process is gone: start it anew")
         return standing
 
-    def stop(self) -> None:
-        """Ask it to stop at its next step."""
-        self.run.write(self.file("stop"), b"")
+    def stop(self, wanted: bool = True) -> None:
+        """Ask it to stop at its next step, or take that back."""
+        if wanted:
+            self.run.write(self.file("stop"), b"")
+        else:
+            (self.run.folder / self.file("stop")).unlink(missing_ok=True)
 
     def compute(self, progress: Progress | None = None) -> Arrays:
         """Compute and keep it, unless it is kept already. Raises BadInput and Stopped.
@@ -143,8 +147,6 @@ class Study:
             if (found := self.found()) is not None:
                 return found
             stop = self.run.folder / self.file("stop")
-            stop.unlink(missing_ok=True)
-
             told = 0.0
 
             def step(done: int, total: int) -> None:
@@ -174,7 +176,7 @@ class Study:
                 self.report("stopped" if stopped else "failed", message="" if stopped else said)
                 raise
             finally:
-                stop.unlink(missing_ok=True)
+                self.stop(False)
             return found
 
     def report(

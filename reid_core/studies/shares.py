@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from reid_core.analysis.maps import KINDS, LayerMap, maps_of
-from reid_core.analysis.parts import chance, pixel_shares, points, shares
+from reid_core.analysis.parts import chance, even_shares, points, shares
 from reid_core.data import open_dataset
 from reid_core.data.masks import IDS, PERSON, mask_of
 from reid_core.errors import BadInput
@@ -38,14 +38,14 @@ class Placed:
     """Where maps lie. Images n, layers L, parts P.
 
     probes (L,) and methods (L,) say what each layer's map is; share (n, L, P) of its weight on each
-    part of GROUPS, pixels (n, P) share of the image; hit (n, L) whether the map points at the person,
+    part of GROUPS, even (n, L, P) what even weights would have there; hit (n, L) whether the map points at the person,
     chance (n, L) how often a random position does; rows (n,) of the run's embeddings.
     """
 
     probes: np.ndarray
     methods: np.ndarray
     share: np.ndarray
-    pixels: np.ndarray
+    even: np.ndarray
     hit: np.ndarray
     chance: np.ndarray
     rows: np.ndarray
@@ -54,17 +54,17 @@ class Placed:
 def compute(run: Run, options: Options, progress) -> dict[str, np.ndarray]:
     """The arrays of `Placed`, and parts (P,) their names.
 
-    share and pixels are NaN where an image does not show the part. Raises BadInput.
+    share and even are NaN where an image does not show the part. Raises BadInput.
     """
     experiment, found = run.experiment, run.embeddings()
     root = open_dataset(experiment.dataset, experiment.data).root
     rows = drawn(found, options.images, options.seed)
     kept = measured(run.model(), experiment, found, root, rows, progress)
-    absent = kept.pixels == 0  # (n, P)
+    absent = (kept.even == 0).all(axis=1, keepdims=True)  # (n, 1, P)
     return vars(kept) | dict(
         parts=np.array(list(GROUPS)),
-        share=np.where(absent[:, None], np.nan, kept.share),
-        pixels=np.where(absent, np.nan, kept.pixels),
+        share=np.where(absent, np.nan, kept.share),
+        even=np.where(absent, np.nan, kept.even),
     )
 
 
@@ -111,11 +111,11 @@ def _mask(root, found: Embeddings, row: int, size) -> np.ndarray:
 
 
 def _one(maps: list[LayerMap], place: int, mask: np.ndarray):
-    """share (L, P), pixels (P,), hit (L,), chance (L,) of one image."""
+    """share (L, P), even (L, P), hit (L,), chance (L,) of one image."""
     person = PARTS[0]
     return (
         [shares(each.weights[place], each.tokens, mask, PARTS) for each in maps],
-        pixel_shares(mask, PARTS),
+        [even_shares(each.tokens, mask, PARTS) for each in maps],
         [bool(points(each.weights[place], each.tokens, mask, person)) for each in maps],
         [chance(each.tokens, mask, person) for each in maps],
     )
