@@ -49,7 +49,7 @@ def show(run: Run, case: Case, source: tuple[str, str], bar) -> None:
 def _chosen(case: Case, kept: Notes, bar) -> np.ndarray:
     """Positions of the queries to walk through, worst first."""
     masks, parts = errors.shown_by(case, kept), errors.parts(case)
-    pickers.linked("show", list(masks), errors.WRONG)
+    pickers.linked("show", list(masks), _usual(case, masks))
     pickers.linked("part", parts, errors.ALL)
     wanted = errors.in_part(case, st.session_state["part"])
     counts = {name: int((mask & wanted).sum()) for name, mask in masks.items()}
@@ -78,6 +78,13 @@ def _chosen(case: Case, kept: Notes, bar) -> np.ndarray:
         say("info", "No query is left: choose others above.")
         st.stop()
     return order
+
+
+def _usual(case: Case, masks: dict[str, np.ndarray]) -> str:
+    """The failures; but all queries where a link asks for one that is none."""
+    labels, asked = cached.labels(case.run, case.stamp), st.query_params.get("query")
+    right = asked in labels and not masks[errors.WRONG][labels.index(asked)]
+    return errors.EVERY if right else errors.WRONG
 
 
 def _reviewed(run: Run, case: Case, note: Note) -> None:

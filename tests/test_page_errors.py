@@ -71,6 +71,14 @@ def test_a_link_chooses_what_is_shown(tiny_run, name):
     assert len(app.selectbox(key="query").options) == mask.sum()
 
 
+def test_a_link_to_a_query_that_is_right_opens_it(tiny_run):
+    here = case(tiny_run)
+    right = int(np.flatnonzero(~here.lists.failed)[0])
+    label = cached.labels(tiny_run, here.stamp)[right]
+    app = page(query=label)
+    assert app.session_state["query"] == label and app.session_state["show"] == errors.EVERY
+
+
 def test_an_empty_choice_says_so(tiny_run):
     app = page(show=errors.DONE)
     assert "No query is left" in said(app)
