@@ -32,7 +32,8 @@ with explained():
     case = Case.of(run.name, stamp)
 
 steps = errors_lessons.steps(run, case)
-lessons.first("errors", steps[0].set)
+if "query" not in st.query_params:  # a link to a query opens that one
+    lessons.first("errors", steps[0].set)
 lessons.look_at(steps, "errors")
 pickers.linked("errors", list(VIEWS), VIEWS[0])
 bar = st.container(horizontal=True, vertical_alignment="center")

@@ -220,7 +220,7 @@ def test_wrong_queries_stand_on_their_tip(mapped):
 
 def test_an_occluder_need_not_be_known(mapped, monkeypatch):
     covered = dict(occlusion=np.full(len(mapped.embeddings().names), "0.5"))
-    monkeypatch.setattr(cached, "attributes", lambda run, stamp: covered)
+    monkeypatch.setattr("app.cached.maps.attributes", lambda run, stamp: covered)
     frame = next(each.value for each in opened().dataframe if "reason" in each.value)
     assert frame.reason.str.startswith("occluded: 50%").all()
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from importlib import import_module
-from inspect import cleandoc
+from inspect import cleandoc, getsource
 from typing import Any
 
 import numpy as np
@@ -88,13 +88,13 @@ class Study:
 
     @property
     def key(self) -> str:
-        """Changes with the knobs and with what any of its runs has kept."""
+        """Changes with the knobs, with what any of its runs has kept, and with the study's own code."""
         stamps = {self.run.name: self.run.stamp()}
         for field in fields(self.options):
             value = getattr(self.options, field.name)
             if field.metadata.get("kind") == "run" and value:
                 stamps[value] = open_run(value).stamp()
-        said = json.dumps([asdict(self.options), stamps], sort_keys=True)
+        said = json.dumps([asdict(self.options), stamps, getsource(_module(self.name).compute)])
         return hashlib.sha256(said.encode()).hexdigest()[:16]
 
     def file(self, suffix: str) -> str:
