@@ -11,7 +11,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app import cached, clusters, clusters_paint, clusters_views
+from app import clusters, clusters_paint, clusters_views
 from reid_core.analysis import outliers
 from reid_core.runs import Run, open_run
 from reid_core.studies import Study
