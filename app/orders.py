@@ -76,7 +76,8 @@ def show_orders(lab: Lab, placed: Any) -> None:
         found["shuffled"].mean(axis=(0, 1)),
         tuple(found["uniform"][..., side].mean(axis=0) for side in (0, 1)),
     )
-    left, right = st.columns([2, 3], gap="medium")
+    # One below the other in a narrow window.
+    left, right = st.container(key="beside matrix").columns([2, 3], gap="medium")
     with left:
         order_figures.heat_map(
             lab, here, whole, names, [f"head {each}" for each in heads], chosen, ("", ""),
@@ -140,7 +141,8 @@ def _square(lab, apart: Apart, whole, what, keys, chosen, tokens, listed) -> Non
     (first, (_, labels)), (second, _) = keys.items()
     about = "each the mean over its heads, still a distribution" if what == "layer" else "one layer"
     rows = "mean over all rows" if lab.rows else "the row of the class token"
-    left, right = st.columns([2, 3], gap="medium")
+    # One below the other in a narrow window.
+    left, right = st.container(key="beside matrix").columns([2, 3], gap="medium")
     with left:
         order_figures.heat_map(
             lab, here, mean, labels, labels, chosen, (what, what),

@@ -112,6 +112,11 @@ def opened(page, address: str) -> None:
     settled(page)
 
 
+def hears_keys(page) -> None:
+    """Streamlit listens for a button's key a moment after it has drawn the button."""
+    page.wait_for_timeout(1500)
+
+
 def asked(page, key: str) -> str | None:
     """What the address says for a key."""
     return page.evaluate(f"new URL(location.href).searchParams.get('{key}')")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from browsing import Lab, asked, opened, settled, visitor
+from browsing import Lab, asked, hears_keys, opened, settled, visitor
 
 from reid_core.experiment import recipe_values
 from reid_core.knobs import knobs_of
@@ -151,6 +151,7 @@ def test_nformer_goes_through_both_stages(ready, browser):
 def test_queries_by_keyboard_and_a_link_to_one(ready, browser):
     with visitor(browser) as page:
         opened(page, ready.address + "retrieval?run=first")
+        hears_keys(page)
         first = asked(page, "query")
         page.keyboard.press("ArrowRight")
         page.wait_for_function(f"!location.href.includes('{first}')")

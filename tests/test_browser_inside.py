@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from browsing import ROOT, Lab, asked, opened, settled, visitor
+from browsing import ROOT, Lab, asked, hears_keys, opened, settled, visitor
 
 from reid_core.data.pedestrians import render
 
@@ -89,6 +89,7 @@ def test_every_view_of_the_microscope(lab, browser):
 def test_the_projector(lab, browser):
     with visitor(browser, 1440) as page:
         opened(page, f"{lab.address}frequency?run=pha-demo")
+        hears_keys(page)
         page.keyboard.press("p")
         page.wait_for_function("location.href.includes('projector=1')")
         settled(page)
@@ -118,12 +119,16 @@ def test_a_cut_off_by_keyboard(lab, browser):
 def test_a_map_is_computed_and_a_point_picked(lab, browser):
     """PCA, which needs no warm-up: the layouts are the same to the page."""
     with visitor(browser, 1440) as page:
-        opened(page, f"{lab.address}clusters?run=resnet-bot-demo&method=pca")
-        start = page.locator("[class*='st-key-study-projection'] button")
-        page.wait_for_timeout(1000)
-        if start.count() and start.first.is_enabled():
-            start.first.click()
-        page.locator("canvas").first.wait_for()
+        opened(page, f"{lab.address}clusters?run=resnet-bot-demo&map=PCA")
+        stage = page.locator(".stage").first
+        stage.wait_for()  # the study starts by itself
+        settled(page)
+        before = page.evaluate("location.href")
+        stage.focus()
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("Enter")
+        page.wait_for_function(f"location.href != {before!r}")
         settled(page)
 
 
@@ -131,6 +136,7 @@ def test_tags_and_notes_stay(lab, browser):
     with visitor(browser, 1440) as page:
         opened(page, f"{lab.address}errors?run=rga-demo")
         query = asked(page, "query")
+        hears_keys(page)
         page.keyboard.press("x")
         settled(page)
         page.keyboard.press("j")
