@@ -30,7 +30,7 @@ def cmc(shares: np.ndarray, line: str) -> go.Figure:
     """Cumulative match characteristic: shares (R,) of queries with a hit at rank r or before."""
     ranks = np.arange(1, len(shares) + 1)
     marks = [1, 5, 10]
-    figure = _figure("rank", "queries with a hit")
+    figure = blank("rank", "queries with a hit")
     figure.add_scatter(
         x=ranks, y=shares, mode="lines", line=dict(color=line, width=2.5, shape="hv"), name="CMC"
     )
@@ -57,7 +57,7 @@ def curves(
     **layout,
 ) -> go.Figure:
     """One value per epoch and line; None where there is none. The first line is the model's colour."""
-    figure = _figure("epoch", title)
+    figure = blank("epoch", title)
     shades = [first, *(shade for shade in COLOURS.values() if shade != first)]
     for number, (name, values) in enumerate(lines.items()):
         again, place = divmod(number, len(shades))
@@ -120,6 +120,3 @@ def blank(across: str, up: str) -> go.Figure:
     figure.update_xaxes(title=across, title_standoff=6, rangemode="tozero")
     figure.update_yaxes(title=up, title_standoff=6)
     return figure
-
-
-_figure = blank

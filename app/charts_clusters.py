@@ -4,7 +4,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from app.charts import QUIET, _figure
+from app.charts import QUIET, blank
 from reid_core.analysis.projection import KINDS, median
 
 # Okabe and Ito's, as in charts.COLOURS; each kind has its own dash too.
@@ -48,7 +48,7 @@ def distances(sides: dict[str, tuple[np.ndarray, np.ndarray]]) -> go.Figure:
 
 def trust(sides: dict[str, np.ndarray], chance: float) -> go.Figure:
     """How many images keep which share of their neighbours on each map: (N,) shares."""
-    figure = _figure("share of its nearest neighbours that the map keeps", "images")
+    figure = blank("share of its nearest neighbours that the map keeps", "images")
     dashes = ("solid", "dash")
     for (name, shares), dash in zip(sides.items(), dashes, strict=False):
         values, counts = np.unique(np.round(shares, 4), return_counts=True)

@@ -7,7 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from app.charts import DASHES, QUIET, _figure
+from app.charts import DASHES, QUIET, blank
 
 SIGNS = ("circle", "square", "diamond", "triangle-up", "x", "star")
 
@@ -28,7 +28,7 @@ class Line:
 
 def lines(curves: Sequence[Line], across: str, up: str, **layout) -> go.Figure:
     """Curves with their bands. Runs differ in colour and sign; baselines are dotted."""
-    figure = _figure(across, up)
+    figure = blank(across, up)
     strong = [curve.name for curve in curves if not curve.quiet]
     for curve in curves:
         if curve.low is not None:
@@ -86,7 +86,7 @@ def mark(figure: go.Figure, cutoff: float, words: str) -> go.Figure:
 
 def parts(shares: np.ndarray, layers: Sequence[str], roles: Sequence[str]) -> go.Figure:
     """Stacked bars: shares (L, 3) of what attention takes from each group."""
-    figure = _figure("layer", "share of the lengths")
+    figure = blank("layer", "share of the lengths")
     colours, patterns = ("#CB4D17", "#0072BC", QUIET), ("/", "", "x")
     for place, role in enumerate(roles):
         figure.add_bar(
@@ -104,7 +104,7 @@ def parts(shares: np.ndarray, layers: Sequence[str], roles: Sequence[str]) -> go
 
 def versions(bars: Sequence[tuple[str, str, np.ndarray]], names: Sequence[str], up: str, chance):
     """Grouped bars with intervals. bars: run, colour, (V, 3) value, low and high; names (V,)."""
-    figure = _figure("", up)
+    figure = blank("", up)
     patterns = ("", "/", "x", ".", "\\", "+")
     for number, (run, colour, values) in enumerate(bars):
         value, low, high = values.T

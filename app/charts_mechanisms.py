@@ -7,7 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from app.charts import COLOURS, QUIET, _figure
+from app.charts import COLOURS, QUIET, blank
 
 # Okabe and Ito's, apart from a model's own; a dash besides, so that no line rests on colour alone.
 LINES = [
@@ -40,7 +40,7 @@ def faded(colour: str, share: float = 0.18) -> str:
 
 def bands(lines: list[Line], across: str, up: str, percent: bool = True) -> go.Figure:
     """Lines with bands; a quiet one is the baseline. A single point gets an error bar instead."""
-    figure, number = _figure(across, up), 0
+    figure, number = blank(across, up), 0
     for line in lines:
         shade, dash, symbol = (QUIET, "dash", "line-ew") if line.quiet else LINES[number % 6]
         number += not line.quiet
@@ -70,7 +70,7 @@ def bands(lines: list[Line], across: str, up: str, percent: bool = True) -> go.F
 
 def parts(names: Sequence[str], drawn: np.ndarray, even: np.ndarray, **error) -> go.Figure:
     """Shares of a map beside those of even weights, part by part; error: low and high (P,)."""
-    figure = _figure("", "share")
+    figure = blank("", "share")
     bar = None
     if error:
         above, below = error["high"] - drawn, drawn - error["low"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
-from app.charts import COLOURS, DASHES, QUIET, _figure
+from app.charts import COLOURS, DASHES, QUIET, blank
 
 # Okabe and Ito's green and vermilion; the signs say the same without colour.
 STATES = {"right": ("#009E73", "✓"), "wrong": ("#D55E00", "✗"), "unknown": (QUIET, "")}
@@ -51,7 +51,7 @@ def graph(centre: str, own: float, nodes: Sequence[Node], ties: Sequence[tuple[i
     count = max(len(nodes), 1)
     angles = np.pi / 2 - 2 * np.pi * np.arange(count) / count
     x, y = 1.3 * np.cos(angles), 0.95 * np.sin(angles)
-    figure = _figure("", "")
+    figure = blank("", "")
     for a, b in ties:
         if max(a, b) < len(nodes):
             _edge(figure, (x[a], y[a]), (x[b], y[b]), dict(color=QUIET, width=1), 0.35)
@@ -117,7 +117,7 @@ def _thumbnail(figure: go.Figure, src: str, x: float, y: float, height: float, f
 
 def moves(before: Sequence[int], after: Sequence[int], states: Sequence[str], names: Sequence[str]):
     """Where images stood in the list before and after. Ranks count from 1."""
-    figure = _figure("", "rank")
+    figure = blank("", "rank")
     for first, second, state, name in zip(before, after, states, names, strict=True):
         colour, sign = STATES[state]
         figure.add_scatter(
@@ -148,7 +148,7 @@ def _depth(rank: int) -> float:
 
 def against(numbers: Sequence[int], lines: Sequence[Line], across: str, up: str, marks: dict):
     """Curves over a logarithmic axis of numbers. marks: words to a number, such as the run's own."""
-    figure = _figure(across, up)
+    figure = blank(across, up)
     strong = [line.name for line in lines if not line.quiet]
     for line in lines:
         number = strong.index(line.name) if not line.quiet else 0
@@ -202,7 +202,7 @@ def _mark(figure: go.Figure, words: str, number: int, side: str) -> None:
 
 def spread(names: Sequence[str], weights: np.ndarray, chosen: Sequence[float]) -> go.Figure:
     """Weights (draws, k) of a query's neighbours: the range over the draws, and those of one draw."""
-    figure = _figure("neighbour", "weight")
+    figure = blank("neighbour", "weight")
     mean = weights.mean(axis=0)
     figure.add_scatter(
         x=list(names),
@@ -229,7 +229,7 @@ def spread(names: Sequence[str], weights: np.ndarray, chosen: Sequence[float]) -
 
 def draws(seeds: Sequence[int], lines: dict[str, tuple[np.ndarray, float]]) -> go.Figure:
     """Scores of each draw by name, each with what the encoder alone scores, as a dotted line."""
-    figure = _figure("draw", "average precision")
+    figure = blank("draw", "average precision")
     for number, (name, (values, before)) in enumerate(lines.items()):
         figure.add_scatter(
             x=[str(seed) for seed in seeds],

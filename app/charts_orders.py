@@ -7,7 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from app.charts import COLOURS, QUIET, _figure
+from app.charts import COLOURS, QUIET, blank
 
 SHADES = "Cividis"  # made for colour blindness, and even in grey
 NUMBERS = 12  # more cells in a line have no room for a number
@@ -29,7 +29,7 @@ def matrix(
 
     Every cell has an unseen point with customdata [row, column], since plotly selects points only.
     """
-    figure = _figure(axes[1], axes[0])
+    figure = blank(axes[1], axes[0])
     small = max(values.shape) <= NUMBERS
     figure.add_heatmap(
         z=values,
@@ -87,7 +87,7 @@ def ruler(
 
     A point is an image, with customdata [its position among the queries].
     """
-    figure = _figure(f"JS divergence ({unit})", "")
+    figure = blank(f"JS divergence ({unit})", "")
     places = np.arange(len(lines))
     for place, line in zip(places, lines, strict=True):
         lift = np.random.default_rng(0).uniform(-0.26, 0.26, len(line.values))
@@ -153,7 +153,7 @@ def histogram(
     counts: np.ndarray, bound: float, marks: dict[str, tuple[float, str]], *, unit: str, colour: str
 ) -> go.Figure:
     """How often a row's divergence lies where: counts (BINS,) from 0 to bound; marks name -> value, colour."""
-    figure = _figure(f"JS divergence of one row ({unit})", "share of all rows")
+    figure = blank(f"JS divergence of one row ({unit})", "share of all rows")
     edges = np.linspace(0, bound, len(counts) + 1)
     figure.add_bar(
         x=(edges[:-1] + edges[1:]) / 2,

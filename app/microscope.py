@@ -127,13 +127,9 @@ def steps(run: Run) -> list[Step]:
 
 
 def choose(run: Run) -> tuple[str, Run | None]:
-    """The view chosen on the page, and the run to stand beside this one, or None. A run without any
-    view ends the page with a word on where there is one."""
+    """The view chosen on the page, and the run to stand beside this one, or None."""
     with explained():
         names = offered(run)
-    if not names:
-        _elsewhere(run)
-        st.stop()
     _without(run)
     pickers.linked(LENS, names, names[0])
     row = st.container(horizontal=True, vertical_alignment="bottom")
@@ -155,16 +151,6 @@ def _without(run: Run) -> None:
         )
     if MODELS[run.experiment.model].refines:
         contents.link("Its images attend to one another", "neighbours", "hub", run=run.name)
-
-
-def _elsewhere(run: Run) -> None:
-    """Say that a run has no such mechanism, and lead to those that do."""
-    say("info", f"The model of run {run.name} has no attention that could be seen. Choose another:")
-    row = st.container(horizontal=True)
-    for other in _others(run):
-        if _offers(other):
-            with row:
-                contents.link(other.name, "attention", "visibility", run=other.name)
 
 
 def _others(run: Run) -> list[Run]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from reid_core.analysis.intervals import paired as differ
 from reid_core.data import prepare
 from reid_core.evaluate import evaluate
 from reid_core.experiment import Experiment
@@ -45,11 +46,8 @@ def paired(run: Run, seed: int, draws: int = 10_000) -> tuple[float, float, floa
     of average precision and its 95% bootstrap interval over the queries."""
     found = run.embeddings()
     alone = evaluate(type(found)(**vars_of(found) | dict(vectors=found.encoded, encoded=None)))
-    gain = evaluate(found).average_precision - alone.average_precision
-    gain = gain[np.isfinite(gain)]
-    rows = np.random.default_rng(seed).integers(len(gain), size=(draws, len(gain)))
-    low, high = np.quantile(gain[rows].mean(axis=1), [0.025, 0.975])
-    return float(gain.mean()), float(low), float(high)
+    scores = (evaluate(found).average_precision, alone.average_precision)
+    return differ(*scores, draws, seed)
 
 
 def vars_of(found) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import numpy as np
 import streamlit as st
 
 from app.cached.base import dataset, embeddings, experiment, folder, model
-from app.cached.mechanism_views import _said, looked_at
+from app.cached.mechanism_views import _said, _spaced, looked_at
 from reid_core.analysis import side
 from reid_core.analysis.attention import Pulled, pulled
 from reid_core.analysis.survey import Survey, survey
@@ -26,7 +26,7 @@ def surveyed(run: str, stamp: int, count: int = 24) -> tuple[np.ndarray, Survey 
     survey is None for a model without a class token. Raises BadInput."""
     found, asked = embeddings(run, stamp), experiment(run, stamp)
     root, size = dataset(*folder(asked)).root, asked.training.size
-    queries = np.unique(np.linspace(0, len(found.query_rows) - 1, count).astype(int))
+    queries = _spaced(found, count)
     rows = found.query_rows[queries]
 
     def looks():
