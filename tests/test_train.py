@@ -16,6 +16,7 @@ from reid_core.data.images import augment
 from reid_core.data.sampler import batches
 from reid_core.errors import BadInput
 from reid_core.experiment import Experiment, Training
+from reid_core.feed import prepared
 from reid_core.optimize import learning_rate, optimizers_for
 from reid_core.runs import open_run
 
@@ -178,7 +179,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_does_not(runs):
 
 def test_a_holdout_is_taken_from_the_training_identities(runs, tiny_data):
     dataset = open_dataset("pedestrians")
-    held = train.prepared(experiment(holdout=0.3), dataset)
+    held = prepared(experiment(holdout=0.3), dataset)
     kept, out = set(held.train.identities), set(held.query.identities)
     assert kept | out == set(dataset.train.identities) and not kept & out
     assert out == set(held.gallery.identities) | out
@@ -190,7 +191,7 @@ def test_a_holdout_is_taken_from_the_training_identities(runs, tiny_data):
 def test_a_loss_that_is_no_number_stops_the_run_with_its_reason(runs, monkeypatch):
     run = train.create(experiment(epochs=2), "nan")
     monkeypatch.setattr(
-        train, "objective", lambda *a, **k: {"identity": a[0].embedding.sum() * float("nan")}
+        train.step, "objective", lambda *a, **k: {"identity": a[0].embedding.sum() * float("nan")}
     )
     with pytest.raises(BadInput, match="NaN or infinite in epoch 1"):
         train.train(run)

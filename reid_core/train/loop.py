@@ -1,0 +1,147 @@
+"""The training loop: epochs of steps, each of them kept, until the run has its last evaluation."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reid_core.embed import embed_test
+from reid_core.errors import BadInput
+from reid_core.evaluate import evaluate
+from reid_core.experiment import Training
+from reid_core.feed import Feed, seed
+from reid_core.optimize import fabric_for, learning_rate, optimizers_for, precision_of
+from reid_core.runs import Run, build
+from reid_core.train import state as states
+from reid_core.train.ending import log
+from reid_core.train.progress import Progress
+from reid_core.train.stages import Stage, stages_of
+from reid_core.train.state import Standing
+from reid_core.train.step import take_step
+
+
+class Loop:
+    """A training in progress. bare is the model itself, model the same as Fabric runs it."""
+
+    def __init__(self, run: Run, progress: Progress):
+        self.run, self.progress, self.experiment = run, progress, run.experiment
+        training = self.experiment.training
+        run.report("running", epochs=self.experiment.epochs, message="reading the images")
+        self.fabric = fabric_for(training)
+        self.feed = Feed(run, self.experiment, self.fabric.device)
+        seed(training.seed)
+        self.kept = run.load_state()
+        self.bare = build(self.experiment, run.facts, pretrained=self.kept is None)
+        if self.kept:
+            states.restore_model(run, self.bare, self.kept)
+        elif self.experiment.encoder:
+            states.take_encoder(self.bare, self.experiment.options.encoder)
+        self.standing = Standing.of(self.kept)
+        self.model = self.fabric.setup_module(self.bare)
+        self.stages = stages_of(self.experiment, self.bare, self.model, self.feed)
+        self.stage: Stage | None = None
+        self.optimizers: list = []
+        name, device = self.experiment.model, self.fabric.device
+        log.info("%s: %s on %s, %s", run.name, name, device, precision_of(self.fabric))
+        log.info("%d images of %d identities", len(self.feed.images), run.facts.classes)
+
+    def run_to_its_end(self) -> None:
+        """Every epoch that is left. Raises Stopped when asked to stop, and BadInput."""
+        epochs = self.experiment.epochs
+        while self.standing.epoch <= epochs:
+            self._begin_stage()
+            self._epoch()
+        self.run.report("finished", epoch=epochs, epochs=epochs)
+
+    def _begin_stage(self) -> None:
+        """Optimisers for what this epoch trains, where that is not what the last one trained."""
+        stage = [each for each in self.stages if each.before < self.standing.epoch][-1]
+        if stage is self.stage:
+            return
+        self.stage = stage
+        self.optimizers = [
+            self.fabric.setup_optimizers(each)
+            for each in optimizers_for(stage.module, stage.training)
+        ]
+        states.restore_optimizers(self.run, self.optimizers, self.kept or {}, self._stage_number)
+        self.kept = None
+        self.progress.begin(last=stage is self.stages[-1])
+
+    def _epoch(self) -> None:
+        stage, standing = self.stage, self.standing
+        epoch = standing.epoch
+        stage.feed.begin(epoch, lambda: self.progress.alive(epoch))
+        plan = stage.feed.plan(epoch)
+        rate = learning_rate(stage.training, epoch - stage.before)
+        for group in self.optimizers[0].param_groups:
+            group["lr"] = group["scale"] * rate
+        self.progress.pause()
+        for step in range(standing.step, len(plan)):
+            self._step(step, plan)
+        entry = _entry(stage.training, rate, standing, plan)
+        if epoch % stage.training.evaluate_every == 0 or epoch == self.experiment.epochs:
+            self._save()  # an evaluation that dies loses no epoch
+            entry |= self._evaluate()
+        if epoch > len(self.run.history()):  # or a kill came between the line and the state
+            self.run.add_epoch(entry)
+            self.progress.plot(entry)
+        log.info("epoch %d: %s", epoch, ", ".join(f"{k} {v:.4g}" for k, v in entry.items()))
+        self.standing = Standing(epoch + 1)
+        self._save()
+
+    def _step(self, step: int, plan: list[np.ndarray]) -> None:
+        stage, standing = self.stage, self.standing
+        epoch = standing.epoch
+        seed(stage.training.seed, epoch, step)
+        batch = stage.feed.batch(plan[step], epoch)
+        terms = take_step(self.fabric, self.model, self.optimizers, batch, stage.training)
+        standing.sums = {name: standing.sums.get(name, 0.0) + term for name, term in terms.items()}
+        standing.step = step + 1
+        standing.seconds += self.progress.stepped(epoch, step + 1, len(plan), plan[step].size)
+        if self.run.stop_asked:
+            self._save()
+            self.progress.stopped(epoch, step + 1, len(plan))
+
+    def _evaluate(self) -> dict[str, float]:
+        """Embed and score the test split in float32; weights, embeddings and scores go to the run."""
+        self.bare.eval()
+        stage = "refined" if self.stage is self.stages[-1] else "encoder"
+        feed = self.feed
+        embeddings = embed_test(
+            self.bare, feed.experiment, feed.dataset, stage=stage, images=feed.test
+        )
+        self.bare.train()
+        try:
+            scores = evaluate(embeddings).as_dict()
+        except BadInput as error:
+            log.warning("not evaluated: %s", error)
+            scores = {}
+        self.run.keep(self.bare, embeddings, scores)
+        if not scores:
+            return {}
+        return dict(mAP=scores["mAP"], mINP=scores["mINP"], rank1=scores["cmc"]["1"])
+
+    @property
+    def _stage_number(self) -> int:
+        return self.stages.index(self.stage)
+
+    def _save(self) -> None:
+        states.save(self.run, self.bare, self.optimizers, self._stage_number, self.standing)
+
+
+def _entry(
+    training: Training, rate: float, standing: Standing, plan: list[np.ndarray]
+) -> dict[str, float]:
+    """A finished epoch's line of history. Raises BadInput for a loss that is no number."""
+    sums: dict[str, Tensor | float] = standing.sums
+    if not all(torch.isfinite(torch.as_tensor(total)) for total in sums.values()):
+        raise BadInput(
+            f"the loss became NaN or infinite in epoch {standing.epoch}: lower the learning rate "
+            f"(it was {rate:g}) or train with precision=fp32"
+        )
+    entry = dict(epoch=standing.epoch, learning_rate=rate)
+    entry |= {
+        "loss" if name == "total" else f"loss_{name}": float(total) / len(plan)
+        for name, total in sums.items()
+    }
+    images = sum(rows.size for rows in plan)
+    return entry | dict(images_per_second=images / standing.seconds, seconds=standing.seconds)
