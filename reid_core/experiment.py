@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from reid_core.data import DATASETS
+from reid_core.data import names_of
 from reid_core.errors import BadInput
 from reid_core.knobs import Knob, knob, knobs_of, unknown
 from reid_core.models import MODELS
@@ -134,6 +134,19 @@ class Training:
         "Machine",
         choices=("auto", "bf16", "fp32"),
     )
+    deterministic: bool = knob(
+        False,
+        "Only operations that give the same bits each time, so that a resumed run on a GPU equals one "
+        "that never stopped, as it always does on a CPU. Slower; an operation without such a form is "
+        "refused by its name.",
+        "Machine",
+    )
+    save_minutes: float = knob(
+        5.0,
+        "Minutes after which the state is kept within an epoch; at an epoch's end it always is.",
+        "Machine",
+        least=0,
+    )
     cache: float = knob(
         4.0,
         "GiB of decoded images kept in memory; larger sets are decoded anew.",
@@ -198,8 +211,7 @@ class Experiment:
     ) -> "Experiment":
         """A recipe with settings of one's own on top, as text or in their types. Raises BadInput."""
         values = recipe_values(model, recipe)
-        if dataset not in DATASETS:
-            raise BadInput(unknown("dataset", str(dataset), DATASETS))
+        names_of(str(dataset))  # raises for one that is not known
         known = {each.name: each for each in knobs(model)}
         for key, given in (settings or {}).items():
             if key not in known:

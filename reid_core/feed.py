@@ -1,14 +1,16 @@
 """A run's training images as batches: of images, or of sequences of stored features."""
 
+import os
 import random
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from reid_core.data import Dataset, Split, open_dataset
+from reid_core.data import Dataset, Split, joined, open_dataset
 from reid_core.data.images import FILTERS, Images, augment, finish
 from reid_core.data.sampler import batches, sequences
 from reid_core.embed import rows_of
@@ -29,9 +31,16 @@ def prepared(experiment: Experiment, dataset: Dataset) -> Dataset:
     takes the test split's place (of each camera's images of an identity the first is a query)."""
     share = experiment.training.holdout
     if not share:
+        if not len(dataset.query):
+            raise BadInput(
+                f"{dataset.root} has no queries to test with: give holdout=0.2, say, to keep part of "
+                "the training identities for that"
+            )
         return dataset
     train = dataset.train
     identities = np.unique(train.identities)
+    if "+" in experiment.dataset:  # the test split is the first set's, here too
+        identities = identities[identities < joined.IDENTITIES]
     count = max(2, round(share * len(identities)))
     if count > len(identities) - 2:
         raise BadInput(
@@ -77,6 +86,11 @@ class Feed:
         p, k = self.training.identities_per_batch, self.training.images_per_identity
         return batches(self.classes, p, k, generator, self.training.sampler == "identities")
 
+    def names(self, rows: np.ndarray) -> list[str]:
+        """Which images these rows are, below the data set's root."""
+        root, paths = self.dataset.root, self.dataset.train.paths
+        return [Path(os.path.relpath(paths[row], root)).as_posix() for row in rows.ravel()]
+
     def batch(self, rows: np.ndarray, epoch: int) -> Batch:
         """The augmented images of these rows, on the device."""
         images, asked = self.images[rows].to(self.device), self.training
@@ -98,6 +112,7 @@ class Sequences:
     def __init__(self, feed: Feed, options, model: ReIDModel):
         self.feed, self.options, self.model = feed, options, model
         self.vectors, self.classes = torch.empty(0), np.empty(0, int)
+        self.rows = np.empty(0, int)
 
     @torch.no_grad()
     def begin(self, epoch: int, alive: Callable[[], None]) -> None:
@@ -114,7 +129,8 @@ class Sequences:
             alive()
         self.model.train()
         self.vectors = torch.cat(found)  # (N, D)
-        self.classes = self.feed.classes[np.concatenate(plan)]
+        self.rows = np.concatenate(plan)  # (N,)
+        self.classes = self.feed.classes[self.rows]
 
     def plan(self, epoch: int) -> list[np.ndarray]:
         """The batches of a pass, each S x N rows of the stored features."""
@@ -123,6 +139,10 @@ class Sequences:
         drawn = sequences(self.vectors.cpu().numpy(), self.options.sequence, count, generator)
         size = self.options.sequences_per_batch
         return [np.stack(drawn[i : i + size]) for i in range(0, len(drawn), size)]
+
+    def names(self, rows: np.ndarray) -> list[str]:
+        """Whose features these rows are."""
+        return self.feed.names(self.rows[rows])
 
     def batch(self, rows: np.ndarray, epoch: int) -> Batch:
         """Stored features as sequences, on the device; identities follow one another."""

@@ -15,6 +15,7 @@ one.
 
 import io
 import json
+import logging
 import os
 import platform
 import re
@@ -23,11 +24,11 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import psutil
@@ -47,6 +48,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 ACTIVE = ("starting", "running", "stopping")
 # A process that says nothing for this long before its first step is taken for dead.
 START_PATIENCE = 120
+log = logging.getLogger("reid_core")
+# Of a training, newest first.
+STATES = ("last.pt", "before.pt")
 PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow", "safetensors")
 
 
@@ -276,23 +280,30 @@ class Run:
     # What a training in progress leaves
 
     def save_state(self, state: dict[str, Any]) -> None:
-        packed = io.BytesIO()
-        torch.save(state, packed)
-        self.write("state/last.pt", packed.getbuffer())
+        """Keep a state, and the one before it: should the disk damage one, the other is there."""
+        with self.writing("state/last.pt") as file:
+            torch.save(state, file)
+            last = self.folder / "state" / "last.pt"
+            if last.is_file():
+                _move(last, last.with_name("before.pt"))
 
     def load_state(self) -> dict[str, Any] | None:
-        """What `save_state` kept, or None. No pickled code is executed. Raises BadInput."""
-        path = self.folder / "state" / "last.pt"
-        if not path.is_file():
-            return None
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            state["model"], state["optimizers"], state["epoch"], state["step"]
-            return state
-        except Exception:
-            raise BadInput(
-                f"run {self.name!r} has a damaged state/last.pt: start a new run"
-            ) from None
+        """The newest state that is whole, or None without any. No pickled code is executed.
+
+        Raises BadInput where there are only damaged ones.
+        """
+        folder = self.folder / "state"
+        files = [each for name in STATES if (each := folder / name).is_file()]
+        for path in files:
+            try:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+                state["model"], state["optimizers"], state["epoch"], state["step"]
+                return state
+            except Exception:
+                log.warning("state/%s is damaged: going on from the one before", path.name)
+        if files:
+            raise BadInput(f"run {self.name!r} has damaged states (state/last.pt): start a new run")
+        return None
 
     def report(self, state: str, **progress: Any) -> None:
         """Say where the training stands, and that it is alive."""
@@ -352,11 +363,17 @@ class Run:
 
     def write(self, name: str, content: bytes | memoryview) -> None:
         """Write a file of the run so that a reader sees the old one or the new one."""
+        with self.writing(name) as file:
+            file.write(content)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[BinaryIO]:
+        """A file that takes its place, whole and on the disk, when the `with` block is through."""
         path = self.folder / name
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             with beside.open("wb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             _move(beside, path)
@@ -364,7 +381,14 @@ class Run:
             error.filename = error.filename or str(path)
             raise
         finally:
-            beside.unlink(missing_ok=True)
+            with suppress(OSError):  # or it would hide what went wrong
+                beside.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what a process that was killed while writing has left. Only with the lock."""
+        for folder in (self.folder, self.folder / "state"):
+            for left in folder.glob(".*.[0-9]*"):
+                left.unlink(missing_ok=True)
 
 
 def build(experiment: Experiment, facts: Facts, pretrained: bool = False) -> ReIDModel:

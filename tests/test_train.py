@@ -244,3 +244,171 @@ def test_a_run_folder_holds_what_it_should(tiny_run, runs):
     assert not math.isnan(run.metrics()["mAP"])
     assert {"versions", "seed", "git", "knobs", "facts"} <= set(run.record)
     assert any(path.name.startswith("events") for path in (run.folder / "tensorboard").iterdir())
+
+
+def test_a_run_goes_on_without_the_batch_whose_loss_was_not_finite(runs, monkeypatch):
+    """The batch, its seed and the state before are kept; the state is that of the step before."""
+    run = train.create(experiment(epochs=2), "odd")
+    original, steps = train.step.objective, []
+
+    def spoilt(output, identities, **how):
+        steps.append(identities)
+        terms = original(output, identities, **how)
+        return terms if len(steps) != 2 else {"identity": terms["identity"] / 0 * 0}
+
+    monkeypatch.setattr(train.step, "objective", spoilt)
+    with pytest.raises(BadInput, match=r"NaN or infinite in epoch 1, step 2 .*resume to go on"):
+        train.train(run)
+    (note,) = json.loads((run.folder / "state/nonfinite.json").read_text())
+    assert (note["epoch"], note["step"], note["seed"]) == (1, 1, [0, 1, 1])
+    assert len(note["images"]) == len(steps[1])
+    assert all((open_dataset("pedestrians").root / name).is_file() for name in note["images"])
+    state = torch.load(run.folder / "state/nonfinite.pt", weights_only=True)
+    assert state["step"] == 1 and all(v.isfinite().all() for v in state["model"].values())
+    assert run.resumable
+    train.train(run)
+    assert run.status().state == "finished" and "step 2 is left out" in run.log_tail()
+    assert all(np.isfinite(entry["loss"]) for entry in run.history())
+
+
+def test_a_gradient_that_is_no_number_leaves_the_model_as_it_was(runs, monkeypatch):
+    run = train.create(experiment(), "gradient")
+    original = train.step.objective
+
+    def spoilt(output, identities, **how):
+        terms = original(output, identities, **how)
+        zero = output.branches[0].feature.sum() * 0
+        return terms | {"odd": zero.square().sqrt()}  # 0, with a slope of 0 / 0
+
+    monkeypatch.setattr(train.step, "objective", spoilt)
+    with pytest.raises(BadInput, match="gradient became NaN"):
+        train.train(run)
+    kept = run.load_state()
+    torch.manual_seed(0)
+    assert kept["step"] == 0 and all(v.isfinite().all() for v in kept["model"].values())
+    norms = {k: v for k, v in kept["model"].items() if "running_mean" in k}
+    assert norms and all((v == 0).all() for v in norms.values())  # not even BatchNorm has moved
+
+
+def test_a_damaged_state_gives_way_to_the_one_before(runs):
+    whole = train.create(experiment(epochs=3), "whole")
+    train.train(whole)
+    run = train.create(experiment(epochs=3), "damaged")
+    train.train(run)
+    for _ in range(2):  # as after a kill in the last epoch
+        state = run.folder / "state/last.pt"
+        content = bytearray(state.read_bytes())
+        content[len(content) // 2] ^= 255
+        state.write_bytes(content)
+    train.train(run)
+    assert weights(run).keys() == weights(whole).keys()
+    for name, weight in weights(whole).items():
+        assert torch.equal(weight, weights(run)[name]), name
+    for name in ("last.pt", "before.pt"):
+        (run.folder / "state" / name).write_bytes(b"PK nothing")
+    with pytest.raises(BadInput, match="damaged states"):
+        train.train(run)
+
+
+def test_what_a_killed_process_was_writing_is_swept_away(runs):
+    run = train.create(experiment(), "swept")
+    for name in (".metrics.json.4711", "state/.last.pt.4711"):
+        (run.folder / name).write_bytes(b"half")
+    train.train(run)
+    assert not [path for path in run.folder.rglob(".*") if path.is_file()]
+
+
+def test_an_image_that_goes_missing_within_an_epoch_loses_no_step(runs, tiny_data, monkeypatch):
+    from reid_core import feed
+
+    run = train.create(experiment(epochs=2), "missing")
+    original, batches = feed.Feed.batch, []
+
+    def batch(self, rows, epoch):
+        batches.append(rows)
+        if len(batches) == 2:
+            raise BadInput("no image 0001_c1.jpg: was the data set moved?")
+        return original(self, rows, epoch)
+
+    monkeypatch.setattr(feed.Feed, "batch", batch)
+    with pytest.raises(BadInput, match="was the data set moved"):
+        train.train(run)
+    assert run.status().state == "failed" and run.load_state()["step"] == 1
+    train.train(run)
+    assert run.status().state == "finished"
+
+
+def test_a_full_disk_is_told_and_loses_nothing(runs, monkeypatch):
+    from contextlib import contextmanager
+
+    from reid_core.runs import Run
+
+    run = train.create(experiment(epochs=2), "full")
+    original, saves = Run.writing, []
+
+    @contextmanager
+    def writing(self, name):
+        saves.append(name)
+        if name == "state/last.pt" and saves.count(name) == 3:
+            raise OSError(28, "No space left on device", str(self.folder / name))
+        with original(self, name) as file:
+            yield file
+
+    monkeypatch.setattr(Run, "writing", writing)
+    with pytest.raises(OSError):
+        train.train(run)
+    assert "no space left for" in run.status().message and run.resumable
+    train.train(run)
+    assert run.status().state == "finished"
+
+
+def test_out_of_memory_names_the_batch_that_fits(runs, monkeypatch):
+    run = train.create(experiment(identities_per_batch=6), "large")
+    original = train.step.objective
+
+    def short(output, identities, **how):
+        if len(identities) > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return original(output, identities, **how)
+
+    monkeypatch.setattr(train.step, "objective", short)
+    with pytest.raises(BadInput, match=r"6 x 2 = 12 images.*identities_per_batch=4 \(8 images\)"):
+        train.train(run)
+    assert run.status().state == "failed"
+
+
+@pytest.mark.parametrize("fits", [0, 2, 3, 7, 15])
+def test_the_largest_batch_that_fits(fits):
+    from reid_core.train.accidents import largest_fitting
+
+    def attempt(number):
+        if number > fits:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ...")
+
+    assert largest_fitting(attempt, 15) == fits
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory():
+    from reid_core.train.accidents import largest_fitting
+
+    def attempt(number):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        largest_fitting(attempt, 5)
+
+
+def test_an_operation_without_a_deterministic_form_is_refused_by_name(runs, monkeypatch):
+    run = train.create(experiment(deterministic=True), "steady")
+    original = train.step.objective
+
+    def unsteady(output, identities, **how):
+        where = torch.zeros(1, dtype=torch.long)
+        torch.zeros(3).put_(where, torch.ones(1))
+        return original(output, identities, **how)
+
+    monkeypatch.setattr(train.step, "objective", unsteady)
+    with pytest.raises(BadInput, match=r"deterministic: .*put_.* no deterministic form"):
+        train.train(run)
+    assert not torch.are_deterministic_algorithms_enabled()
+    monkeypatch.undo()

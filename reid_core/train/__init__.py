@@ -10,8 +10,9 @@ from contextlib import suppress
 
 import psutil
 
-from reid_core.errors import BadInput
+from reid_core.errors import BadInput, from_system
 from reid_core.runs import Run
+from reid_core.train.accidents import determinism
 from reid_core.train.ending import Stopped, log, logged, stop_signals
 from reid_core.train.loop import Loop
 from reid_core.train.new import create
@@ -32,14 +33,16 @@ def train(run: Run, quiet: bool = False) -> None:
             psutil.Process().nice(low)
         progress = Progress(run, quiet)
         try:
-            Loop(run, progress).run_to_its_end()
+            with determinism(run.experiment.training.deterministic):
+                Loop(run, progress).run_to_its_end()
         except Stopped as stop:
             stop.signal = caught[0] if caught else None
             log.info("%s", stop)
             raise
         except BaseException as error:
-            message = str(error).strip() or type(error).__name__
-            log.info("%s", message if isinstance(error, BadInput) else traceback.format_exc())
+            told = from_system(error) if isinstance(error, OSError) else error
+            message = str(told).strip() or type(error).__name__
+            log.info("%s", message if isinstance(told, BadInput) else traceback.format_exc())
             with suppress(OSError):  # a disk that is full is full for this too
                 run.report("failed", message=message.splitlines()[0])
             raise

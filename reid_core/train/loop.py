@@ -1,5 +1,8 @@
 """The training loop: epochs of steps, each of them kept, until the run has its last evaluation."""
 
+import time
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -7,16 +10,16 @@ from torch import Tensor
 from reid_core.embed import embed_test
 from reid_core.errors import BadInput
 from reid_core.evaluate import evaluate
-from reid_core.experiment import Training
 from reid_core.feed import Feed, seed
 from reid_core.optimize import fabric_for, learning_rate, optimizers_for, precision_of
 from reid_core.runs import Run, build
+from reid_core.train import accidents
 from reid_core.train import state as states
 from reid_core.train.ending import log
 from reid_core.train.progress import Progress
 from reid_core.train.stages import Stage, stages_of
 from reid_core.train.state import Standing
-from reid_core.train.step import take_step
+from reid_core.train.step import NotFinite, take_step
 
 
 class Loop:
@@ -25,6 +28,7 @@ class Loop:
     def __init__(self, run: Run, progress: Progress):
         self.run, self.progress, self.experiment = run, progress, run.experiment
         training = self.experiment.training
+        run.sweep()
         run.report("running", epochs=self.experiment.epochs, message="reading the images")
         self.fabric = fabric_for(training)
         self.feed = Feed(run, self.experiment, self.fabric.device)
@@ -40,6 +44,9 @@ class Loop:
         self.stages = stages_of(self.experiment, self.bare, self.model, self.feed)
         self.stage: Stage | None = None
         self.optimizers: list = []
+        self.left_out = {(note["epoch"], note["step"]) for note in accidents.nonfinite(run)}
+        self.unchecked: list[tuple[int, Tensor]] = []  # steps and their losses, on a GPU
+        self.saved = time.monotonic()
         name, device = self.experiment.model, self.fabric.device
         log.info("%s: %s on %s, %s", run.name, name, device, precision_of(self.fabric))
         log.info("%d images of %d identities", len(self.feed.images), run.facts.classes)
@@ -76,8 +83,16 @@ class Loop:
             group["lr"] = group["scale"] * rate
         self.progress.pause()
         for step in range(standing.step, len(plan)):
+            if (epoch, step) in self.left_out:
+                log.info("epoch %d: step %d is left out, its loss was not finite", epoch, step + 1)
+                standing.step = step + 1
+                continue
             self._step(step, plan)
-        entry = _entry(stage.training, rate, standing, plan)
+        self._check(plan)
+        taken = [rows for step, rows in enumerate(plan) if (epoch, step) not in self.left_out]
+        if not taken:
+            raise BadInput(f"the loss of every step of epoch {epoch} was NaN or infinite")
+        entry = _entry(rate, standing, taken)
         if epoch % stage.training.evaluate_every == 0 or epoch == self.experiment.epochs:
             self._save()  # an evaluation that dies loses no epoch
             entry |= self._evaluate()
@@ -92,14 +107,80 @@ class Loop:
         stage, standing = self.stage, self.standing
         epoch = standing.epoch
         seed(stage.training.seed, epoch, step)
-        batch = stage.feed.batch(plan[step], epoch)
-        terms = take_step(self.fabric, self.model, self.optimizers, batch, stage.training)
+        try:
+            batch = stage.feed.batch(plan[step], epoch)
+        except Exception:  # an image that can't be read: nothing has moved yet
+            self._check(plan)
+            self._save()
+            raise
+        take = partial(take_step, self.fabric, self.model, self.optimizers)
+        try:
+            terms = take(batch, stage.training)
+        except NotFinite as error:
+            self._save()
+            raise self._not_finite(step, plan, str(error)) from None
+        except (RuntimeError, MemoryError) as error:
+            if not accidents.is_short_of_memory(error):
+                raise
+            del batch
+            raise self._too_large(plan[step]) from error
         standing.sums = {name: standing.sums.get(name, 0.0) + term for name, term in terms.items()}
         standing.step = step + 1
         standing.seconds += self.progress.stepped(epoch, step + 1, len(plan), plan[step].size)
-        if self.run.stop_asked:
+        if self.fabric.device.type != "cpu":
+            self.unchecked.append((step, terms["total"]))
+        due = time.monotonic() - self.saved > 60 * stage.training.save_minutes
+        if due or self.run.stop_asked:
+            self._check(plan)
             self._save()
+        if self.run.stop_asked:
             self.progress.stopped(epoch, step + 1, len(plan))
+
+    def _check(self, plan: list[np.ndarray]) -> None:
+        """Before anything is kept: the losses since the last look. Raises NotFinite."""
+        losses, self.unchecked = self.unchecked, []
+        if losses and not (finite := torch.stack([loss for _, loss in losses]).isfinite()).all():
+            step = losses[int(finite.int().argmin())][0]
+            raise self._not_finite(step, plan, "the loss became NaN or infinite")
+
+    def _not_finite(self, step: int, plan: list[np.ndarray], reason: str) -> NotFinite:
+        """Keep the batch, its seed and the state before; returns what to raise."""
+        epoch, feed = self.standing.epoch, self.stage.feed
+        rate = self.optimizers[0].param_groups[0]["lr"]
+        seeds = [self.stage.training.seed, epoch, step]
+        note = dict(epoch=epoch, step=step, seed=seeds, reason=reason, learning_rate=rate)
+        accidents.keep_nonfinite(self.run, note | dict(images=feed.names(plan[step])))
+        return NotFinite(
+            f"{reason} in epoch {epoch}, step {step + 1} (learning rate {rate:g}): the batch, its seed "
+            "and the state before are in state/nonfinite.json and nonfinite.pt; resume to go on "
+            "without this batch, or start anew with a lower learning_rate or precision=fp32"
+        )
+
+    def _too_large(self, rows: np.ndarray) -> BadInput:
+        """Try smaller batches; returns what to raise. The model is spoilt after it, the state is not."""
+        training, epoch = self.stage.training, self.standing.epoch
+        self.progress.say("out of memory: trying smaller batches")
+        if rows.ndim > 1:
+            return BadInput(
+                f"out of memory with {rows.shape[0]} sequences of {rows.shape[1]} features: give "
+                "fewer sequences_per_batch or a shorter sequence"
+            )
+        k = training.images_per_identity
+
+        def attempt(identities: int) -> None:
+            batch = self.stage.feed.batch(rows[: identities * k], epoch)
+            take_step(self.fabric, self.model, self.optimizers, batch, training)
+
+        p = training.identities_per_batch
+        fits = accidents.largest_fitting(attempt, p - 1)
+        advice = (
+            f"identities_per_batch={fits} ({fits * k} images) fits"
+            if fits
+            else (
+                "not even 2 identities fit; give a smaller size, a larger stride or a smaller model"
+            )
+        )
+        return BadInput(f"out of memory with {p} x {k} = {p * k} images in a batch: {advice}")
 
     def _evaluate(self) -> dict[str, float]:
         """Embed and score the test split in float32; weights, embeddings and scores go to the run."""
@@ -126,22 +207,15 @@ class Loop:
 
     def _save(self) -> None:
         states.save(self.run, self.bare, self.optimizers, self._stage_number, self.standing)
+        self.saved = time.monotonic()
 
 
-def _entry(
-    training: Training, rate: float, standing: Standing, plan: list[np.ndarray]
-) -> dict[str, float]:
-    """A finished epoch's line of history. Raises BadInput for a loss that is no number."""
-    sums: dict[str, Tensor | float] = standing.sums
-    if not all(torch.isfinite(torch.as_tensor(total)) for total in sums.values()):
-        raise BadInput(
-            f"the loss became NaN or infinite in epoch {standing.epoch}: lower the learning rate "
-            f"(it was {rate:g}) or train with precision=fp32"
-        )
+def _entry(rate: float, standing: Standing, taken: list[np.ndarray]) -> dict[str, float]:
+    """A finished epoch's line of history. taken are the batches, as rows."""
     entry = dict(epoch=standing.epoch, learning_rate=rate)
     entry |= {
-        "loss" if name == "total" else f"loss_{name}": float(total) / len(plan)
-        for name, total in sums.items()
+        "loss" if name == "total" else f"loss_{name}": float(total) / len(taken)
+        for name, total in standing.sums.items()
     }
-    images = sum(rows.size for rows in plan)
+    images = sum(rows.size for rows in taken)
     return entry | dict(images_per_second=images / standing.seconds, seconds=standing.seconds)

@@ -46,11 +46,14 @@ class Progress:
     def alive(self, epoch: int) -> None:
         """Between steps, in a pass that prepares: still here, and still wanted. Raises Stopped."""
         if time.perf_counter() - self.last_beat > HEARTBEAT:
-            self.last_beat = time.perf_counter()
-            told = "embedding the training images"
-            self.run.report("running", epoch=epoch, epochs=self.epochs, message=told)
+            self.say("embedding the training images", epoch)
         if self.run.stop_asked:
             self.stopped(epoch, 0, 0)
+
+    def say(self, message: str, epoch: int = 0) -> None:
+        """What is done between steps."""
+        self.last_beat = time.perf_counter()
+        self.run.report("running", epoch=epoch, epochs=self.epochs, message=message)
 
     def beat(self, epoch: int, step: int, steps: int, seconds_left: float | None) -> None:
         self.last_beat = time.perf_counter()

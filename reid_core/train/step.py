@@ -1,17 +1,28 @@
 """One step: a batch's loss, its gradient, and the weights moved."""
 
+import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from reid_core.errors import BadInput
 from reid_core.experiment import Training
 from reid_core.losses import objective
 from reid_core.models import Batch
 
 
+class NotFinite(BadInput):
+    """A loss or a gradient became NaN or infinite; the model is still as it was before the step."""
+
+
 def take_step(
     fabric: Fabric, model: nn.Module, optimizers: list, batch: Batch, training: Training
 ) -> dict[str, Tensor]:
-    """Move the weights by one batch; returns the named terms of its loss, and their "total"."""
+    """Move the weights by one batch; returns the named terms of its loss, and their "total".
+
+    Raises NotFinite, on a CPU: elsewhere to look would be to wait, and the loop looks now and then.
+    """
+    on_cpu = fabric.device.type == "cpu"
+    buffers = [each.clone() for each in model.buffers()] if on_cpu else []  # BatchNorm's means
     terms = objective(
         model(batch),
         batch.identity,
@@ -22,6 +33,21 @@ def take_step(
     for optimizer in optimizers:
         optimizer.zero_grad()
     fabric.backward(terms["total"])
+    if on_cpu and (odd := _not_finite(terms["total"].detach(), optimizers)):
+        with torch.no_grad():
+            for buffer, before in zip(model.buffers(), buffers, strict=True):
+                buffer.copy_(before)
+        raise NotFinite(f"the {odd} became NaN or infinite")
     for optimizer in optimizers:
         optimizer.step()
     return {name: term.detach() for name, term in terms.items()}
+
+
+def _not_finite(loss: Tensor, optimizers: list) -> str:
+    """Which of loss and gradient holds a NaN or an infinity, in a word; nothing where all is well."""
+    if not torch.isfinite(loss):
+        return "loss"
+    groups = (group["params"] for optimizer in optimizers for group in optimizer.param_groups)
+    gradients = [p.grad for params in groups for p in params if p.grad is not None]
+    finite = not gradients or torch.isfinite(nn.utils.get_total_norm(gradients))
+    return "" if finite else "gradient"

@@ -1,0 +1,90 @@
+"""When a step can't be taken: what happened is kept, and the reason says how to go on."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from reid_core.errors import BadInput
+from reid_core.runs import Run
+
+NOTES = "state/nonfinite.json"
+# What torch says where memory is short; only a GPU has an exception of its own for it.
+SHORT = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
+UNSTEADY = re.compile(r"(\S+(?: when .+?)?) does not have a deterministic implementation")
+
+
+def keep_nonfinite(run: Run, note: dict[str, Any]) -> None:
+    """Remember a step whose loss or gradient was not finite, with the state before it.
+
+    note holds epoch, step, the seed's numbers, the images and the terms. What is remembered is left
+    out when the run goes on.
+    """
+    state = run.folder / "state" / "last.pt"
+    if state.is_file():  # none where the very first step fails on a GPU
+        with state.open("rb") as source, run.writing("state/nonfinite.pt") as target:
+            shutil.copyfileobj(source, target)
+    notes = [*nonfinite(run), note]
+    run.write(NOTES, (json.dumps(notes, indent=2) + "\n").encode())
+
+
+def nonfinite(run: Run) -> list[dict[str, Any]]:
+    """The steps that `keep_nonfinite` remembers, oldest first."""
+    try:
+        notes = json.loads((run.folder / NOTES).read_text("utf-8"))
+        return [dict(note, epoch=int(note["epoch"]), step=int(note["step"])) for note in notes]
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return []
+
+
+def is_short_of_memory(error: BaseException) -> bool:
+    """Whether torch could not get the memory that it asked for."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and bool(SHORT.search(str(error)))
+
+
+def largest_fitting(attempt: Callable[[int], None], most: int) -> int:
+    """The largest number from 2 to `most` for which attempt(number) does not run short of memory, by
+    bisection; 0 where not even 2 does."""
+    low, high = 0, most + 1  # what is known to fit, and what is known not to
+    while high - max(low, 1) > 1:
+        middle = max(2, (low + high) // 2)
+        try:
+            attempt(middle)
+            low = middle
+        except Exception as error:
+            if not is_short_of_memory(error):
+                raise
+            high = middle
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    return low
+
+
+@contextmanager
+def determinism(wanted: bool) -> Iterator[None]:
+    """Only operations that give the same bits each time, while the block lasts. Raises BadInput,
+    with its name, for one that has no such form."""
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS wants it before its start
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    except RuntimeError as error:
+        if found := UNSTEADY.search(str(error)):
+            raise BadInput(
+                f"deterministic: {found[1]} has no deterministic form here; train with "
+                "deterministic=false, or on the CPU, which always is"
+            ) from error
+        raise
+    finally:
+        torch.use_deterministic_algorithms(before)
