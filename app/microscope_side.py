@@ -13,7 +13,7 @@ from app.figures import Said
 from app.notices import explained, say
 from app.pictures import Picture
 from reid_core.analysis import side
-from reid_core.data.market import VIEWS
+from reid_core.data import family_of
 from reid_core.models.base import Tokens
 from reid_core.runs import Run
 
@@ -118,7 +118,8 @@ def name_of(run: Run, way: Way) -> str:
     if asked.knows_cameras:
         words.append(f"camera {way[0]}" if way[0] is not None else "unknown camera")
     if asked.knows_views:
-        known = str(way[1]) if run.imported or way[1] is None else VIEWS[way[1]]
+        names = family_of(asked.dataset).views
+        known = str(way[1]) if run.imported or way[1] is None else names[way[1]]
         words.append(f"view {known}" if way[1] is not None else "unknown view")
     return ", ".join(words)
 

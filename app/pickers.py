@@ -6,12 +6,14 @@ import streamlit as st
 from app import cached, uploads
 from app.notices import explained, say
 from app.uploads import Upload
-from reid_core.data.market import VIEWS, parse_name
+from reid_core.data import family_of
+from reid_core.data.market import parse_name
 from reid_core.experiment import Experiment
 from reid_core.models import MODELS
 from reid_core.runs import Run, list_runs, open_run
 
 ORDERS = ["File name", "Worst first", "Best first"]
+MISSING = "missing run"  # the one that a link asked for, and the one shown instead
 BY_NAME = "as its name says"
 STEPS = {  # button -> shortcut, icon
     "Previous": ("Left", "arrow_back"),
@@ -39,6 +41,21 @@ def linked(key: str, options: list[str], default: str) -> None:
     state[f"{key} in the address"] = state[key]
 
 
+def typed(key: str) -> None:
+    """Tie a text field to the address, as `linked` does: call it just before the widget."""
+    state, address = st.session_state, st.query_params
+    asked, last = address.get(key), state.get(f"{key} in the address")
+    if asked is not None and asked != last:
+        state[key] = asked
+    else:
+        state[key] = state.get(key, last or "")
+    if state[key]:
+        address[key] = state[key]
+    elif asked is not None:
+        del address[key]
+    state[f"{key} in the address"] = state[key]
+
+
 def sidebar_run() -> None:
     """The run that every page looks at; main.py draws it once for all of them."""
     names = [run.name for run in list_runs()]
@@ -46,11 +63,33 @@ def sidebar_run() -> None:
         if not names:
             st.caption("No run yet. The page Train starts one.")
             return
+        asked = st.query_params.get("run")
         linked("run", names, _first(names))
+        if asked and asked not in names:
+            st.session_state[MISSING] = (asked, st.session_state["run"])
         st.markdown(
             ":small[Run]", help="A run is one training and what it left. Every page shows this one."
         )
         st.selectbox("Run", names, key="run", label_visibility="collapsed")
+
+
+def missing_run() -> None:
+    """A word on a link whose run is not here, until it is closed or another run is chosen."""
+    state = st.session_state
+    asked, shown = state.get(MISSING, ("", ""))
+    if not asked or state.get("run") != shown:
+        state.pop(MISSING, None)
+        return
+    row = st.container(horizontal=True, vertical_alignment="center", key="missing-run")
+    with row:
+        say("warning", f"There is no run named {asked} here; shown is {shown}.")
+    row.button(
+        "Close",
+        key="close missing run",
+        icon=":material/close:",
+        type="tertiary",
+        on_click=lambda: state.pop(MISSING, None),
+    )
 
 
 def _first(names: list[str]) -> str:
@@ -171,7 +210,7 @@ def _told(what: str, known: tuple[int, ...], given: str) -> str:
 
 def _side(run: Run, row: int) -> str:
     """A row of a model's view embedding, in words where it was trained here."""
-    return str(row) if run.imported else VIEWS[row]
+    return str(row) if run.imported else family_of(run.experiment.dataset).views[row]
 
 
 def pick_query(key: str) -> None:

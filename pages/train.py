@@ -33,7 +33,10 @@ if view == "Watch":
 
 what, where, how = st.columns(3)
 model = what.selectbox("Model", list(MODELS), format_func=lambda name: MODELS[name].title)
-dataset = where.selectbox("Data set", list(DATASETS), format_func=lambda name: DATASETS[name].title)
+pickers.linked("dataset", list(DATASETS), next(iter(DATASETS)))
+dataset = where.selectbox(
+    "Data set", list(DATASETS), key="dataset", format_func=lambda name: DATASETS[name].title
+)
 recipe = how.selectbox("Recipe", sorted(MODELS[model].recipes), help="Every setting's first value.")
 what.caption(MODELS[model].idea)
 with what.popover("The model, and what of it is ours", icon=":material/menu_book:"):
@@ -42,16 +45,26 @@ with what.popover("The model, and what of it is ours", icon=":material/menu_book
 where.caption(DATASETS[dataset].about)
 how.caption(OURS.get(recipe, "") + (f" {MODELS[model].other_sets}" if recipe == "paper" else ""))
 
-folder, title = st.columns([2, 1])
+folder, others, title = st.columns([2, 1, 1])
+if allowed:
+    pickers.typed("data")
 data = folder.text_input(
     "Folder of the images",
+    key="data",
     placeholder="the data set's own place",
     disabled=not allowed,
     help="A folder on the machine that runs this app. It is only ever read.",
 )
+more = others.multiselect(
+    "Train on these too",
+    [each for each in DATASETS if each != dataset],
+    format_func=lambda name: DATASETS[name].title,
+    help="Joined for training; queries and gallery stay those of the first. All lie in the folder.",
+)
 name = title.text_input("Name of the run", placeholder="chosen for you", max_chars=64)
 settings = forms.settings(model, recipe)
-asked = dict(model=model, recipe=recipe, dataset=dataset, data=data or None if allowed else None)
+asked = dict(model=model, recipe=recipe, dataset="+".join([dataset, *more]))
+asked |= dict(data=data or None if allowed else None)
 with explained():
     Experiment.create(**asked, settings=settings)
 st.button(

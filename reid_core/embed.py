@@ -1,7 +1,7 @@
 """Images in, embeddings out. N images, D dimensions."""
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,59 @@ from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings, directions, distances
 from reid_core.experiment import Experiment
 from reid_core.models.base import Batch, ReIDModel
+from reid_core.models.nformer_query import GalleryPass
+from reid_core.stream import Embedded, decoded, fitting, stream
+
+FEW = 8  # so many are one batch, whatever the model
+NAMED = 10  # images that a message names
 
 
-@torch.no_grad()
+def embedded(
+    model: ReIDModel,
+    experiment: Experiment,
+    images: Images,
+    cameras: Sequence[int | None],
+    views: Sequence[int | None],
+    *,
+    batch_size: int | None = None,
+    precision: str = "fp32",
+    start: int = 0,
+) -> Iterator[Embedded]:
+    """The test features of images from a row on, as `stream` gives them: batch by batch, (B, D)
+    float32 before L2 normalisation, with what is wrong with the images that can't be read.
+
+    precision "fp32" computes in that of the weights, "bf16" where it is safe in bfloat16. The rest is
+    as in `embed_images`.
+    """
+    device = next(model.parameters()).device
+    batch_size = batch_size or batch_size_of(model, experiment, precision, len(images))
+
+    def forward(rows: list[int], pixels: torch.Tensor) -> torch.Tensor:
+        pixels = pixels.to(device, non_blocking=True).float() / 255  # (B, 3, H, W)
+        told = [cameras[row] for row in rows], [views[row] for row in rows]
+        return _features(model, batch_of(model, experiment, pixels, *told), precision)
+
+    pin = device.type == "cuda"
+    return stream(forward, images, batch_size, start=start, pin=pin)
+
+
+def batch_size_of(
+    model: ReIDModel, experiment: Experiment, precision: str = "fp32", count: int | None = None
+) -> int:
+    """How many of `count` images at a time suit the model, their size and the device."""
+    if count is not None and count <= FEW:
+        return max(count, 1)
+    pixels = torch.zeros(1, 3, *experiment.training.size)
+    batch = batch_of(model, experiment, pixels, [None])
+    return fitting(model, lambda: _features(model, batch, precision), batch.image.device)
+
+
+def _features(model: ReIDModel, batch: Batch, precision: str) -> torch.Tensor:
+    kind, half = batch.image.device.type, precision == "bf16"
+    with torch.no_grad(), torch.autocast(kind, torch.bfloat16, enabled=half):
+        return model(batch).embedding
+
+
 def embed_images(
     model: ReIDModel,
     experiment: Experiment,
@@ -24,30 +74,50 @@ def embed_images(
     cameras: Sequence[int | None],
     views: Sequence[int | None] | None = None,
     *,
-    batch_size: int = 64,
+    batch_size: int | None = None,
+    precision: str = "fp32",
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """The test features (N, D) float32 of images, before L2 normalisation.
 
-    cameras are ids as in the file names and views rows of `data.market.VIEWS`; None or -1, and any
+    cameras are ids as in the file names and views rows of the data set's views; None or -1, and any
     that the model was not trained with, take the mean of the model's embedding. The model must be in
-    evaluation mode; it computes in the precision of its weights. Raises BadInput for an image that
-    can't be read.
+    evaluation mode. Raises BadInput with the names of all images that can't be read: scores on fewer
+    would be scores on another data set.
     """
     if not isinstance(images, Images):
         images = Images(images, experiment.training.size, cache=0)
     views = views if views is not None else [None] * len(cameras)
-    device = next(model.parameters()).device
-    embeddings = []
-    for start in range(0, len(images), batch_size):
-        rows = range(start, min(start + batch_size, len(images)))
-        those = slice(rows.start, rows.stop)
-        pixels = images[rows].to(device).float() / 255  # (B, 3, H, W)
-        batch = batch_of(model, experiment, pixels, cameras[those], views[those])
-        embeddings.append(model(batch).embedding.float().cpu())
+    count = len(images)
+    batch_size = batch_size or batch_size_of(model, experiment, precision, count)
+    how = dict(batch_size=batch_size, precision=precision)
+    vectors = np.empty((0, 0), np.float32)
+    for part in embedded(model, experiment, images, cameras, views, **how):
+        if part.problems:
+            raise _unreadable(images, part, batch_size, progress)
+        if not len(vectors):
+            vectors = np.empty((count, part.vectors.shape[1]), np.float32)
+        vectors[part.rows.start : part.rows.stop] = part.vectors
+        if progress:
+            progress(part.rows.stop, count)
+    return vectors
+
+
+def _unreadable(images: Images, part: Embedded, batch_size: int, progress) -> BadInput:
+    """What to say of a list of images that can't all be read: the rest is only decoded."""
+    problems = dict(part.problems)
+    for rows, (_, _, more) in decoded(images, batch_size, part.rows.stop):
+        problems |= more
         if progress:
             progress(rows.stop, len(images))
-    return torch.cat(embeddings).numpy()
+    if len(problems) == 1:
+        return next(iter(problems.values()))
+    names = [str(images.name(row)) for row in problems]
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return BadInput(
+        f"{len(names)} of {len(images)} images can't be read: {', '.join(names[:NAMED])}{more}; "
+        "replace them, or remove them from the data set (python -m reid_core check lists them)"
+    )
 
 
 def batch_of(
@@ -63,12 +133,19 @@ def batch_of(
     """
     device = next(model.parameters()).device
     views = views if views is not None else [None] * len(cameras)
+    pixels = pixels.to(device)
     return Batch(
-        normalise(pixels.to(device), experiment.training.normalisation),
-        camera=rows_of(cameras, model.facts.cameras).to(device),
-        view=rows_of(views, model.facts.views).to(device),
-        clean=pixels.to(device),
+        normalise(pixels, experiment.training.normalisation),
+        camera=_sent(rows_of(cameras, model.facts.cameras), device),
+        view=_sent(rows_of(views, model.facts.views), device),
+        clean=pixels,
     )
+
+
+def _sent(rows: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """To the device; to a GPU without waiting for what it is busy with."""
+    ready = rows.pin_memory() if device.type == "cuda" else rows
+    return ready.to(device, non_blocking=ready.is_pinned())
 
 
 def rows_of(ids: Sequence[int | None], known: tuple[int, ...]) -> torch.Tensor:
@@ -154,15 +231,23 @@ def per_query_distances(
     """Distances where each query meets the gallery without the other queries.
 
     Returns rows (q,) of the embeddings -> distances (q, G): for each query, it and the gallery are
-    refined as one set of 1 + G images (NFormer's paper; protocol `nformer-per-query`).
+    refined as one set of 1 + G images (NFormer's paper; protocol `nformer-per-query`). How that is
+    exact without doing it all again for each: `models.nformer_query`.
     """
-    gallery = embeddings.gallery_rows
+    device = next(model.parameters()).device
+    encoded = torch.from_numpy(embeddings.encoded)
+    gallery = GalleryPass(model, encoded[embeddings.gallery_rows].to(device), seed)
+    alone = directions(gallery.refined.float().cpu().numpy()) if gallery.alone else None
 
     def of(rows: np.ndarray) -> np.ndarray:
-        found = []
-        for row in rows:
-            refined = refine(model, embeddings.encoded[[row, *gallery]], seed=seed)
-            found.append(distances(directions(refined[:1]), directions(refined[1:]))[0])
-        return np.stack(found)
+        met = gallery.meet(encoded[rows].to(device))
+        units = directions(torch.stack([each.query for each in met]).float().cpu().numpy())
+        found = np.zeros((len(met), gallery.count), np.float32)
+        if alone is not None:
+            found = distances(units, alone)
+        for row, unit, each in zip(found, units, met, strict=True):
+            others = directions(each.vectors.float().cpu().numpy())
+            row[each.rows.cpu().numpy()] = distances(unit[None], others)[0]
+        return found
 
     return of

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -70,15 +71,37 @@ class Images:
         return len(self.sources)
 
     def __getitem__(self, rows: Sequence[int]) -> Tensor:
+        _, pixels, problems = self.readable(rows)
+        for problem in problems.values():
+            raise problem
+        return pixels
+
+    def readable(self, rows: Sequence[int]) -> tuple[list[int], Tensor, dict[int, BadInput]]:
+        """Of these rows those that can be read, (B, 3, H, W) uint8, and what is wrong with the others."""
         rows = [int(row) for row in rows]
         missing = [row for row in dict.fromkeys(rows) if row not in (self.kept or {})]
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            decoded = dict(zip(missing, pool.map(self._read, missing), strict=True))
+            decoded = dict(zip(missing, pool.map(self._tried, missing), strict=True))
+        problems = {row: it for row, it in decoded.items() if isinstance(it, BadInput)}
+        decoded = {row: it for row, it in decoded.items() if row not in problems}
         if self.kept is not None:
             self.kept |= decoded
             decoded = self.kept
+        rows = [row for row in rows if row not in problems]
+        if not rows:
+            return rows, torch.empty((0, 3, *self.size), dtype=torch.uint8), problems
         stacked = np.stack([decoded[row] for row in rows])  # (B, H, W, 3)
-        return torch.from_numpy(stacked).permute(0, 3, 1, 2)  # (B, 3, H, W)
+        return rows, torch.from_numpy(stacked).permute(0, 3, 1, 2), problems  # (B, 3, H, W)
+
+    def name(self, row: int) -> Path | Image.Image:
+        """What a row was made of: a file, unless it came as a picture."""
+        return self.sources[row]
+
+    def _tried(self, row: int) -> np.ndarray | BadInput:
+        try:
+            return self._read(row)
+        except BadInput as problem:
+            return problem
 
     def _read(self, row: int) -> np.ndarray:
         return read(self.sources[row], self.size, self.filter)
@@ -86,8 +109,15 @@ class Images:
 
 def normalise(image: Tensor, normalisation: str) -> Tensor:
     """(B, 3, H, W) from 0..1 to what the trunk expects."""
-    mean, deviation = (image.new_tensor(v)[:, None, None] for v in NORMALISATIONS[normalisation])
+    mean, deviation = _statistics(normalisation, image.device, image.dtype)
     return (image - mean) / deviation
+
+
+@cache
+def _statistics(normalisation: str, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """Mean and deviation, (3, 1, 1). Kept: each new copy to a GPU waits for what it is busy with."""
+    kept = NORMALISATIONS[normalisation]
+    return tuple(torch.tensor(v, device=device, dtype=dtype)[:, None, None] for v in kept)
 
 
 def finish(

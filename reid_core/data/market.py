@@ -8,50 +8,25 @@ bounding_box_test/-1_...     junk: left out of the gallery
 
 import csv
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
+from reid_core.data.base import (
+    SUFFIXES,
+    VIEWS,
+    Dataset,
+    Family,
+    Split,
+    first_names,
+    image_files,
+)
 from reid_core.errors import BadInput
 
 FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
-VIEWS = ("front", "side", "back")
-SUFFIXES = (".jpg", ".jpeg", ".png")
 NAME = re.compile(r"(-?\d+)_c(\d+)")
+OFFICIAL = re.compile(r"-?\d+_c[1-6]s\d+_\d+_\d+\.jpg", re.IGNORECASE)
 
-
-@dataclass(frozen=True)
-class Split:
-    """Images in the order of their names. N images.
-
-    paths N files; identities, cameras (from 1, as in the names), views (rows of VIEWS) are (N,) int
-    arrays, -1 where unknown.
-    """
-
-    paths: tuple[Path, ...]
-    identities: np.ndarray
-    cameras: np.ndarray
-    views: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def take(self, rows: np.ndarray) -> "Split":
-        """The rows of a boolean or integer index, as a split."""
-        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
-        paths = tuple(self.paths[row] for row in rows)
-        return Split(paths, self.identities[rows], self.cameras[rows], self.views[rows])
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Training images and the test split's queries and gallery, under one root."""
-
-    root: Path
-    train: Split
-    query: Split
-    gallery: Split
+__all__ = ["FOLDERS", "SUFFIXES", "VIEWS", "Dataset", "Split", "parse_name", "read_market"]
 
 
 def parse_name(name: str) -> tuple[int, int] | None:
@@ -60,36 +35,62 @@ def parse_name(name: str) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
-def read_market(root: Path) -> Dataset:
-    """Read a folder with Market-1501's three image folders, or its one subfolder that has them.
+def has_folders(folder: Path) -> bool:
+    """Whether the three image folders lie here."""
+    return all((folder / name).is_dir() for name in FOLDERS)
 
-    Raises BadInput where folders or images are missing.
-    """
-    inside = [d for d in sorted(root.iterdir()) if d.is_dir()]
-    home = next((d for d in (root, *inside) if (d / FOLDERS[0]).is_dir()), root)
+
+def named_like(folder: Path, pattern: re.Pattern) -> str:
+    """The first image in `query` if all looked at there are named like pattern, or ""."""
+    names = first_names(folder / FOLDERS[1])
+    return names[0] if names and all(pattern.fullmatch(name) for name in names) else ""
+
+
+def is_drawn(folder: Path) -> bool:
+    """Whether the pedestrians lie here."""
+    return has_folders(folder) and (folder / "dataset.json").is_file()
+
+
+def recognise_pedestrians(folder: Path) -> str | None:
+    if not is_drawn(folder):
+        return None
+    return f"{', '.join(FOLDERS)}, and beside them the dataset.json that `synth` writes"
+
+
+def recognise_market(folder: Path) -> str | None:
+    if not has_folders(folder) or is_drawn(folder):
+        return None
+    name = named_like(folder, OFFICIAL)
+    return f"{', '.join(FOLDERS)}, and names with sequence and frame like {name}" if name else None
+
+
+def read_market(home: Path) -> Dataset:
+    """Read a folder with Market-1501's three image folders. Raises BadInput where folders or images
+    are missing."""
     missing = [name for name in FOLDERS if not (home / name).is_dir()]
     if missing:
-        found = ", ".join(d.name for d in inside[:5]) or "no folders"
-        raise BadInput(
-            f"expected {', '.join(missing)} in {home}, found {found}; give the folder above them"
-        )
+        raise BadInput(f"expected {', '.join(missing)} in {home}; give the folder that holds them")
     views = read_views(home / "attributes.csv")
     return Dataset(home, *(read_split(home / name, views) for name in FOLDERS))
 
 
-def read_split(folder: Path, views: dict[str, int]) -> Split:
+def read_split(
+    folder: Path,
+    views: dict[str, int],
+    parse: Callable[[str], tuple[int, int] | None] = parse_name,
+    example: str = "0002_c1s1_000451_03.jpg",
+) -> Split:
     """The images of a folder, junk left out. Raises BadInput where there is none."""
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    known = [(path, *parsed) for path in files if (parsed := parse_name(path.name))]
+    files = image_files(folder)
+    known = [(path, *parsed) for path in files if (parsed := parse(path.name))]
     known = [row for row in known if row[1] != -1]
     if not known:
         raise BadInput(
-            f"no image in {folder} is named like 0002_c1s1_000451_03.jpg "
+            f"no image in {folder} is named like {example} "
             f"({len(files)} images there); rename them or give another folder"
         )
-    paths, identities, cameras = zip(*known, strict=True)
-    seen = [views.get(f"{folder.name}/{path.name}", -1) for path in paths]
-    return Split(paths, np.array(identities), np.array(cameras), np.array(seen))
+    seen = [(*row, views.get(f"{folder.name}/{row[0].name}", -1)) for row in known]
+    return Split.of(seen)
 
 
 def read_views(table: Path) -> dict[str, int]:
@@ -111,3 +112,25 @@ def read_views(table: Path) -> dict[str, int]:
         raise BadInput(
             f"{table} is no table in UTF-8 ({error}): save it anew or remove it"
         ) from None
+
+
+# Counts: Zheng et al., ICCV 2015, and torchreid's and fast-reid's market1501.py, junk left out; the
+# gallery's identities with the distractors' 0.
+COUNTS = {"train": (12936, 751), "query": (3368, 750), "gallery": (15913, 751)}
+PEDESTRIANS = Family(
+    "Pedestrians (synthetic)",
+    "Drawn people whose truth is known: identities, views, body parts, look-alikes. Ours, made "
+    "for teaching; scores on it say nothing about a public benchmark.",
+    read_market,
+    recognise_pedestrians,
+    (FOLDERS,),
+)
+MARKET = Family(
+    "Market-1501",
+    "Zheng et al., ICCV 2015: 1,501 people under six cameras before a supermarket. Junk (-1) is left "
+    "out; distractors (0) stay in the gallery.",
+    read_market,
+    recognise_market,
+    (FOLDERS,),
+    COUNTS,
+)

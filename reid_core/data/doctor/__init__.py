@@ -1,0 +1,202 @@
+"""The dataset doctor: what lies in a folder, and what is odd about it, before any training."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from reid_core.data import ALIKE, DATASETS, Dataset, Found, find
+from reid_core.data.doctor import folders
+from reid_core.data.doctor.duplicates import Seen, examine_duplicates
+from reid_core.data.doctor.findings import (
+    ERROR,
+    KINDS,
+    WARNING,
+    Case,
+    Counted,
+    Finding,
+    Recognised,
+    Report,
+)
+from reid_core.data.doctor.labels import SPLITS, counted, examine_labels
+from reid_core.data.doctor.pictures import Progress, Scan, scan
+from reid_core.data.doctor.sizes import examine_files, examine_sizes
+from reid_core.errors import BadInput
+from reid_core.knobs import unknown
+
+# Where the first lies, the second holds the same images and more.
+WIDER = {"market1501": "market1501-500k"} | {f"msmt17-v{n}": f"msmt17-v{n}-trainval" for n in "12"}
+
+
+def examine(root: Path, name: str | None = None, progress: Progress | None = None) -> Report:
+    """What lies in a folder and what is odd about it; name asks for one data set of DATASETS.
+
+    Every image is decoded once; progress(done, total) tells how far that is. Whatever can't be read
+    becomes a finding and the rest is examined all the same. Raises BadInput for an unknown name.
+    """
+    root = Path(root)
+    if name is not None and name not in DATASETS:
+        raise BadInput(unknown("dataset", name, DATASETS))
+    known = tuple(folders.looked_for(DATASETS))
+    try:
+        found, findings = find(root), list(folders.closed(root))
+    except BadInput as problem:
+        kind = "permission" if root.is_dir() else "not-recognised"
+        told = Finding(kind, ERROR, str(problem), "give a folder that this user may read")
+        return Report(str(root), (), (told,), known)
+    if not found:
+        told = _ordered([*findings, *folders.unrecognised(root, DATASETS)])
+        return Report(str(root), (), tuple(told), known)
+    if name in ALIKE and name not in [each.name for each in found]:  # it can be read as that
+        found = [replace(each, name=name) if each.name in ALIKE else each for each in found]
+    findings += folders.wrong_version(found, name, DATASETS)
+    wanted = [each for each in found if name in (None, each.name)]
+    opened: list[tuple[Found, Dataset]] = []
+    for each in wanted:
+        try:
+            opened.append((each, _read(each, progress)))
+        except (BadInput, OSError) as problem:
+            findings.append(_closed(each, str(problem)))
+    recognised = tuple(_recognised(each, None) for each in wanted)
+    if opened:
+        recognised, more = _examine(opened, wanted, progress)
+        findings += more
+    return Report(str(root), recognised, tuple(_ordered(findings)), known)
+
+
+def _read(found: Found, progress: Progress | None) -> Dataset:
+    family = DATASETS[found.name]
+    if family.extract is not None:
+        family.extract(found.home, progress)
+    return family.read(found.home)
+
+
+def _closed(found: Found, problem: str) -> Finding:
+    kind = "missing-file" if "missing" in problem or "expected" in problem else "layout"
+    kind = "empty-split" if "no image in" in problem else kind
+    title = DATASETS[found.name].title
+    remedy = f"mend that, or extract {title} again"
+    return Finding(kind, ERROR, f"{title}: {problem}", remedy, dataset=found.name)
+
+
+def _examine(
+    opened: list[tuple[Found, Dataset]], wanted: list[Found], progress: Progress | None
+) -> tuple[tuple[Recognised, ...], list[Finding]]:
+    """All images of all data sets decoded once, then each data set examined."""
+    splits = [getattr(data, split) for _, data in opened for split in SPLITS]
+    paths = list(dict.fromkeys(path for split in splits for path in split.paths))
+    seen, row_of = scan(paths, progress), {path: row for row, path in enumerate(paths)}
+    rows = {
+        found: [np.array([row_of[p] for p in getattr(data, s).paths], int) for s in SPLITS]
+        for found, data in opened
+    }
+    here = {(found.name, found.home) for found, _ in opened}
+    findings: list[Finding] = []
+    for found, data in opened:
+        findings += _counts(found, data)
+        if (WIDER.get(found.name), found.home) not in here:
+            told = _of(found, data, seen, rows[found])
+            findings += [replace(each, dataset=found.name) for each in told]
+    read = dict(opened)
+    recognised = [_recognised(each, read.get(each), seen, rows.get(each)) for each in wanted]
+    return tuple(recognised), findings
+
+
+def _of(found: Found, data: Dataset, seen: Scan, rows: list[np.ndarray]) -> Iterator[Finding]:
+    """Everything that is odd about one data set."""
+
+    def file(path: Path) -> str:
+        return (
+            path.relative_to(data.root).as_posix() if path.is_relative_to(data.root) else str(path)
+        )
+
+    yield from examine_labels(data, DATASETS[found.name].restarts, file)
+    yield from folders.left_out(data, file)
+    names = [[file(seen.paths[row]) for row in some] for some in rows]
+    for split, some, called in zip(SPLITS, rows, names, strict=True):
+        yield from examine_files(seen.problem[some], [seen.notes[r] for r in some], called, split)
+        good = some[seen.decoded[some]]
+        readable = [name for name, row in zip(called, some, strict=True) if seen.decoded[row]]
+        yield from examine_sizes(seen.sizes[good], readable, split)
+    every = np.concatenate(rows)
+    joined = {
+        field: np.concatenate([getattr(getattr(data, split), field) for split in SPLITS])
+        for field in ("identities", "cameras")
+    }
+    yield from examine_duplicates(
+        Seen(
+            [name for some in names for name in some],
+            np.where(seen.decoded, seen.digests, "")[every],
+            seen.looks[every],
+            seen.thumbs[every],
+            seen.decoded[every],
+            **joined,
+            split=np.repeat(range(3), [len(some) for some in rows]),
+        )
+    )
+
+
+def _counts(found: Found, data: Dataset) -> Iterator[Finding]:
+    """Where a split is not as large as published."""
+    for split, (images, identities) in DATASETS[found.name].published.items():
+        has = counted(getattr(data, split))
+        if (has.images, has.identities) == (images, identities):
+            continue
+        fewer = has.images < images
+        yield Finding(
+            "count",
+            WARNING,
+            f"{split} has {has.images:,} images of {has.identities:,} identities; published are "
+            f"{images:,} of {identities:,}",
+            "extract the archive again, it may be half extracted; or don't compare scores with papers"
+            if fewer
+            else "look for copies and foreign files, or another version of the data set",
+            split,
+            found.name,
+        )
+
+
+def _recognised(
+    found: Found, data: Dataset | None, seen: Scan | None = None, rows: list | None = None
+) -> Recognised:
+    family = DATASETS[found.name]
+    published = {
+        split: Counted(images, identities, None)
+        for split, (images, identities) in family.published.items()
+    }
+    about = found.name, family.title, str(found.home), found.why
+    if data is None:
+        return Recognised(*about, published=published)
+    every = np.concatenate(rows)
+    sizes = Counter(map(tuple, seen.sizes[every[seen.decoded[every]]].tolist()))
+    frequent = [[*size, count] for size, count in sizes.most_common()]
+    splits = {split: counted(getattr(data, split)) for split in SPLITS}
+    return Recognised(*about, splits, published, frequent)
+
+
+def _ordered(findings: list[Finding]) -> list[Finding]:
+    """Errors first, kinds in the order of KINDS; what two data sets share is told once."""
+    kinds = list(KINDS)
+    unique: dict[tuple, Finding] = {}
+    for each in findings:
+        unique.setdefault((each.kind, each.split, each.message, each.cases), each)
+    return sorted(
+        unique.values(), key=lambda each: (each.severity != ERROR, kinds.index(each.kind))
+    )
+
+
+__all__ = [
+    "ERROR",
+    "KINDS",
+    "SPLITS",
+    "WARNING",
+    "Case",
+    "Counted",
+    "Finding",
+    "Recognised",
+    "Report",
+    "counted",
+    "examine",
+]

@@ -1,0 +1,55 @@
+"""Several data sets joined for training: `market1501+msmt17-v1`.
+
+All train; the first one's queries and gallery are the test split. Nothing collides: identity i and
+camera c of the n-th set, counted from 0, become n * IDENTITIES + i and n * CAMERAS + c, so that those
+of the first stay what they are, and each can be told back (`divmod`). Unknown ones (-1) stay unknown.
+Views are kept where a set names its views as the first does, and unknown otherwise.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from reid_core.data.base import Dataset, Family, Split
+from reid_core.errors import BadInput
+
+IDENTITIES, CAMERAS = 10**9, 1000
+
+
+def join(names: Sequence[str], families: Sequence[Family], parts: Sequence[Dataset]) -> Dataset:
+    """The joined set. Raises BadInput for numbers too large to be told apart."""
+    first = parts[0]
+    splits = []
+    for number, (name, family, part) in enumerate(zip(names, families, parts, strict=True)):
+        train = part.train
+        identities = _moved(train.identities, number, IDENTITIES, name, "identity")
+        cameras = _moved(train.cameras, number, CAMERAS, name, "camera")
+        views = train.views
+        if family.views != families[0].views:
+            views = np.full_like(views, -1)
+        splits.append(Split(train.paths, identities, cameras, views))
+    return Dataset(first.root, Split.chain(splits), first.query, first.gallery)
+
+
+def _moved(ids: np.ndarray, number: int, step: int, name: str, what: str) -> np.ndarray:
+    if len(ids) and ids.max() >= step:
+        raise BadInput(f"{name}: {what} {ids.max()} is too large to be joined, {step - 1} at most")
+    return np.where(ids < 0, ids, ids + number * step)
+
+
+def family_of(families: Sequence[Family]) -> Family:
+    """What a joined set is called, for captions."""
+    titles = " + ".join(family.title for family in families)
+    return Family(
+        titles,
+        f"All of them train; queries and gallery are those of {families[0].title}.",
+        families[0].read,
+        families[0].recognise,
+        families[0].layouts,
+        {
+            split: families[0].published[split]
+            for split in families[0].published
+            if split != "train"
+        },
+        families[0].views,
+    )

@@ -1,0 +1,152 @@
+"""Any folder of one's own: a table, or Market-1501's folders and names.
+
+The table is a CSV with a header, anywhere named, in the folder: columns path, identity, split and, if
+known, camera. path is below the folder; split is train, query or gallery. Identities and cameras are
+whole numbers or words; words are numbered from 1 in sorted order, over all splits. Identity 0 is a
+distractor and -1 junk, which is left out. A camera that is empty, missing, "unknown" or -1 is unknown.
+Without any query and gallery the table serves for training with a holdout.
+"""
+
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from reid_core.data.base import Dataset, Family, Split, all_there, entries, first_names
+from reid_core.data.market import FOLDERS, NAME, has_folders, read_market
+from reid_core.errors import BadInput, from_system
+
+COLUMNS = ("path", "identity", "split")
+SPLITS = ("train", "query", "gallery")
+NUMBER = re.compile(r"-?\d+")
+UNKNOWN = ("", "unknown", "-1")
+
+
+def tables(folder: Path) -> list[Path]:
+    """The CSV files of a folder that have our columns."""
+    files = [
+        folder / entry.name for entry in entries(folder) if entry.name.lower().endswith(".csv")
+    ]
+    return [file for file in files if set(COLUMNS) <= set(_header(file))]
+
+
+def _header(table: Path) -> Sequence[str]:
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            return [name.strip().lower() for name in next(csv.reader(file), [])]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
+
+
+def recognise(folder: Path) -> str | None:
+    """Why a folder is one's own data set, or None."""
+    found = tables(folder)
+    if found:
+        return f"{found[0].name} with the columns {', '.join(COLUMNS)}"
+    if has_folders(folder):
+        name = next((n for n in first_names(folder / FOLDERS[1]) if NAME.match(n)), "")
+        return (
+            f"{', '.join(FOLDERS)}, and names with identity and camera like {name}"
+            if name
+            else None
+        )
+    return None
+
+
+def read(home: Path) -> Dataset:
+    """The images of the table, or of Market-1501's folders. Raises BadInput."""
+    found = tables(home)
+    if len(found) > 1:
+        names = ", ".join(table.name for table in found)
+        raise BadInput(
+            f"expected one table of images in {home}, found {names}: move the others away"
+        )
+    if found:
+        return _read_table(found[0])
+    if has_folders(home):
+        return read_market(home)
+    raise BadInput(
+        f"expected a CSV with the columns {', '.join(COLUMNS)} (and camera) in {home}, or the folders "
+        f"{', '.join(FOLDERS)} with names like 0002_c1_000451.jpg"
+    )
+
+
+def _read_table(table: Path) -> Dataset:
+    lines = _lines(table)
+    identities = _numbers([line["identity"] for line in lines], known=("0", "-1"))
+    cameras = _numbers([line["camera"] for line in lines], known=())
+    rows: dict[str, list[tuple[Path, int, int]]] = {split: [] for split in SPLITS}
+    for line in lines:
+        identity, camera = identities[line["identity"]], cameras[line["camera"]]
+        if identity != -1:
+            rows[line["split"]].append((line["path"], identity, camera))
+    if not rows["train"] and not rows["query"]:
+        raise BadInput(
+            f"{table} has neither training images nor queries: name them in column split"
+        )
+    if bool(rows["query"]) != bool(rows["gallery"]):
+        lacking = "gallery" if rows["query"] else "query"
+        raise BadInput(f"{table} has no image of split {lacking}: add some, or leave both out")
+    all_there([path for split in SPLITS for path, *_ in rows[split]], table)
+    return Dataset(table.parent, *(Split.of(rows[split]) for split in SPLITS))
+
+
+def _lines(table: Path) -> list[dict]:
+    """The rows of a table, checked. Raises BadInput, with the line."""
+    found = []
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+            for row in reader:
+                where = f"{table}, line {reader.line_num}"
+                found.append(
+                    _line({k: (row.get(k) or "").strip() for k in (*COLUMNS, "camera")}, where)
+                )
+                found[-1]["path"] = _below(table.parent, found[-1]["path"], where)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"{table} is no table in UTF-8 ({error}): save it anew as CSV") from None
+    except OSError as error:
+        raise from_system(error) from None
+    if not found:
+        raise BadInput(f"{table} is empty: list the images in it")
+    return found
+
+
+def _line(row: dict[str, str], where: str) -> dict:
+    for name in COLUMNS:
+        if not row[name]:
+            raise BadInput(f"{where}: no {name}; each line needs {', '.join(COLUMNS)}")
+    row["split"] = row["split"].lower()
+    if row["split"] not in SPLITS:
+        raise BadInput(f"{where}: expected split {', '.join(SPLITS)}, got {row['split']!r}")
+    row["camera"] = "-1" if row["camera"].lower() in UNKNOWN else row["camera"]
+    return row
+
+
+def _below(home: Path, name: str, where: str) -> Path:
+    """A path of the table below its folder. Raises BadInput for one that leads out."""
+    path = home / name.replace("\\", "/")
+    if ".." in path.parts or not path.is_relative_to(home):
+        raise BadInput(f"{where}: {name} leads out of {home}: give paths below it")
+    return path
+
+
+def _numbers(said: list[str], known: tuple[str, ...]) -> dict[str, int]:
+    """A number for each: their own, or, where one is a word, from 1 in sorted order."""
+    words = sorted(set(said) - {*known, "-1"})
+    if all(NUMBER.fullmatch(word) for word in words):
+        return {word: int(word) for word in said}
+    return (
+        {word: row for row, word in enumerate(words, 1)} | {"-1": -1} | {w: int(w) for w in known}
+    )
+
+
+OWN = Family(
+    "A folder of one's own",
+    "A table (CSV) with path, identity, split and, if known, camera; or Market-1501's folders and "
+    "names. Identities may be words, cameras unknown.",
+    read,
+    recognise,
+    (("a CSV with path, identity and split",), FOLDERS),
+)

@@ -1,0 +1,612 @@
+"""Every layout of real data sets, small: recognised wherever it lies, read right, refused with a reason."""
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from layouts import LAYOUTS, NAMES, build
+from PIL import Image
+
+from reid_core.data import DATASETS, base, default_root, find, joined, open_dataset, prepare
+from reid_core.errors import BadInput
+
+
+@pytest.fixture(scope="session")
+def made(tiny_data, tmp_path_factory):
+    """layout -> the root it was made below; each is made once and only ever read."""
+    roots: dict[str, Path] = {}
+
+    def root_of(layout: str) -> Path:
+        if layout not in roots:
+            roots[layout] = tmp_path_factory.mktemp(layout)
+            build(layout, tiny_data, roots[layout])
+        return roots[layout]
+
+    return root_of
+
+
+@pytest.fixture(autouse=True)
+def own_place(tmp_path, monkeypatch) -> Path:
+    """The user's own folder of data sets, empty."""
+    monkeypatch.setenv("REID_DATA", str(tmp_path / "own"))
+    return tmp_path / "own"
+
+
+@pytest.fixture
+def make(tiny_data, tmp_path):
+    """Build a layout that a test may damage; returns its home."""
+    return lambda layout: build(layout, tiny_data, tmp_path / "damaged")
+
+
+def refused(name: str, data: Path) -> str:
+    with pytest.raises(BadInput) as caught:
+        open_dataset(name, data)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def splits(dataset):
+    return dataset.train, dataset.query, dataset.gallery
+
+
+PAIRS = [(layout, name) for layout in LAYOUTS for name in NAMES[layout]]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_each_layout_is_found_and_why(made, layout):
+    found = find(made(layout))
+    assert tuple(each.name for each in found) == NAMES[layout]
+    assert len({each.home for each in found}) == 1
+    for each in found:
+        assert each.why and "\n" not in each.why
+    # ... and the same, a few levels deeper and through a link
+    deep = made(layout).parent / f"{layout}-deep" / "datasets"
+    if not deep.is_dir():
+        deep.mkdir(parents=True)
+        (deep / "reid").symlink_to(made(layout), target_is_directory=True)
+    assert tuple(each.name for each in find(deep.parent)) == NAMES[layout]
+
+
+@pytest.mark.parametrize(("layout", "name"), PAIRS)
+def test_each_layout_is_read(made, layout, name):
+    dataset = open_dataset(name, made(layout))
+    views = len(DATASETS[name].views)
+    for split in splits(dataset):
+        assert len(split) == len(split.identities) == len(split.cameras) == len(split.views) > 0
+        assert all(path.is_file() and path.is_relative_to(dataset.root) for path in split.paths)
+        assert split.identities.dtype.kind == split.cameras.dtype.kind == "i"
+        assert -1 not in split.identities and split.views.max() < views
+        assert split.cameras.min() >= 1 or (split.cameras == -1).all() or name.endswith("500k")
+    # every query has somebody to find, and nobody who is asked for is a stranger
+    assert set(dataset.query.identities) <= set(dataset.gallery.identities)
+    assert len(np.unique(dataset.train.identities)) == 8
+
+
+def test_names_in_the_table_are_the_ones_that_others_count_on():
+    assert list(DATASETS) == [
+        *("pedestrians", "market1501", "market1501-500k", "dukemtmc-reid", "occluded-duke"),
+        *("msmt17-v1", "msmt17-v1-trainval", "msmt17-v2", "msmt17-v2-trainval"),
+        *("cuhk03-labeled", "cuhk03-detected", "veri776"),
+        *("vehicleid-800", "vehicleid-1600", "vehicleid-2400", "folder"),
+    ]
+    for name, family in DATASETS.items():
+        published = set(family.published)
+        assert published <= {"train", "query", "gallery"}
+        assert published or name in ("pedestrians", "folder")
+
+
+def test_several_below_one_root_are_all_found_and_each_opens(tiny_data, tmp_path):
+    for layout in ("market1501", "dukemtmc-reid", "msmt17-v1", "msmt17-v2", "veri776"):
+        build(layout, tiny_data, tmp_path / "disk")
+    found = {each.name: each.home for each in find(tmp_path / "disk")}
+    assert len(found) == 7
+    for name, home in found.items():
+        assert open_dataset(name, tmp_path / "disk").root == home
+
+
+def test_junk_is_left_out_and_distractors_stay(made):
+    plain = open_dataset("market1501", made("market1501"))
+    assert 0 in plain.gallery.identities and -1 not in plain.gallery.identities
+    more = open_dataset("market1501-500k", made("market1501-500k")).gallery
+    assert len(more) == len(plain.gallery) + 5
+    assert (more.identities[-5:] == 0).all() and (more.cameras[-5:] == -1).all()
+
+
+def test_the_distractors_may_lie_beside(make):
+    home = make("market1501-500k")
+    (home / "distractors_500k").rename(home.parent / "distractors_500k")
+    dataset = open_dataset("market1501-500k", home)
+    assert all(path.is_relative_to(dataset.root) for path in dataset.gallery.paths)
+    assert (dataset.gallery.identities[-5:] == 0).all()
+
+
+def test_occluded_duke_is_told_by_its_queries_too(make, monkeypatch):
+    from reid_core.data import duke
+
+    home = make("dukemtmc-reid")
+    monkeypatch.setattr(duke, "OCCLUDED_QUERIES", len(list((home / "query").iterdir())))
+    assert [each.name for each in find(home)] == ["occluded-duke"]
+
+
+def test_msmt17_reads_its_lists(made):
+    root = made("msmt17-v1")
+    short, whole = (open_dataset(name, root) for name in ("msmt17-v1", "msmt17-v1-trainval"))
+    assert len(whole.train) == len(short.train) + 1
+    cameras = [int(path.name.split("_")[2]) for path in whole.train.paths]
+    assert whole.train.cameras.tolist() == cameras
+    assert whole.query.identities.min() == 0 and DATASETS["msmt17-v1"].restarts
+
+
+def test_labels_are_sorted_so_that_rows_map_back(made):
+    from reid_core.experiment import Experiment
+    from reid_core.feed import facts_of
+
+    train = open_dataset("dukemtmc-reid", made("dukemtmc-reid")).train
+    assert facts_of(train).classes == 8
+    rows = np.unique(train.identities, return_inverse=True)
+    assert (rows[0][rows[1]] == train.identities).all() and (np.diff(rows[0]) > 0).all()
+    Experiment.create(model="transreid", recipe="demo", dataset="dukemtmc-reid")
+
+
+# CUHK03
+
+
+def test_the_three_forms_of_cuhk03_are_one_data_set(made):
+    forms = [
+        open_dataset("cuhk03-labeled", made(f"cuhk03-{form}"))
+        for form in ("folders", "images", "mat")
+    ]
+    for parts in zip(*map(splits, forms), strict=True):
+        rows = [
+            sorted(
+                (who, where, np.asarray(Image.open(path)).tobytes())
+                for path, who, where in zip(part.paths, part.identities, part.cameras, strict=True)
+            )
+            for part in parts
+        ]
+        assert rows[0] == rows[1] == rows[2]
+
+
+def test_the_original_file_is_unpacked_once_beside_the_users_data(make, own_place):
+    root = make("cuhk03-mat")
+    before = sorted((path, path.stat().st_mtime_ns) for path in root.rglob("*"))
+    told = []
+    dataset = prepare("cuhk03-labeled", root, lambda done, total: told.append((done, total)))
+    assert dataset.root.parent == own_place / "unpacked"
+    assert told[-1][0] == told[-1][1] == len(told)
+    assert sorted((path, path.stat().st_mtime_ns) for path in root.rglob("*")) == before
+    told.clear()
+    prepare("cuhk03-labeled", root, lambda done, total: told.append((done, total)))
+    assert told == []  # nothing is left to do
+
+
+def test_unpacking_goes_on_where_it_was_cut(make):
+    from reid_core.data import cuhk03_mat
+
+    root = make("cuhk03-mat")
+
+    def cut(done: int, total: int) -> None:
+        if done == total // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare("cuhk03-detected", root, cut)
+    folder = cuhk03_mat.place_of(root / "cuhk03_release" / "cuhk-03.mat", "detected")
+    first = {path: path.stat().st_mtime_ns for path in folder.glob("*.png")}
+    assert first
+    whole = open_dataset("cuhk03-detected", root)
+    assert {path: path.stat().st_mtime_ns for path in first} == first
+    assert len(list(whole.root.glob("*.png"))) > len(first)
+
+
+def test_a_changed_original_is_unpacked_anew(make):
+    root = make("cuhk03-mat")
+    first = open_dataset("cuhk03-labeled", root).root
+    os.utime(root / "cuhk03_release" / "cuhk-03.mat", (1, 1))
+    assert open_dataset("cuhk03-labeled", root).root != first
+
+
+def test_damaged_matlab_files_are_named(make):
+    root = make("cuhk03-mat")
+    file, protocol = (
+        root / "cuhk03_release" / "cuhk-03.mat",
+        root / "cuhk03_new_protocol_config_labeled.mat",
+    )
+    content, said = file.read_bytes(), protocol.read_bytes()
+    for damage in (content[: len(content) // 2], b"no matrix at all", b""):
+        file.write_bytes(damage)
+        assert "cuhk-03.mat" in refused("cuhk03-labeled", root)
+    file.write_bytes(content)
+    for damage in (said[: len(said) // 2], b"no matrix at all" * 99, b""):
+        protocol.write_bytes(damage)
+        assert protocol.name in refused("cuhk03-labeled", root)
+    protocol.unlink()
+    assert protocol.name in refused("cuhk03-labeled", root)
+
+
+def test_links_out_of_the_original_are_not_followed(make, tmp_path):
+    import h5py
+
+    root = make("cuhk03-mat")
+    file = root / "cuhk03_release" / "cuhk-03.mat"
+    file.rename(tmp_path / "elsewhere.mat")
+    with h5py.File(file, "w") as mat:
+        mat["labeled"] = h5py.ExternalLink(str(tmp_path / "elsewhere.mat"), "labeled")
+    assert "not CUHK03's" in refused("cuhk03-labeled", root)
+
+
+# VeRi-776 and VehicleID
+
+
+def test_viewpoints_of_veri(make):
+    home = make("veri776")
+    dataset = open_dataset("veri776", home)
+    assert set(dataset.train.views) == set(range(8))
+    assert (dataset.query.views >= 0).all() and (dataset.gallery.views >= 0).all()
+    assert DATASETS["veri776"].views[dataset.train.views[1]] == "rear"
+    table = home / "keypoint_train.txt"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([lines[0].rpartition(" ")[0] + " 8", *lines[1:]]))
+    assert open_dataset("veri776", home).train.views.tolist().count(-1) == 1
+    table.write_text("VeRi/image_train/x.jpg 1 2 sideways\n")
+    assert "keypoint_train.txt, line 1" in refused("veri776", home)
+    table.unlink()
+    assert (open_dataset("veri776", home).train.views == -1).all()
+
+
+def test_vehicleid_keeps_the_whole_list_to_draw_from(made):
+    dataset = open_dataset("vehicleid-800", made("vehicleid"))
+    assert (np.unique(dataset.gallery.identities, return_counts=True)[1] == 1).all()
+    both = sorted(path.stem for split in (dataset.query, dataset.gallery) for path in split.paths)
+    table = made("vehicleid") / "VehicleID_V1.0" / "train_test_split" / "test_list_800.txt"
+    assert both == sorted(line.split()[0] for line in table.read_text().splitlines())
+    again = open_dataset("vehicleid-800", made("vehicleid"))
+    assert again.gallery.paths == dataset.gallery.paths
+    assert (dataset.train.cameras == -1).all()
+
+
+# A folder of one's own
+
+
+def own(folder: Path, *rows: str, header: str = "path,identity,camera,split") -> Path:
+    folder.mkdir(exist_ok=True)
+    for row in rows:
+        name = row.split(",")[0]
+        if name.endswith(".png") and ".." not in name and not name.startswith("missing"):
+            Image.new("RGB", (4, 8)).save(folder / Path(name).name)
+    (folder / "table.csv").write_text("\n".join([header, *rows]) + "\n")
+    return folder
+
+
+ROWS = ("a.png,ann,door,train", "b.png,bob,door,train", "c.png,cat,hall,query")
+
+
+def test_words_are_numbered_in_sorted_order_over_all_splits(tmp_path):
+    rows = (*ROWS, "d.png,cat,,gallery", "e.png,0,unknown,gallery", "f.png,-1,hall,gallery")
+    dataset = open_dataset("folder", own(tmp_path / "mine", *rows))
+    assert dataset.train.identities.tolist() == [1, 2]
+    assert dataset.query.identities.tolist() == [3]
+    assert dataset.gallery.identities.tolist() == [3, 0]
+    assert dataset.train.cameras.tolist() == [1, 1] and dataset.query.cameras.tolist() == [2]
+    assert dataset.gallery.cameras.tolist() == [-1, -1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (("a.png,ann,door,training",), "table.csv, line 2: expected split"),
+        ((*ROWS, "d.png,,hall,gallery"), "table.csv, line 5: no identity"),
+        ((*ROWS, "../d.png,cat,hall,gallery"), "table.csv, line 5: ../d.png leads out"),
+        ((*ROWS, "/etc/d.png,cat,hall,gallery"), "leads out"),
+        ((*ROWS, "missing.png,cat,hall,gallery"), "names 4 images and 1 of them are missing"),
+        (ROWS, "no image of split gallery"),
+        ((), "is empty"),
+    ],
+)
+def test_tables_with_mistakes(tmp_path, rows, message):
+    assert message in refused("folder", own(tmp_path / "mine", *rows))
+
+
+def test_two_tables_and_none(tmp_path):
+    home = own(tmp_path / "mine", *ROWS)
+    (home / "other.csv").write_bytes((home / "table.csv").read_bytes())
+    assert "other.csv, table.csv" in refused("folder", home)
+    (tmp_path / "none").mkdir()
+    assert "found nothing there" in refused("folder", tmp_path / "none")
+
+
+def test_numbers_stay_what_they_are(made):
+    dataset = open_dataset("folder", made("folder-no-cameras"))
+    assert set(dataset.train.identities) == set(range(1, 9))
+    assert (dataset.train.cameras == -1).all()
+
+
+# What is not there
+
+
+def test_a_list_that_names_what_is_missing(make):
+    home = make("msmt17-v1")
+    paths = open_dataset("msmt17-v1", home).gallery.paths
+    for path in paths[3:6]:
+        path.unlink()
+    message = refused("msmt17-v1", home)
+    assert f"list_gallery.txt names {len(paths)} images and 3 of them are missing" in message
+    assert str(paths[3]) in message
+
+
+@pytest.mark.parametrize(
+    ("layout", "name", "table", "line", "message"),
+    [
+        ("msmt17-v1", "msmt17-v1", "list_query.txt", "0001.jpg", "line 1: expected a path"),
+        (
+            "msmt17-v1",
+            "msmt17-v1",
+            "list_query.txt",
+            "0/0_1_x_2.jpg 1",
+            "line 1: expected the camera",
+        ),
+        ("msmt17-v2", "msmt17-v2", "list_train.txt", "", "is empty"),
+        (
+            "msmt17-v2",
+            "msmt17-v2",
+            "list_train.txt",
+            "../../0_1_01_2.jpg 4",
+            "line 1: expected a path",
+        ),
+        (
+            "vehicleid",
+            "vehicleid-1600",
+            "train_test_split/test_list_1600.txt",
+            "5",
+            "line 1: expected",
+        ),
+        (
+            "vehicleid",
+            "vehicleid-800",
+            "train_test_split/train_list.txt",
+            "1 x",
+            "line 1: expected an",
+        ),
+        ("vehicleid", "vehicleid-800", "train_test_split/train_list.txt", "9999999 1", "1 of them"),
+        (
+            "veri776",
+            "veri776",
+            "name_train.txt",
+            "0009_c001_00000000_0.jpg",
+            "1 of them are missing",
+        ),
+    ],
+)
+def test_lists_with_mistakes(make, layout, name, table, line, message):
+    home = make(layout)
+    (home / table).write_text(line + "\n")
+    refusal = refused(name, home)
+    assert message in refusal and Path(table).name in refusal
+
+
+@pytest.mark.parametrize(
+    ("layout", "name", "gone"),
+    [
+        ("market1501", "market1501", "query"),
+        ("dukemtmc-reid", "dukemtmc-reid", "bounding_box_test"),
+        ("msmt17-v2", "msmt17-v2", "list_gallery.txt"),
+        ("msmt17-v1", "msmt17-v1-trainval", "list_val.txt"),
+        ("veri776", "veri776", "image_query"),
+        ("vehicleid", "vehicleid-2400", "train_test_split/test_list_2400.txt"),
+        ("cuhk03-images", "cuhk03-labeled", "cuhk03_new_protocol_config_labeled.mat"),
+    ],
+)
+def test_half_a_layout_says_what_is_missing(make, tmp_path, layout, name, gone):
+    home = make(layout)
+    (home / gone).rename(tmp_path / "taken")
+    for root in (home, tmp_path / "damaged"):
+        assert gone in refused(name, root)
+
+
+def test_another_data_set_is_named(made):
+    message = refused("msmt17-v1", made("msmt17-v2"))
+    assert "is MSMT17 V2" in message and "say msmt17-v2 or msmt17-v2-trainval" in message
+    assert "is DukeMTMC-reID" in refused("market1501", made("dukemtmc-reid"))
+    assert "is Occluded-Duke" in refused("dukemtmc-reid", made("occluded-duke"))
+    assert "is Market-1501" in refused("cuhk03-labeled", made("market1501"))
+    assert "is VehicleID" in refused("veri776", made("vehicleid"))
+    assert "is Market-1501" in refused("market1501-500k", made("market1501"))
+
+
+def test_a_folder_that_calls_itself_the_other_version(make):
+    home = make("msmt17-v1")
+    lying = home.with_name("MSMT17_V2")
+    home.rename(lying)
+    assert find(lying) == []
+    assert "is called like another version" in refused("msmt17-v1", lying)
+    assert "mask_train_v2" in refused("msmt17-v2", lying)
+
+
+def test_anything_in_markets_layout_reads_as_a_folder(made, tiny_data):
+    for layout in ("market1501", "dukemtmc-reid", "folder-market-names"):
+        assert len(open_dataset("folder", made(layout)).train) == 64
+    assert len(open_dataset("market1501", tiny_data).train) == 64
+
+
+def test_an_archive_that_nobody_unpacked(tmp_path):
+    (tmp_path / "disk").mkdir()
+    archive = tmp_path / "disk" / "MSMT17_V1.tar.gz"
+    archive.write_bytes(b"")
+    assert f"{archive} is not unpacked" in refused("msmt17-v1", tmp_path / "disk")
+    assert "is an archive: unpack it" in refused("msmt17-v1", archive)
+    assert "no folder" in refused("msmt17-v1", tmp_path / "nowhere")
+
+
+def test_a_folder_inside_of_the_data_set(made):
+    home = find(made("msmt17-v1"))[0].home
+    for inside in (home / "train", home / "test" / "0000"):
+        assert f"give {home}" in refused("msmt17-v1", inside)
+
+
+def test_images_of_other_names(make):
+    home = make("dukemtmc-reid")
+    for folder in ("query", "bounding_box_test"):
+        for path in (home / folder).iterdir():
+            path.rename(path.with_name("x" + path.name))
+    assert "no image in" in refused("dukemtmc-reid", home)
+
+
+def test_closed_folders_are_told(make, monkeypatch):
+    home = make("market1501")
+    closed = home.parent / "closed"
+    closed.mkdir()
+    real = os.scandir
+
+    def scandir(path):
+        if Path(path) == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert "not allowed to use" in refused("msmt17-v1", closed)
+    (home / "query").rename(home.parent / "query")
+    assert f"not allowed to look into {closed}" in refused("market1501", home.parent)
+
+
+def test_walks_end(make, monkeypatch):
+    home = make("market1501")
+    (home.parent / "again").symlink_to(home.parent, target_is_directory=True)
+    assert len(find(home.parent)) == 1
+    deep = home.parent.joinpath(*"abcdef")
+    deep.mkdir(parents=True)
+    assert len(list(base.walk(home.parent, home.__eq__))) == 1 + 1 + base.DEPTH
+    monkeypatch.setattr(base, "FOLDERS_AT_MOST", 3)
+    assert len(list(base.walk(home.parent))) == 3
+
+
+# Joined sets, and places
+
+
+def test_joined_sets_train_together_and_test_on_the_first(tiny_data, tmp_path):
+    for layout in ("market1501", "msmt17-v1", "vehicleid"):
+        build(layout, tiny_data, tmp_path / "disk")
+    name = "market1501+msmt17-v1+vehicleid-800"
+    both = open_dataset(name, tmp_path / "disk")
+    parts = [open_dataset(each, tmp_path / "disk") for each in name.split("+")]
+    assert len(both.train) == sum(len(part.train) for part in parts)
+    assert both.root == parts[0].root
+    assert both.query.paths == parts[0].query.paths
+    assert (both.query.cameras == parts[0].query.cameras).all()
+    which, own = np.divmod(both.train.identities, joined.IDENTITIES)
+    assert np.bincount(which).tolist() == [len(part.train) for part in parts]
+    assert (own == np.concatenate([part.train.identities for part in parts])).all()
+    assert len(np.unique(both.train.identities)) == 24
+    cameras = both.train.cameras
+    assert set(cameras) == {1, 2, 3, 1001, 1002, 1003, -1}
+    assert (cameras[which == 2] == -1).all()
+    with pytest.raises(BadInput, match="with itself"):
+        open_dataset("market1501+market1501", tmp_path / "disk")
+    with pytest.raises(BadInput, match="dataset"):
+        open_dataset("market1501+nothing", tmp_path / "disk")
+
+
+def test_views_of_other_words_become_unknown(made, tiny_data, tmp_path, own_place):
+    own_place.mkdir()
+    (own_place / "pedestrians").symlink_to(tiny_data)
+    (own_place / "VeRi").symlink_to(made("veri776"))
+    both = open_dataset("pedestrians+veri776")
+    assert set(both.train.views[:64]) <= {0, 1, 2} and (both.train.views[64:] == -1).all()
+
+
+def test_sets_are_found_below_the_users_own_place(made, own_place):
+    own_place.mkdir()
+    (own_place / "disk").symlink_to(made("market1501"))
+    assert default_root("msmt17-v1") == own_place
+    assert len(open_dataset("dukemtmc-reid", made("dukemtmc-reid")).train) == 64
+    (own_place / "msmt17-v1").symlink_to(made("msmt17-v1"))
+    assert open_dataset("msmt17-v1").root.name == "MSMT17_V1"
+
+
+# Training
+
+
+@pytest.mark.parametrize(
+    ("layout", "name"), [("vehicleid", "vehicleid-800"), ("folder-no-cameras", "folder")]
+)
+def test_a_training_without_cameras(made, runs, layout, name):
+    from conftest import TINY
+
+    from reid_core import train
+    from reid_core.experiment import Experiment
+
+    def asked(**more):
+        return Experiment.create(
+            model="transreid",
+            recipe="demo",
+            settings=TINY | more,
+            dataset=name,
+            data=str(made(layout)),
+        )
+
+    with pytest.raises(BadInput, match="the training images have no cameras; choose another sie"):
+        train.create(asked(sie="camera"))
+    run = train.create(asked(sie="none"))
+    train.train(run)
+    assert run.status().state == "finished"
+    assert run.history()[-1]["mAP"] > 0
+
+
+def test_a_training_with_one_camera_is_not_evaluated_and_says_why(tmp_path, tiny_data, runs):
+    from conftest import TINY
+
+    from reid_core import train
+    from reid_core.experiment import Experiment
+
+    home = build("folder", tiny_data, tmp_path / "mine")
+    table = home / "people.csv"
+    table.write_text(re.sub(r"door \d", "door 1", table.read_text()))
+    asked = Experiment.create(
+        model="transreid",
+        recipe="demo",
+        settings=TINY | dict(sie="camera"),
+        dataset="folder",
+        data=str(home),
+    )
+    run = train.create(asked)
+    assert run.facts.cameras == (1,)
+    train.train(run)
+    assert run.status().state == "finished" and "mAP" not in run.history()[-1]
+    assert "not evaluated: " in (run.folder / "log.txt").read_text()
+
+
+def test_a_training_on_joined_sets_and_a_holdout(tiny_data, tmp_path, runs):
+    from conftest import TINY
+
+    from reid_core import train
+    from reid_core.data import open_dataset
+    from reid_core.experiment import Experiment
+    from reid_core.feed import prepared
+
+    for layout in ("market1501", "msmt17-v1"):
+        build(layout, tiny_data, tmp_path / "disk")
+    asked = Experiment.create(
+        model="transreid",
+        recipe="demo",
+        settings=TINY | dict(holdout=0.2, sie="camera"),
+        dataset="market1501+msmt17-v1",
+        data=str(tmp_path / "disk"),
+    )
+    held = prepared(asked, open_dataset(asked.dataset, asked.data))
+    assert held.query.identities.max() < joined.IDENTITIES <= held.train.identities.max()
+    run = train.create(asked)
+    assert run.facts.cameras == (1, 2, 3, 1001, 1002, 1003)
+    train.train(run)
+    assert run.status().state == "finished"
+
+
+def test_a_table_without_a_test_split_asks_for_a_holdout(tmp_path, runs):
+    from reid_core import train
+    from reid_core.experiment import Experiment
+
+    home = own(tmp_path / "mine", *ROWS[:2])
+    asked = Experiment.create(model="transreid", recipe="demo", dataset="folder", data=str(home))
+    with pytest.raises(BadInput, match="give holdout"):
+        train.create(asked)
