@@ -12,8 +12,15 @@ CONTENTS: dict[str, dict[str, tuple[str, str, str]]] = {
         "home": ("Home", ":material/home:", "What this is, and the runs there are."),
     },
     "Experiments": {
+        "data": ("Data", ":material/folder_open:", "What a folder of pictures is, and its faults."),
         "train": ("Train", ":material/model_training:", "Start a training and watch it learn."),
         "retrieval": ("Retrieval", ":material/image_search:", "Ranked galleries, query by query."),
+        "scores": ("Scores", ":material/speed:", "A run's numbers, how sure, by which protocol."),
+        "ledger": (
+            "Ledger",
+            ":material/menu_book:",
+            "Published numbers beside those of your runs.",
+        ),
     },
     "Look inside": {
         "attention": (

@@ -7,6 +7,8 @@ import signal
 import sys
 from pathlib import Path
 
+from reid_core.commands import check, embed, evaluate, ledger, query
+from reid_core.commands.asked import Bar, folder, pair
 from reid_core.errors import BadInput, from_system
 
 
@@ -73,34 +75,12 @@ def parser() -> Parser:
     bring.add_argument("--dataset", default="pedestrians", help="what evaluate takes by default")
     bring.set_defaults(act=act_import)
 
-    evaluate = commands.add_parser(
-        "evaluate",
-        help="score a run on a test split, as JSON",
-        description="Scores a run on a test split and prints them as JSON. An imported run keeps its "
-        "last evaluation, so that every page shows it, and the data set that it was made on; not with "
-        "another --neck or --stage than its own.",
-    )
-    evaluate.add_argument("run", metavar="RUN")
-    evaluate.add_argument(
-        "--dataset", default=None, help="the run's own; for an imported run with --data, market1501"
-    )
-    evaluate.add_argument("--data", default=None, type=folder, metavar="DIR")
-    evaluate.add_argument(
-        "--protocol",
-        default=None,
-        help="for a model that refines: nformer-joint (queries and gallery are one set; the default) "
-        "or nformer-per-query (each query with the gallery alone: exact, and slow)",
-    )
-    _feature_options(evaluate)
-    evaluate.set_defaults(act=act_evaluate)
+    evaluate.add(commands)
+    ledger.add(commands)
+    embed.add(commands)
+    query.add(commands)
 
-    embed = commands.add_parser("embed", help="write a run's embeddings of images")
-    embed.add_argument("run", metavar="RUN")
-    embed.add_argument("--images", required=True, type=Path, metavar="FILE_OR_DIR")
-    embed.add_argument("--out", required=True, type=Path, metavar="F.npz")
-    embed.add_argument("--camera", type=int, default=None, metavar="N", help="3 means _c3")
-    _feature_options(embed)
-    embed.set_defaults(act=act_embed)
+    check.add(commands)
 
     export = commands.add_parser(
         "export",
@@ -134,28 +114,6 @@ def parser() -> Parser:
     runs.add_argument("--json", action="store_true")
     runs.set_defaults(act=act_runs)
     return top
-
-
-def _feature_options(command: argparse.ArgumentParser) -> None:
-    """Which of a model's features is meant."""
-    command.add_argument(
-        "--neck", choices=("before", "after"), default=None, help="BNNeck; the run's own knob"
-    )
-    command.add_argument(
-        "--stage",
-        choices=("encoder", "refined"),
-        default=None,
-        help="for a model that refines embeddings: each image alone, or all of them as one set "
-        "(the default; --neck is then the refining part's own; an encoder's is after)",
-    )
-    command.add_argument(
-        "--views",
-        type=Path,
-        default=None,
-        metavar="F.csv",
-        help="columns name (of the file, or the end of its path) and view (from 0), where a model is "
-        "told from which side a picture was taken",
-    )
 
 
 # torch takes seconds to import, and the renderer's workers come through this file: so each command
@@ -203,7 +161,7 @@ def act_train(asked: argparse.Namespace) -> int:
     else:
         if asked.model is None:
             raise BadInput("--model is missing: name the model to train, or --resume RUN")
-        settings = dict(_pair(each) for each in asked.set)
+        settings = dict(pair(each) for each in asked.set)
         dataset = asked.dataset or "pedestrians"
         experiment = Experiment.create(
             model=asked.model,
@@ -237,112 +195,12 @@ def act_import(asked: argparse.Namespace) -> None:
         asked.file,
         model=asked.model,
         name=asked.run,
-        settings=dict(_pair(each) for each in asked.set),
+        settings=dict(pair(each) for each in asked.set),
         dataset=asked.dataset,
     )
     for line in report:
         print(f"reid_core: {line}", file=sys.stderr)
     print(run.name)
-
-
-def act_evaluate(asked: argparse.Namespace) -> None:
-    from dataclasses import replace
-
-    import numpy as np
-
-    from reid_core.data import prepare
-    from reid_core.embed import embed_test, per_query_distances, read_view_table, views_of
-    from reid_core.evaluate import JOINT, PER_QUERY, PROTOCOL, evaluate
-    from reid_core.feed import prepared
-    from reid_core.knobs import unknown
-    from reid_core.runs import open_run
-
-    run = open_run(asked.run)
-    experiment = run.experiment
-    model = _asked_model(run, asked)
-    refined = model.refines and asked.stage != "encoder"
-    protocols = (JOINT, PER_QUERY) if refined else (PROTOCOL,)
-    if asked.protocol not in (None, *protocols):
-        raise BadInput(unknown("protocol", asked.protocol, protocols) + " for this run and stage")
-    table = read_view_table(asked.views) if asked.views else None
-    data = asked.data
-    # A folder that somebody names for an imported run is whose it may be, in Market-1501's layout.
-    own_layout = "market1501" if run.imported and data is not None else experiment.dataset
-    name = asked.dataset or own_layout
-    if data is None and name == experiment.dataset:
-        data = experiment.data
-    with Bar() as progress:
-        dataset = prepared(experiment, prepare(name, data, progress))
-    if table is not None:
-        splits = {part: getattr(dataset, part) for part in ("query", "gallery")}
-        dataset = replace(
-            dataset,
-            **{
-                part: replace(split, views=np.array(views_of(split.paths, table)))
-                for part, split in splits.items()
-            },
-        )
-    with Bar() as progress:
-        stage = asked.stage or "refined"
-        embeddings = embed_test(model, experiment, dataset, stage=stage, progress=progress)
-    _tell_unknown(experiment, model, embeddings.cameras.tolist(), embeddings.views.tolist())
-    own = asked.stage != "encoder" and asked.neck in (None, experiment.training.neck)
-    if asked.protocol == PER_QUERY:
-        own = False  # what the pages rank are the joint embeddings
-        alone = per_query_distances(model, embeddings)
-        scores = evaluate(embeddings, distances_to=alone, protocol=PER_QUERY).as_dict()
-    else:
-        scores = evaluate(embeddings).as_dict()
-    if run.imported and own:
-        run.keep_evaluation(embeddings, scores, name, data)
-    print(json.dumps(scores, indent=2))
-
-
-def act_embed(asked: argparse.Namespace) -> None:
-    import numpy as np
-
-    from reid_core.data.market import SUFFIXES, parse_name, read_views
-    from reid_core.embed import embed_images, read_view_table, refine, views_of
-    from reid_core.runs import open_run
-
-    run = open_run(asked.run)
-    files = [asked.images]
-    if asked.images.is_dir():
-        files = sorted(p for p in asked.images.iterdir() if p.suffix.lower() in SUFFIXES)
-    elif not asked.images.exists():
-        raise BadInput(f"no file or folder {asked.images}")
-    if not files:
-        raise BadInput(f"no image ({', '.join(SUFFIXES)}) in {asked.images}")
-    if asked.out.is_dir():
-        raise BadInput(f"--out {asked.out} is a folder: name a file")
-    if not asked.out.absolute().parent.is_dir():
-        raise BadInput(f"no folder {asked.out.absolute().parent} to write {asked.out.name} into")
-    named = [parse_name(path.name) for path in files]
-    cameras = [name[1] if name else None for name in named]
-    if asked.camera is not None:
-        cameras = [asked.camera] * len(files)
-    model = _asked_model(run, asked)
-    # The views of a data set of ours stand in a table above its image folders.
-    above = files[0].absolute().parent.parent / "attributes.csv"
-    table = read_view_table(asked.views) if asked.views else read_views(above)
-    views = views_of([path.absolute() for path in files], table)
-    with Bar() as progress:
-        vectors = embed_images(model, run.experiment, files, cameras, views, progress=progress)
-    if model.refines and asked.stage != "encoder":
-        vectors = refine(model, vectors)
-    names = np.array([path.name for path in files])
-    beside = asked.out.with_name(f".{asked.out.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as out:  # numpy would add .npz to another suffix
-            np.savez(out, names=names, embeddings=vectors)
-        os.replace(beside, asked.out)
-    except OSError as error:
-        error.filename = error.filename or str(asked.out)
-        raise
-    finally:
-        beside.unlink(missing_ok=True)
-    _tell_unknown(run.experiment, model, cameras, views)
-    print(asked.out)
 
 
 def act_export(asked: argparse.Namespace) -> int:
@@ -376,7 +234,7 @@ def act_study(asked: argparse.Namespace) -> int:
         return 0
     if asked.quiet and hasattr(os, "nice"):
         os.nice(5)  # whoever looks at a page comes first
-    study = Study.asked(open_run(asked.run), asked.name, dict(map(_pair, asked.set)))
+    study = Study.asked(open_run(asked.run), asked.name, dict(map(pair, asked.set)))
     try:
         if asked.quiet:
             study.compute()
@@ -410,79 +268,6 @@ def act_runs(asked: argparse.Namespace) -> None:
     for row in rows:
         score = f"mAP {row['metrics']['mAP']:.3f}" if row["metrics"] else ""
         print(f"{row['run']:<32} {row['model']:<12} {row['recipe']:<8} {row['state']:<12} {score}")
-
-
-def _asked_model(run, asked: argparse.Namespace):
-    """The run's model, giving the feature that --neck, --stage and --views ask for."""
-    from reid_core.models import MODELS
-
-    experiment = run.experiment
-    refines = MODELS[experiment.model].refines
-    if asked.stage and not refines:
-        raise BadInput(f"--stage: {experiment.model} refines no embeddings; leave it out")
-    if asked.views and not experiment.knows_views:
-        raise BadInput(f"--views: run {run.name!r} is not told of views; leave it out")
-    if refines and not run.refined:
-        if asked.stage == "refined":
-            raise BadInput(
-                f"--stage refined: run {run.name!r} has trained its encoder alone so far; give encoder"
-            )
-        asked.stage = "encoder"
-    model = run.model()
-    if asked.neck:
-        (model.encoder if asked.stage == "encoder" else model).neck = asked.neck
-    return model
-
-
-def _tell_unknown(experiment, model, cameras: list, views: list) -> None:
-    """Say on stderr how many images take a mean embedding."""
-    asked = {"camera": (experiment.knows_cameras, cameras, model.facts.cameras)}
-    asked["view"] = (experiment.knows_views, views, model.facts.views)
-    for name, (knows, ids, known) in asked.items():
-        if knows and (unknown := sum(each not in known for each in ids)):
-            print(
-                f"reid_core: {unknown} of {len(ids)} images have a {name} that the model does not "
-                f"know; they take the mean {name} embedding",
-                file=sys.stderr,
-            )
-
-
-def folder(text: str) -> str:
-    """An absolute path, so that a run can be resumed from elsewhere."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("no folder given")
-    return str(Path(text).absolute())
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise BadInput(f"--set {text}: expected key=value")
-    return key, value
-
-
-class Bar:
-    """A progress callback (done, total) for as long as a `with` block lasts."""
-
-    def __init__(self, kind: str = "bar"):
-        self.kind, self.bar = kind, None
-
-    def __enter__(self):
-        return self
-
-    def __call__(self, done: int, total: int) -> None:
-        if self.kind == "lines":
-            print(f"{done}/{total}", file=sys.stderr, flush=True)
-            return
-        if self.bar is None:
-            from tqdm import tqdm
-
-            self.bar = tqdm(total=total, unit="img", file=sys.stderr, dynamic_ncols=True)
-        self.bar.update(done - self.bar.n)
-
-    def __exit__(self, *_):
-        if self.bar is not None:
-            self.bar.close()
 
 
 if __name__ == "__main__":

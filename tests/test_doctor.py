@@ -1,0 +1,445 @@
+"""The dataset doctor: every odd folder with its kind, its message and its exit code."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import layouts
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance
+
+from reid_core.__main__ import main
+from reid_core.data import DATASETS
+from reid_core.data.base import Split
+from reid_core.data.doctor import KINDS, duplicates, examine, labels, pictures
+from reid_core.data.doctor.sizes import examine_sizes
+
+FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
+
+
+@pytest.fixture
+def market(tmp_path, tiny_data) -> Path:
+    """The small pedestrians as Market-1501: its folders and names, without our table."""
+    root = tmp_path / "market"
+    for name in FOLDERS:
+        shutil.copytree(tiny_data / name, root / name)
+    return root
+
+
+def images(folder: Path, junk: bool = False) -> list[Path]:
+    found = sorted(path for path in folder.iterdir() if junk or not path.name.startswith("-1"))
+    return [path for path in found if not path.name.startswith("0000")]
+
+
+def of(report, kind: str) -> list:
+    return [each for each in report.findings if each.kind == kind]
+
+
+def camera(path: Path) -> int:
+    return int(path.name.split("_c")[1][0])
+
+
+def recamera(path: Path, number: int) -> Path:
+    """The same image under another camera."""
+    head, tail = path.name.split("_c")
+    return path.rename(path.with_name(f"{head}_c{number}{tail[1:-4]}_{camera(path)}.jpg"))
+
+
+def test_a_sound_folder(tiny_data):
+    report = examine(tiny_data)
+    assert [each.name for each in report.recognised] == ["pedestrians"]
+    assert report.code == 0 and not report.findings
+    found = report.recognised[0]
+    for split, folder in zip(("train", "query", "gallery"), FOLDERS, strict=True):
+        files = [path for path in (tiny_data / folder).iterdir() if path.suffix == ".jpg"]
+        files = [path for path in files if not path.name.startswith("-1")]
+        has = found.splits[split]
+        assert has.images == len(files)
+        assert has.identities == len({path.name.split("_")[0] for path in files})
+        assert has.cameras == len({camera(path) for path in files})
+    assert found.sizes == [[64, 32, sum(has.images for has in found.splits.values())]]
+
+
+def test_counts_against_the_published_ones(market):
+    report = examine(market)
+    found = report.recognised[0]
+    assert found.name == "market1501" and found.published["train"].images == 12_936
+    count = of(report, "count")
+    assert {each.split for each in count} == {"train", "query", "gallery"}
+    assert "published are 12,936 of 751" in count[0].message and report.code == 0
+
+
+def test_json_is_one_object_and_its_kinds_are_documented(market, capsys):
+    broken = images(market / "query")[0]
+    broken.write_bytes(b"no image")
+    assert main(["check", str(market), "--json", "--progress", "lines"]) == 1
+    printed = capsys.readouterr()
+    report = json.loads(printed.out)
+    assert set(report) >= {"recognised", "counts", "findings"}
+    assert report["recognised"][0]["name"] == "market1501"
+    for finding in report["findings"]:
+        assert finding["kind"] in KINDS and finding["remedy"]
+        assert finding["severity"] in ("error", "warning")
+        assert {"split", "file", "identity"} <= set(finding)
+    row = next(each for each in report["findings"] if each["kind"] == "unreadable")
+    assert row["file"] == f"query/{broken.name}" and row["split"] == "query"
+    assert printed.err.splitlines()[-1].split("/")[0] == printed.err.splitlines()[-1].split("/")[1]
+
+
+def test_help_lists_every_kind(capsys):
+    with pytest.raises(SystemExit):
+        main(["check", "--help"])
+    text = capsys.readouterr().out
+    assert all(kind in text for kind in KINDS)
+
+
+def test_words_name_the_first_files_and_the_total(market, capsys):
+    for path in images(market / "bounding_box_train")[:7]:
+        path.write_bytes(path.read_bytes()[:300])
+    assert main(["check", str(market)]) == 1
+    text = " ".join(capsys.readouterr().out.split())
+    total = len(images(market / "bounding_box_train"))
+    assert f"truncated (train): 7 of {total} images: they end too early" in text
+    assert "and 2 more" in text and "1 thing prevents training." in text
+
+
+def test_the_most_asked_question_is_answered_by_name(market):
+    """One camera number for all: no query has a match that counts."""
+    for folder in FOLDERS[1:]:
+        for number, path in enumerate(sorted((market / folder).iterdir())):
+            head = path.name.split("_c")[0]
+            path.rename(path.with_name(f"{head}_c1s1_{number:06}_00.jpg"))
+    report = examine(market)
+    (found,) = of(report, "no-match")
+    assert report.code == 1 and found.severity == "error"
+    assert '"all query identities do not appear in gallery"' in found.message
+    assert "own camera only" in found.message and "all of them say camera 1" in found.message
+    assert "cameras are unknown" in found.remedy
+    assert len(found.cases) == len(images(market / "query"))
+    assert {each.split for each in of(report, "one-camera")} == {"query", "gallery"}
+
+
+def test_queries_whose_identity_the_gallery_lacks(market):
+    gone = images(market / "query")[0].name.split("_")[0]
+    for path in (market / "bounding_box_test").glob(f"{gone}_*"):
+        path.unlink()
+    report = examine(market)
+    (found,) = of(report, "no-match")
+    assert found.severity == "warning" and report.code == 0
+    assert {case.identity for case in found.cases} == {int(gone)}
+    assert "is not in the gallery" in found.message
+    assert by_hand(market) == len(found.cases)
+    for path in images(market / "bounding_box_test"):
+        path.unlink()  # only distractors are left
+    (found,) = of(examine(market), "no-match")
+    assert '"all query identities do not appear in gallery"' in found.message
+
+
+def by_hand(market: Path) -> int:
+    """Queries without a match under another camera, counted naively."""
+    gallery = [(p.name.split("_")[0], camera(p)) for p in images(market / "bounding_box_test")]
+    return sum(
+        not any(who == p.name.split("_")[0] and c != camera(p) for who, c in gallery)
+        for p in images(market / "query")
+    )
+
+
+def test_unmatched_agrees_with_a_naive_loop():
+    draw = np.random.default_rng(0)
+    for _ in range(300):
+        sizes = draw.integers(1, 12, 2)
+        query, gallery = (
+            Split(("x",) * n, draw.integers(-1, 4, n), draw.choice([-1, 1, 2], n), np.full(n, -1))
+            for n in sizes
+        )
+        absent, same = labels.unmatched(query, gallery)
+        for row in range(sizes[0]):
+            who, seen = query.identities[row], query.cameras[row]
+            mine = [c for i, c in zip(gallery.identities, gallery.cameras, strict=True) if i == who]
+            mine = [] if who == -1 else mine
+            assert absent[row] == (not mine)
+            left = [c for c in mine if seen == -1 or c != seen]
+            assert same[row] == (bool(mine) and not left)
+
+
+def test_unreadable_truncated_empty_and_closed(market, monkeypatch):
+    first, second, third, fourth = images(market / "bounding_box_train")[:4]
+    first.write_bytes(b"<html>quota exceeded</html>")
+    second.write_bytes(second.read_bytes()[:-400])
+    third.write_bytes(b"")
+    usual = Path.read_bytes
+
+    def closed(path: Path) -> bytes:
+        if path.name == fourth.name:
+            raise PermissionError(13, "Permission denied")
+        return usual(path)
+
+    monkeypatch.setattr(Path, "read_bytes", closed)
+    report = examine(market)
+    assert report.code == 1
+    files = {each.kind: {Path(case.file).name for case in each.cases} for each in report.findings}
+    assert files["unreadable"] == {first.name}
+    assert files["truncated"] == {second.name, third.name}
+    assert files["permission"] == {fourth.name}
+
+
+def test_a_closed_folder_is_told_and_the_rest_examined(market, monkeypatch):
+    from reid_core.data import base
+    from reid_core.errors import BadInput
+
+    usual, shut = base.entries, market / "closed"
+    shut.mkdir()
+
+    def entries(folder: Path):
+        if Path(folder) == shut:
+            raise BadInput(f"not allowed to use {folder}: choose another folder")
+        return usual(folder)
+
+    monkeypatch.setattr("reid_core.data.base.entries", entries)
+    monkeypatch.setattr("reid_core.data.doctor.folders.entries", entries)
+    report = examine(market)
+    (found,) = of(report, "permission")
+    assert found.cases[0].file == "closed" and report.recognised
+
+
+def test_the_same_bytes_in_train_and_test_leak(market):
+    source = images(market / "bounding_box_train")[0]
+    shutil.copy(source, market / "bounding_box_test" / f"0900_c9s1_000000_00{source.suffix}")
+    report = examine(market)
+    (found,) = [each for each in of(report, "leakage") if each.cases[0].other]
+    assert found.split == "train+gallery" and found.severity == "warning"
+    assert found.cases[0].file.endswith(source.name) and "0900" in found.cases[0].other
+
+
+def test_an_identity_in_train_and_test_leaks(market):
+    source = images(market / "query")[0]
+    who = int(source.name.split("_")[0])
+    shutil.copy(
+        images(market / "bounding_box_test")[1], market / "bounding_box_train" / source.name
+    )
+    found = [each for each in of(examine(market), "leakage") if each.split == "train+test"]
+    assert [case.identity for case in found[0].cases] == [who]
+
+
+@pytest.mark.parametrize("alike", ["jpeg", "smaller", "brighter"])
+def test_a_copy_saved_anew_leaks_too(market, alike):
+    source = images(market / "bounding_box_train")[3]
+    with Image.open(source) as image:
+        if alike == "smaller":
+            image = image.resize((24, 48))
+        if alike == "brighter":
+            image = ImageEnhance.Brightness(image).enhance(1.08)
+        image.convert("RGB").save(market / "query" / "0900_c9s1_000000_00.jpg", quality=60)
+    (found,) = [each for each in of(examine(market), "leakage") if each.cases[0].other]
+    assert found.split == "train+query" and "nearly the same" in found.message
+    assert found.cases[0].file.endswith(source.name)
+
+
+def test_a_query_that_is_in_the_gallery(market):
+    same, other = (path for path in images(market / "query")[:2])
+    shutil.copy(same, market / "bounding_box_test" / f"{same.stem}_9.jpg")
+    moved = other.name.replace(f"_c{camera(other)}", "_c9")
+    shutil.copy(other, market / "bounding_box_test" / moved)
+    found = {each.cases[0].file: each for each in of(examine(market), "duplicate")}
+    assert "scores stay as they are" in found[f"query/{same.name}"].message
+    assert "raises every score" in found[f"query/{other.name}"].message
+
+
+def test_one_picture_under_two_identities(market):
+    source = images(market / "bounding_box_train")[0]
+    shutil.copy(source, source.with_name("0901_c1s1_000000_00.jpg"))
+    (found,) = of(examine(market), "label-conflict")
+    assert "901" in found.cases[0].note
+    alone = of(examine(market), "single-image")
+    assert [case.identity for case in alone[0].cases] == [901]
+
+
+def test_sizes_out_of_line(market):
+    tiny, flat = images(market / "bounding_box_train")[:2]
+    Image.new("RGB", (5, 10)).save(tiny)
+    Image.new("RGB", (90, 30)).save(flat)
+    found = of(examine(market), "odd-size")
+    words = {each.cases[0].file.split("/")[-1]: each for each in found}
+    assert "smaller than" in words[tiny.name].message
+    assert "another shape" in words[flat.name].message
+    assert words[flat.name].cases[0].note == "30 x 90 pixels"
+
+
+def test_sizes_that_vary_as_a_rule_are_no_finding():
+    draw = np.random.default_rng(0)
+    height = draw.integers(80, 400, 200)
+    sizes = np.stack([height, height // 2 + draw.integers(-15, 15, 200)], axis=1)
+    assert not list(examine_sizes(sizes, ["x"] * 200, "train"))
+
+
+def test_an_image_whose_name_says_nothing_is_told(market):
+    (market / "query" / "holiday.jpg").write_bytes(images(market / "query")[0].read_bytes())
+    (found,) = of(examine(market), "misnamed")
+    assert found.cases[0].file == "query/holiday.jpg" and found.severity == "warning"
+
+
+def test_one_identity_is_too_few(market):
+    keep = images(market / "bounding_box_train")[0].name[:4]
+    for path in images(market / "bounding_box_train"):
+        if not path.name.startswith(keep):
+            path.unlink()
+    report = examine(market)
+    assert of(report, "too-few") and report.code == 1
+
+
+def test_an_empty_split(market):
+    for path in (market / "query").iterdir():
+        path.unlink()
+    report = examine(market, name=None)
+    assert report.code != 0
+    told = " ".join(each.message for each in report.findings)
+    assert "query" in told
+
+
+def test_nothing_there(tmp_path, capsys):
+    assert main(["check", str(tmp_path / "none")]) == 2
+    assert "no folder" in capsys.readouterr().out
+    (tmp_path / "empty").mkdir()
+    assert main(["check", str(tmp_path / "empty")]) == 2
+    text = capsys.readouterr().out
+    assert "is empty" in text and "bounding_box_train" in text
+
+
+def test_an_archive_beside_nothing(tmp_path):
+    (tmp_path / "Market-1501-v15.09.15.zip").write_bytes(b"PK")
+    report = examine(tmp_path)
+    (found,) = of(report, "archive")
+    assert report.code == 2 and "not extracted" in found.message
+    assert found.cases[0].file == "Market-1501-v15.09.15.zip"
+
+
+def test_half_of_a_layout(market):
+    shutil.rmtree(market / "query")
+    report = examine(market)
+    (found,) = of(report, "half-extracted")
+    assert report.code == 2 and "but not query" in found.message
+    assert "Market-1501" in found.message
+    assert "holds all of them" in found.remedy
+
+
+@pytest.mark.parametrize("folder", ["query", "bounding_box_test"])
+def test_a_folder_too_deep(tiny_data, folder):
+    report = examine(tiny_data / folder)
+    (found,) = of(report, "wrong-level")
+    assert report.code == 2 and found.remedy == f"give the folder above: {tiny_data}"
+
+
+def test_a_folder_too_high_is_searched(tiny_data):
+    report = examine(tiny_data.parent.parent)
+    assert str(tiny_data) in [each.home for each in report.recognised]
+
+
+def test_images_that_nobody_named(tmp_path, tiny_data):
+    for number, path in enumerate(images(tiny_data / "query")[:3]):
+        shutil.copy(path, tmp_path / f"{number}.jpg")
+    report = examine(tmp_path)
+    assert report.code == 2 and of(report, "misnamed")
+    assert "identity, camera, split" in of(report, "misnamed")[0].remedy
+
+
+def test_another_data_set_than_asked_for(tiny_data):
+    report = examine(tiny_data, name="veri776")
+    assert report.code == 2 and "Pedestrians" in of(report, "not-recognised")[0].message
+    assert examine(tiny_data, name="market1501").recognised[0].name == "market1501"
+    with pytest.raises(ValueError, match="dataset"):
+        examine(tiny_data, name="nosuch")
+
+
+def test_near_hashes_are_those_a_slow_loop_finds():
+    draw = random.Random(1)
+    base = [draw.getrandbits(64) for _ in range(60)]
+    flip = lambda value, count: value ^ sum(1 << b for b in draw.sample(range(64), count))  # noqa: E731
+    others = [flip(draw.choice(base), draw.randint(0, 8)) for _ in range(80)]
+    slow = {
+        (a, b)
+        for a, x in enumerate(base)
+        for b, y in enumerate(others)
+        if (x ^ y).bit_count() <= duplicates.DIFFERENT_BITS
+    }
+    fast = duplicates.near(np.array(base, np.uint64), np.array(others, np.uint64))
+    assert {tuple(pair) for pair in fast.tolist()} == slow and slow
+
+
+def test_other_people_do_not_look_alike(tiny_data):
+    """Every pair of different people of the small set, against the threshold."""
+    paths = [path for name in FOLDERS for path in images(tiny_data / name)]
+    seen = pictures.scan(paths)
+    thumbs = duplicates._centred(seen.thumbs)
+    who = np.array([path.name.split("_")[0] for path in paths])
+    differ = who[:, None] != who[None]
+    bits = np.bitwise_count(seen.looks[:, None] ^ seen.looks[None])
+    assert not (differ & (bits <= duplicates.DIFFERENT_BITS) & (thumbs @ thumbs.T >= 0.95)).any()
+
+
+def test_layouts_are_named_once():
+    from reid_core.data.doctor.folders import looked_for
+
+    said = looked_for(DATASETS)
+    assert len(said) == len({each.split(" (")[0] for each in said})
+
+
+@pytest.mark.parametrize("layout", layouts.LAYOUTS)
+def test_every_layout_is_recognised_and_sound(layout, tmp_path, tiny_data, monkeypatch):
+    monkeypatch.setenv("REID_DATA", str(tmp_path / "own"))
+    layouts.build(layout, tiny_data, tmp_path / "given")
+    report = examine(tmp_path / "given")
+    assert tuple(each.name for each in report.recognised) == layouts.NAMES[layout]
+    assert report.code == 0, [each.message for each in report.findings]
+    assert all(each.why and each.splits["train"].images for each in report.recognised)
+
+
+def test_the_other_version_of_msmt17(tmp_path, tiny_data):
+    home = layouts.build("msmt17-v2", tiny_data, tmp_path)
+    (found,) = of(examine(tmp_path, "msmt17-v1"), "wrong-version")
+    assert "asked for MSMT17 V1" in found.message and "MSMT17 V2" in found.message
+    home.rename(home.with_name("MSMT17_V1"))
+    report = examine(tmp_path)
+    (found,) = of(report, "wrong-version")
+    assert report.code == 2 and "mask_train_v2" in found.message
+    assert "not comparable" in found.message and "MSMT17_V1" in found.message
+
+
+def test_images_with_other_names(market):
+    for folder in FOLDERS:
+        for number, path in enumerate(sorted((market / folder).iterdir())):
+            path.rename(path.with_name(f"holiday {number}.jpg"))
+    report = examine(market)
+    (found,) = of(report, "misnamed")
+    assert report.code == 2 and "named like 0002_c1s1_000451_03.jpg" in found.message
+
+
+def test_a_list_that_names_what_is_missing(tmp_path, tiny_data):
+    home = layouts.build("msmt17-v1", tiny_data, tmp_path)
+    next(home.glob("train/*/*.jpg")).unlink()
+    report = examine(tmp_path)
+    assert report.code == 1 and report.recognised
+    assert "missing" in of(report, "missing-file")[0].message
+
+
+def test_a_damaged_mat_file(tmp_path, tiny_data, monkeypatch):
+    monkeypatch.setenv("REID_DATA", str(tmp_path / "own"))
+    layouts.build("cuhk03-mat", tiny_data, tmp_path / "given")
+    file = next((tmp_path / "given").rglob("cuhk-03.mat"))
+    file.write_bytes(file.read_bytes()[:2000])
+    report = examine(tmp_path / "given")
+    assert report.code == 1 and "half extracted" in of(report, "layout")[0].message
+
+
+def test_cameras_unknown_throughout(tmp_path, tiny_data):
+    layouts.build("folder-no-cameras", tiny_data, tmp_path)
+    report = examine(tmp_path)
+    (found,) = of(report, "unknown-camera")
+    assert report.code == 0 and found.split == "train+query+gallery"
+    assert not of(report, "no-match") and not of(report, "one-camera")
+
+
+def test_equal_numbers_of_a_test_split_that_counts_anew_are_no_leak(tmp_path, tiny_data):
+    layouts.build("msmt17-v1", tiny_data, tmp_path)
+    assert not of(examine(tmp_path), "leakage")

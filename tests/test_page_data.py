@@ -1,0 +1,168 @@
+"""The page Data, run by Streamlit's own test harness without a browser."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import streamlit as st
+from layouts import build
+from streamlit.testing.v1 import AppTest
+
+from app import charts_data, findings
+from app.cached import data as cached
+from reid_core.checkup import Checkup
+from reid_core.data import open_dataset
+from reid_core.data.doctor import KINDS, examine
+
+MAIN = Path(__file__).resolve().parents[1] / "app" / "main.py"
+
+
+class Here:
+    """A checkup that is done at once, in this process."""
+
+    running = cancelled = False
+    problem = ""
+
+    def __init__(self, home: str, name: str | None):
+        self.report = json.loads(json.dumps(examine(Path(home), name).as_dict()))
+
+
+@pytest.fixture(autouse=True)
+def nothing_cached(monkeypatch):
+    st.cache_resource.clear()
+    st.cache_data.clear()
+    monkeypatch.setattr(cached, "Checkup", Here)
+    monkeypatch.setenv("REID_ALLOW_TRAINING", "1")
+
+
+def opened(**address: str) -> AppTest:
+    app = AppTest.from_file(str(MAIN), default_timeout=60)
+    for key, value in address.items():
+        app.query_params[key] = value
+    app.run()
+    app.switch_page("../pages/data.py").run()
+    assert not app.exception
+    return app
+
+
+def said(app: AppTest) -> str:
+    words = (*app.error, *app.warning, *app.info, *app.caption, *app.markdown)
+    return " ".join(each.value for each in words).replace("\\", "")
+
+
+def strips(app: AppTest) -> list[dict]:
+    found = [node.proto for node in app.get("bidi_component")]
+    return [json.loads(each.json) for each in found if each.component_name == "query_strip"]
+
+
+def check(app: AppTest) -> AppTest:
+    app.button(key="check").click().run()
+    assert not app.exception
+    return app
+
+
+def test_the_pedestrians_are_there_out_of_the_box(runs, tiny_data):
+    app = opened()
+    assert "Pedestrians (synthetic)" in [each.value.replace("\\", "") for each in app.subheader]
+    assert "dataset.json" in said(app) and "Nothing is published" in said(app)
+    table = app.dataframe[0].value.set_index("split")
+    data = open_dataset("pedestrians", tiny_data)
+    for split in ("train", "query", "gallery"):
+        assert table.loc[split, "images"] == len(getattr(data, split))
+    check(app)
+    assert "Nothing prevents training" in said(app)
+    assert "64 x 32 pixels, has" in said(app)
+
+
+def test_an_identity_is_shown_under_all_its_cameras(runs, tiny_data):
+    data = open_dataset("pedestrians", tiny_data)
+    who = int(data.gallery.identities.max())
+    app = opened(split="gallery", identity=str(who))
+    cameras = sorted(data.gallery.cameras[data.gallery.identities == who].tolist())
+    assert [item["note"] for item in strips(app)[0]["items"]] == [f"c{c}" for c in cameras]
+    app.button(key="Next identity").click().run()
+    assert app.session_state["identity"] == "0" or int(app.session_state["identity"]) != who
+
+
+def test_findings_come_with_what_to_do_and_their_pictures(runs, tmp_path, tiny_data):
+    home = build("market1501-flat", tiny_data, tmp_path)
+    source = sorted((home / "bounding_box_train").iterdir())[0]
+    shutil.copy(source, home / "query" / "0900_c3s1_000001_00.jpg")
+    broken = sorted((home / "bounding_box_test").iterdir())[-1]
+    broken.write_bytes(b"nothing")
+    app = check(opened(folder=str(tmp_path)))
+    assert "published images" in app.dataframe[0].value.columns
+    words = said(app)
+    assert "1 to mend before training" in words and "the same picture is in train" in words.lower()
+    assert "is not in the gallery" in words and "replace or remove" in words
+    pair = next(each["items"] for each in strips(app) if len(each["items"]) == 2)
+    assert [each["note"] for each in pair] == ["train", "query"]
+    assert pair[0]["src"] == pair[1]["src"]
+    labels = " ".join(each.label for each in app.expander).replace("\\", "")
+    assert f"bounding_box_test/{broken.name}" in labels
+
+
+def test_every_kind_can_be_shown():
+    assert set(findings.LOOKS) == {"error", "warning"}
+    assert all(KINDS.values())
+
+
+def test_nothing_recognised_says_what_was_looked_for(runs, tmp_path):
+    (tmp_path / "archive.zip").write_bytes(b"PK")
+    app = opened(folder=str(tmp_path))
+    words = said(app)
+    assert "No data set was recognised" in words and "archive.zip" in words
+    assert "bounding_box_train" in words and "MSMT17" in words
+    app = opened(folder=str(tmp_path / "none"))
+    assert "no folder" in said(app).lower()
+
+
+def test_one_file_is_unpacked_by_the_checkup(runs, tmp_path, tiny_data, monkeypatch):
+    monkeypatch.setenv("REID_DATA", str(tmp_path / "own"))
+    (tmp_path / "own").mkdir()
+    shutil.copytree(tiny_data, tmp_path / "own" / "pedestrians")
+    build("cuhk03-mat", tiny_data, tmp_path / "sets")
+    app = opened(folder=str(tmp_path / "sets"))
+    assert "appear once it was checked" in said(app) and not app.dataframe
+    check(app)
+    assert app.dataframe[0].value["images"].sum() > 0 and strips(app)
+
+
+def test_where_paths_are_off_only_the_own_folder_is_looked_at(runs, tmp_path, monkeypatch):
+    monkeypatch.setenv("REID_ALLOW_TRAINING", "0")
+    monkeypatch.setattr("app.access.local", lambda: False)
+    app = opened(folder=str(tmp_path))
+    assert app.text_input[0].disabled and "pedestrians" in app.selectbox(key="set").value
+
+
+def test_train_opens_with_the_data_set_filled_in(runs):
+    app = AppTest.from_file(str(MAIN), default_timeout=60)
+    address = {"view": "New training", "dataset": "veri776", "data": "/some/where"}
+    for key, value in address.items():
+        app.query_params[key] = value
+    app.run()
+    app.switch_page("../pages/train.py").run()
+    assert app.selectbox(key="dataset").value == "veri776"
+    assert app.text_input(key="data").value == "/some/where"
+
+
+def test_a_checkup_tells_how_far_it_is_and_can_be_cancelled(runs, tiny_data):
+    work = Checkup(tiny_data, "pedestrians")
+    work.wait()
+    assert work.report["code"] == 0 and work.done == work.total > 0 and not work.problem
+    work = Checkup(tiny_data)
+    work.cancel()
+    work.wait()
+    assert work.report is None and work.cancelled and not work.running
+
+
+def test_the_charts_hold_the_counts():
+    figure = charts_data.cameras({"train": {1: 3, -1: 2}, "query": {2: 5}, "gallery": {}})
+    assert list(figure.data[0].x) == ["unknown", "c1", "c2"]
+    assert list(figure.data[0].y) == [2, 3, 0] and list(figure.data[1].y) == [0, 0, 5]
+    figure = charts_data.per_identity({"train": np.array([1, 2, 2])}, "images")
+    assert list(figure.data[0].x) == [1, 2] and list(figure.data[0].y) == [1, 2]
+    figure = charts_data.sizes([[128, 64, 9], [64, 32, 1]])
+    assert list(figure.data[0].y) == [128, 64] and list(figure.data[0].customdata) == [9, 1]
