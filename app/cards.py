@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
-from app import cached, charts, contents
+from app import cached, charts, contents, pickers
 from app.live import badges
 from app.notices import plain
 from reid_core.errors import BadInput
@@ -48,6 +48,15 @@ OURS = (
     "- Bring your own data in Market-1501's layout on the page Train, and the official code's "
     "checkpoints with `python -m reid_core import`."
 )
+
+
+def tested() -> Run:
+    """The run chosen in the sidebar; one without a tested split ends the page with a word on why."""
+    run = pickers.run()
+    if not run.has_embeddings:
+        no_embeddings(run)
+        st.stop()
+    return run
 
 
 def first_with_pictures(runs: list[Run]) -> Run | None:
@@ -162,7 +171,8 @@ def _card(run: Run, scores: dict) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(f"{dot} **{plain(run.name)}**", unsafe_allow_html=True, width="content")
         badges(run, run.status().state)
-    st.caption(plain(_about(run, bool(scores))))
+    by = f"; protocol {scores['protocol']}" if scores.get("protocol") else ""
+    st.caption(plain(_about(run, bool(scores)) + by))
     if run.imported and not scores:
         st.markdown("Not scored yet. On a folder in Market-1501's layout:")
         st.code(evaluation(run), language=None, wrap_lines=True)

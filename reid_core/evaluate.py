@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from reid_core.errors import BadInput
+from reid_core.nearer import SHORTEST
+from reid_core.ranks import Hits, refuse_no_numbers, true_ranks
 
 PROTOCOL = "market"
 # A model that refines compares a set's images with one another first: all queries and the gallery as
@@ -50,10 +52,9 @@ class Embeddings:
 def directions(vectors: np.ndarray) -> np.ndarray:
     """(N, D) float64 vectors of length 1; a zero vector stays zero. Raises BadInput for NaN."""
     vectors = vectors.astype(np.float64)
-    if not np.isfinite(vectors).all():
-        bad = int((~np.isfinite(vectors).all(axis=1)).sum())
-        raise BadInput(f"{bad} embeddings hold NaN or infinity: train with a lower learning rate")
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    refuse_no_numbers(lengths)
+    return vectors / np.maximum(lengths, SHORTEST)
 
 
 def distances(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
@@ -194,34 +195,49 @@ def evaluate(
 
     For each query gallery images of its identity under its own camera are left out; queries without
     another true match are skipped; distractors stay. distances_to gives the distances (q, G) of some
-    rows to the gallery where they are not those of the embeddings; protocol is its name. Raises
-    BadInput where no query is left.
+    rows, a block of them, to the gallery where they are not those of the embeddings; protocol is its
+    name. The vectors may be mapped from a file larger than memory. Raises BadInput where no query is
+    left.
     """
     queries, gallery = embeddings.query_rows, embeddings.gallery_rows
     if not len(queries) or not len(gallery):
         raise BadInput(
             f"expected queries and a gallery, got {len(queries)} and {len(gallery)} images"
         )
-    identities, cameras = embeddings.identities[gallery], embeddings.cameras[gallery]
-    scores = []
-    for start in range(0, len(queries), block):
-        rows = queries[start : start + block]
-        if distances_to is None:
-            matrix = distances(embeddings.directions[rows], embeddings.directions[gallery])
-        else:
-            matrix = distances_to(rows)
-        for query, row in zip(rows, matrix, strict=True):
-            judged = judge(
-                row, identities, cameras, embeddings.identities[query], embeddings.cameras[query]
-            )
-            scores.append(
-                (judged.average_precision, judged.inverse_negative_penalty, judged.first_hit)
-            )
-    precision, penalty, first = (np.array(column) for column in zip(*scores, strict=True))
-    if not first.any():
+    if distances_to:
+        hits = _hits(embeddings, distances_to, block)
+    else:
+        labels = embeddings.identities, embeddings.cameras
+        hits = true_ranks(
+            *(embeddings.vectors, embeddings.vectors),
+            *(each[rows] for each in labels for rows in (queries, gallery)),
+            query_rows=queries,
+            gallery_rows=gallery,
+        )
+    if not len(hits.ranks):
         raise BadInput(
             f"none of {len(queries)} queries has an image of its identity under another camera in "
             "the gallery; check the camera numbers in the file names (_c1, _c2, ...)"
         )
     protocol = protocol or (PROTOCOL if embeddings.encoded is None else JOINT)
-    return Evaluation(precision, penalty, first, gallery=len(gallery), protocol=protocol)
+    return Evaluation(
+        *(hits.average_precision, hits.inverse_negative_penalty, hits.first_hit),
+        gallery=len(gallery),
+        protocol=protocol,
+    )
+
+
+def _hits(
+    embeddings: Embeddings, distances_to: Callable[[np.ndarray], np.ndarray], block: int
+) -> Hits:
+    """The true matches by given distances, each gallery ranked by itself."""
+    queries, gallery = embeddings.query_rows, embeddings.gallery_rows
+    identities, cameras = embeddings.identities[gallery], embeddings.cameras[gallery]
+    found = []
+    for start in range(0, len(queries), block):
+        rows = queries[start : start + block]
+        for query, row in zip(rows, distances_to(rows), strict=True):
+            whose = embeddings.identities[query], embeddings.cameras[query]
+            found.append(judge(row, identities, cameras, *whose).hits)
+    starts = np.concatenate([[0], np.cumsum([len(each) for each in found])])
+    return Hits(np.concatenate(found), starts)

@@ -22,6 +22,7 @@ from app.cached.base import (
     picture,
     ranked,
     ranked_upload,
+    refined,
     thumbnail,
     vector,
 )
@@ -55,6 +56,7 @@ from app.cached.mechanism_views import (
     mask,
     orders_surveyed,
     outlined,
+    pass_seconds,
     placed,
     positions,
 )
@@ -71,6 +73,7 @@ from app.cached.neighbour_lab import (
     weights,
 )
 from app.cached.order_lab import MAPS, comparable, cost, heads_apart, layers_apart, orders_apart
+from app.cached.scores import intervals, ledger, protocols, roc, scored
 
 __all__ = [
     "DRAWS",
@@ -102,8 +105,10 @@ __all__ = [
     "gains",
     "heads_apart",
     "held",
+    "intervals",
     "labels",
     "layers_apart",
+    "ledger",
     "left_out",
     "lie",
     "looked",
@@ -115,10 +120,12 @@ __all__ = [
     "orders_apart",
     "orders_surveyed",
     "outlined",
+    "pass_seconds",
     "picture",
     "placed",
     "positions",
     "probes",
+    "protocols",
     "ranked",
     "ranked_before",
     "ranked_cut",
@@ -127,10 +134,13 @@ __all__ = [
     "ranked_upload",
     "reciprocal",
     "redrawn",
+    "refined",
     "repeated",
     "reranked",
+    "roc",
     "runs_compared",
     "said",
+    "scored",
     "slices",
     "split_by",
     "surveyed",

@@ -1,0 +1,112 @@
+"""Figures of the pages Scores and Ledger: arrays in, figures out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from app.charts import QUIET, blank, colour
+from reid_core.ledger import Given, Line
+from reid_core.published import KINDS
+from reid_core.verification import Point, Roc
+
+COLUMNS = 80  # of the histogram
+OTHER = "#E69500"  # pairs of two identities
+SYMBOLS = dict(
+    zip(KINDS, ("diamond-open", "square-open", "x-thin-open", "triangle-up-open"), strict=True)
+)
+
+
+def roc(found: Roc, point: Point, line: str) -> go.Figure:
+    """True against false accepts, these by their logarithm, with the chosen threshold."""
+    _, false, true = found.curve().T
+    figure = blank("false accepts (pairs of two people)", "true accepts")
+    shown = false > 0
+    figure.add_scatter(
+        x=false[shown],
+        y=true[shown],
+        customdata=found.curve()[shown, 0],
+        mode="lines",
+        line=dict(color=line, width=2.5, shape="hv"),
+        hovertemplate="nearer than %{customdata:.3f}: %{y:.1%} of true pairs, %{x:.2%} of false"
+        "<extra></extra>",
+    )
+    if point.false_accepts > 0:
+        figure.add_scatter(
+            x=[point.false_accepts],
+            y=[point.true_accepts],
+            mode="markers",
+            marker=dict(color=line, size=11),
+            hoverinfo="skip",
+        )
+    low = np.floor(np.log10(false[shown].min())) if shown.any() else -4
+    figure.update_xaxes(type="log", range=[low, 0.02], tickformat="~%", dtick=1)
+    figure.update_yaxes(range=[0, 1.03], tickformat=".0%")
+    figure.update_layout(height=320, hovermode="closest")
+    return figure
+
+
+def distances(found: Roc, point: Point, line: str) -> go.Figure:
+    """How far pairs of one and of two people are apart, as shares of their kind."""
+    used = np.flatnonzero(found.genuine + found.impostor)
+    edges = np.linspace(used[0], used[-1] + 1, COLUMNS + 1).astype(int)
+    figure = blank("distance", "share of the pairs")
+    middles = (edges[:-1] + edges[1:]) / 2 * found.width
+    for name, counts, shade in (
+        ("one person", found.genuine, line),
+        ("two people", found.impostor, QUIET),
+    ):
+        shares = np.add.reduceat(counts, edges[:-1]) / counts.sum()
+        figure.add_scatter(
+            x=middles,
+            y=shares,
+            name=name,
+            mode="lines",
+            fill="tozeroy",
+            line=dict(color=shade, width=1.8, shape="hvh"),
+            hovertemplate="%{y:.1%}",
+        )
+    figure.add_vline(x=point.threshold, line=dict(color=OTHER, width=2, dash="dash"))
+    figure.update_yaxes(tickformat=".0%", rangemode="tozero")
+    figure.update_xaxes(rangemode="normal")
+    figure.update_layout(height=320, showlegend=True, hovermode="x unified")
+    return figure
+
+
+def ledger(
+    lines: Sequence[Line], runs: Sequence[Given], metric: str, titles: dict[str, str]
+) -> go.Figure:
+    """What others report of a metric on one data set, and the runs (filled) beside it."""
+    models = list(dict.fromkeys([each.entry.model for each in lines] + [r.model for r in runs]))
+    figure = blank(metric, "")
+    for kind, symbol in SYMBOLS.items():
+        own = list(dict.fromkeys(each.entry for each in lines if each.entry.what == kind))
+        if own:
+            figure.add_scatter(
+                x=[each.value for each in own],
+                y=[titles[each.model] for each in own],
+                name=kind,
+                mode="markers",
+                marker=dict(
+                    symbol=symbol, size=12, color=[colour(e.model) for e in own], line=dict(width=2)
+                ),
+                hovertext=[
+                    f"{e.value:.1%}, {e.protocol}<br>{e.source}<br>{e.configuration}" for e in own
+                ],
+                hoverinfo="text",
+            )
+    given = [(r, p, s[metric]) for r in runs for p, s in r.scores.items() if metric in s]
+    if given:
+        figure.add_scatter(
+            x=[value for *_, value in given],
+            y=[titles[run.model] for run, *_ in given],
+            name="runs here",
+            mode="markers",
+            marker=dict(symbol="circle", size=11, color=[colour(run.model) for run, *_ in given]),
+            hovertext=[f"{run.run}: {value:.1%}, {protocol}" for run, protocol, value in given],
+            hoverinfo="text",
+        )
+    figure.update_xaxes(tickformat=".1%", rangemode="normal")
+    figure.update_yaxes(categoryorder="array", categoryarray=[titles[m] for m in models][::-1])
+    figure.update_layout(height=130 + 44 * len(models), showlegend=True, hovermode="closest")
+    return figure

@@ -1,0 +1,94 @@
+"""The pages Ledger and Scores, run by Streamlit's own test harness without a browser."""
+
+import shutil
+
+import numpy as np
+import pytest
+from test_app import captions, nothing_cached, opened, said  # noqa: F401
+from test_ledger import evaluated
+from test_nformer import refined  # noqa: F401 - a fixture
+
+from reid_core.protocols import PROTOCOLS, score
+from reid_core.published import ENTRIES
+from reid_core.runs import open_run
+from reid_core.verification import roc
+
+
+def tables(app) -> list:
+    return [each.value for each in app.dataframe]
+
+
+def test_the_ledger_lists_the_numbers_of_a_data_set(tiny_run):
+    app = opened("ledger")
+    shown = tables(app)[0]
+    here = [e for e in ENTRIES if (e.dataset, e.metric) == ("market1501", "mAP")]
+    assert len(shown) == len(here) and set(shown["source"]) == {e.source for e in here}
+    assert (shown["difference"] == "").all() and "No run here" in captions(app)
+    assert tables(app)[1]["run"].tolist() == [tiny_run]
+    assert "synthetic" in tables(app)[1]["why"][0]
+    app.segmented_control(key="metric").set_value("rank-1").run()
+    assert "95.1%" in tables(app)[0]["reported"].tolist() and not app.exception
+    app.selectbox(key="set").select("cuhk03-labeled").run()
+    assert "81.1%" in tables(app)[0]["reported"].tolist() and not app.exception
+
+
+def test_a_run_on_that_data_set_stands_beside_them(tiny_run):
+    evaluated(open_run(tiny_run))
+    app = opened("ledger", set="market1501", metric="mAP")
+    shown = tables(app)[0]
+    beside = shown[shown["run"] == tiny_run]
+    assert set(beside["model"]) == {"TransReID"} and set(beside["this run"]) == {"90.0%"}
+    assert "+1.0" in beside["difference"].tolist()
+    assert "1 of the runs here" in captions(app) and len(tables(app)) == 1
+
+
+def test_the_ledger_without_a_run(runs):
+    app = opened("ledger")
+    assert "no evaluated run" in said(app).lower() and len(tables(app)) == 1
+
+
+def test_scores_by_every_protocol(tiny_run):
+    app, found = opened("scores"), open_run(tiny_run).embeddings()
+    shown = tables(app)[0].set_index("protocol")
+    assert list(shown.index) == [k for k, p in PROTOCOLS.items() if not p.refined]
+    for name in shown.index:
+        scored = score(found, name)
+        assert shown["mAP"][name].startswith(f"{scored.mAP:.3f} (")
+        assert shown["gallery"][name] == scored.gallery
+    assert PROTOCOLS["market"].about in captions(app)
+
+
+@pytest.mark.parametrize("rate, share", [("1 %", 0.01), ("20 %", 0.2)])
+def test_the_threshold_at_a_rate(tiny_run, rate, share):
+    app = opened("scores", far=rate, protocol="rga-sklearn-legacy")
+    point = roc(open_run(tiny_run).embeddings()).at(share)
+    assert f"Nearer than {point.threshold:.3f}" in captions(app)
+    assert f"{point.true_accepts:.1%} of the" in captions(app)
+    assert app.session_state["protocol"] == "rga-sklearn-legacy"
+
+
+def test_scores_of_refined_embeddings(refined):  # noqa: F811
+    app = opened("scores", run="refined")
+    assert tables(app)[0]["protocol"].tolist() == ["nformer-joint"]
+
+
+def test_scores_of_a_split_without_another_camera(tiny_run):
+    run = open_run(tiny_run)
+    found = run.embeddings()
+    found.cameras[:] = 1
+    run.keep_embeddings(found)
+    app = opened("scores")
+    assert "under another camera" in said(app) and not app.exception
+
+
+def test_scores_of_damaged_and_missing_embeddings(tiny_run, runs):
+    shutil.copytree(runs / tiny_run, runs / "damaged")
+    (runs / "damaged" / "embeddings.npz").write_bytes(b"half")
+    assert "damaged" in said(opened("scores", run="damaged"))
+    (runs / "damaged" / "embeddings.npz").unlink()
+    assert not opened("scores", run="damaged").exception
+    run = open_run(tiny_run)
+    found = run.embeddings()
+    found.vectors[0, 0] = np.nan
+    run.keep_embeddings(found)
+    assert "NaN" in said(opened("scores", run=tiny_run))

@@ -1,0 +1,228 @@
+"""Features that lie in a file: read, refined, scored from the command line; what they can't be."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_cli import fails
+from test_nformer import refined  # noqa: F401 - a fixture
+from test_protocols import drawn
+
+from reid_core.__main__ import main
+from reid_core.data import open_dataset
+from reid_core.embed import embed_test
+from reid_core.evaluate import evaluate
+from reid_core.record import Wish, record
+from reid_core.runs import open_run
+from reid_core.stored import read_stored
+
+
+def arrays(e) -> dict[str, np.ndarray]:
+    return dict(
+        embeddings=e.vectors, identities=e.identities, cameras=e.cameras, is_query=e.is_query
+    )
+
+
+@pytest.fixture
+def split():
+    return drawn(0, 20, 200, 3, 10**6, 16)
+
+
+@pytest.fixture(params=["savez", "savez_compressed", "folder"])
+def stored(request, split, tmp_path) -> Path:
+    if request.param != "folder":
+        getattr(np, request.param)(tmp_path / "f.npz", **arrays(split))
+        return tmp_path / "f.npz"
+    for name, array in arrays(split).items():
+        np.save(tmp_path / f"{name}.npy", array)
+    return tmp_path
+
+
+def scored(capsys, *asked) -> dict:
+    assert main(["evaluate", "--embeddings", *map(str, asked)]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_every_way_of_storing_gives_the_same(stored, split, capsys):
+    found = read_stored(stored)
+    for name, array in arrays(split).items():
+        kept = getattr(found, name if name != "embeddings" else "vectors")
+        np.testing.assert_array_equal(kept, array)
+    mapped = not (stored.is_file() and "compressed" in stored.name)
+    assert isinstance(found.vectors, np.memmap) == (mapped and not _packed(stored))
+    said = scored(capsys, stored)
+    expected = evaluate(split).as_dict()
+    assert {key: said[key] for key in ("queries", "valid_queries", "gallery", "protocol")} == {
+        key: expected[key] for key in ("queries", "valid_queries", "gallery", "protocol")
+    }
+    assert said["mAP"] == pytest.approx(expected["mAP"]) and said["cmc"] == pytest.approx(
+        expected["cmc"]
+    )
+    assert said["seconds"] > 0 and said["peak_memory_bytes"] > 0
+    assert said["conditions"]["dimensions"] == 16
+
+
+def _packed(stored: Path) -> bool:
+    import zipfile
+
+    return stored.is_file() and any(i.compress_type for i in zipfile.ZipFile(stored).infolist())
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["--rerank", "8,3,0.3,squared"],
+        ["--rerank", "8,3,0.3,fourth-power"],
+        ["--protocol", "rga-sklearn-legacy"],
+        ["--protocol", "vehicleid", "--bootstrap", "50"],
+        ["--protocol", "single-gallery-shot", "--far", "0.01"],
+        ["--metric", "euclidean-unnormalised", "--details", "--far", "0.1", "--bootstrap", "50"],
+        ["--metric", "cosine", "--details"],
+    ],
+)
+def test_the_record_says_what_was_asked(stored, capsys, asked):
+    said = scored(capsys, stored, *asked)
+    conditions = said["conditions"]
+    assert conditions["protocol"] == said["protocol"]
+    assert ("intervals" in said) == ("--bootstrap" in asked)
+    assert ("verification" in said) == ("--far" in asked or "--details" in asked)
+    assert len(said["cmc"]) == (50 if "--details" in asked else 3)
+    if "--rerank" in asked:
+        assert conditions["rerank"] == dict(
+            k1=8, k2=3, weight=0.3, convention=asked[1].split(",")[3]
+        )
+    if "--metric" in asked:
+        assert conditions["metric"] == asked[1]
+
+
+def test_what_files_cannot_be(split, tmp_path, capsys):
+    good = arrays(split)
+
+    def message(**changed) -> str:
+        np.savez(tmp_path / "f.npz", **good | changed)
+        return fails(capsys, "evaluate", "--embeddings", str(tmp_path / "f.npz"))
+
+    assert "expected embeddings (N, D)" in message(embeddings=good["embeddings"][0])
+    assert "floating-point" in message(embeddings=good["embeddings"].astype(int))
+    assert "expected identities (220,)" in message(identities=good["identities"][1:])
+    assert "of whole numbers" in message(cameras=good["cameras"].astype(float))
+    assert "is_query" in message(is_query=good["identities"])
+    assert "expected queries and a gallery" in message(is_query=np.zeros(220, bool))
+    assert "expected queries and a gallery" in message(is_query=np.ones(220, bool))
+    assert "pickled" in message(identities=good["identities"].astype(object))
+    nothing = good["embeddings"].copy()
+    nothing[3] = np.nan
+    assert "NaN" in message(embeddings=nothing)
+    np.savez_compressed(tmp_path / "f.npz", **good | dict(cameras=np.array(["a"] * 220, object)))
+    ask = ["evaluate", "--embeddings", str(tmp_path / "f.npz")]
+    assert "pickled" in fails(capsys, *ask)
+    np.savez(tmp_path / "f.npz", names=np.array(["a"]), embeddings=good["embeddings"])
+    assert "has no identities, cameras, is_query" in fails(capsys, *ask)
+    np.savez(tmp_path / "f.npz", **good)
+    whole = (tmp_path / "f.npz").read_bytes()
+    (tmp_path / "f.npz").write_bytes(whole[: len(whole) // 2])
+    assert "is no .npz" in fails(capsys, *ask)
+    assert "no file or folder" in fails(capsys, *ask[:-1], str(tmp_path / "g.npz"))
+    (tmp_path / "empty").mkdir()
+    assert "found none" in fails(capsys, *ask[:-1], str(tmp_path / "empty"))
+    for name, array in good.items():
+        np.save(tmp_path / "empty" / f"{name}.npy", array)
+    (tmp_path / "empty" / "embeddings.npy").write_bytes(b"\x93NUMPY\x01\x00half")
+    assert "embeddings is damaged" in fails(capsys, *ask[:-1], str(tmp_path / "empty"))
+    np.save(tmp_path / "empty" / "embeddings.npy", good["embeddings"].astype(object))
+    assert "pickled" in fails(capsys, *ask[:-1], str(tmp_path / "empty"))
+
+
+def test_options_that_do_not_go_together(stored, capsys):
+    ask = ["evaluate", "--embeddings", str(stored)]
+    for more, message in (
+        (["tiny"], "one of them"),
+        (["--flip"], "needs images"),
+        (["--neck", "after"], "--neck is for a RUN"),
+        (["--data", "x"], "--data is for a RUN"),
+        (["--rerank", "20,6"], "such as 20,6,0.3"),
+        (["--rerank", "0,6,0.3"], "1 or more"),
+        (["--rerank", "8,6,0.3,cubed"], "unknown convention"),
+        (["--protocol", "nformer-joint"], "unknown protocol"),
+        (["--protocol", "vehicleId"], "did you mean vehicleid"),
+        (["--metric", "l2"], "unknown metric"),
+        (["--far", "2"], "from 0 to 1"),
+        (["--refine", "nobody"], "unknown run"),
+    ):
+        assert message in fails(capsys, *ask, *more)
+    assert "one of them" in fails(capsys, "evaluate")
+
+
+def test_features_are_refined_by_a_run(refined, tmp_path, capsys):  # noqa: F811
+    """The stored features of its encoder give the run's own scores."""
+    run, found = open_run("refined"), refined.embeddings()
+    encoded = type(found)(**vars_of(found) | dict(vectors=found.encoded, encoded=None))
+    np.savez(tmp_path / "f.npz", **arrays(encoded))
+    for protocol in ("nformer-joint", "nformer-per-query"):
+        assert main(["evaluate", "refined", "--protocol", protocol]) == 0
+        own = json.loads(capsys.readouterr().out)
+        said = scored(capsys, tmp_path / "f.npz", "--refine", "refined", "--protocol", protocol)
+        assert said["protocol"] == protocol and said["mAP"] == pytest.approx(own["mAP"], abs=1e-4)
+        assert said["conditions"]["refined_by"] == "refined"
+    narrow = arrays(encoded) | dict(embeddings=encoded.vectors[:, :-1])
+    np.savez(tmp_path / "f.npz", **narrow)
+    ask = ["evaluate", "--embeddings", str(tmp_path / "f.npz"), "--refine"]
+    width = encoded.vectors.shape[1]
+    assert f"expected features of {width} dimensions" in fails(capsys, *ask, run.name)
+
+
+def test_a_run_that_refines_nothing_is_refused(tiny_run, split, tmp_path, capsys):
+    np.savez(tmp_path / "f.npz", **arrays(split))
+    ask = ["evaluate", "--embeddings", str(tmp_path / "f.npz"), "--refine", tiny_run]
+    assert "no neighbour transformer" in fails(capsys, *ask)
+    assert "--refine is for --embeddings" in fails(capsys, "evaluate", tiny_run, "--refine", "x")
+
+
+def vars_of(found) -> dict:
+    return {name: getattr(found, name) for name in type(found).__dataclass_fields__}
+
+
+def test_flipped_features_are_the_mean_of_both(tiny_run, tiny_data, capsys):
+    run = open_run(tiny_run)
+    model, asked, data = run.model(), run.experiment, open_dataset("pedestrians", str(tiny_data))
+    from PIL import Image, ImageOps
+
+    paths = [*data.query.paths, *data.gallery.paths]
+    own = embed_test(model, asked, data)
+    mirrored = [ImageOps.mirror(Image.open(path).convert("RGB")) for path in paths]
+    other = embed_test(model, asked, data, images=mirrored)
+    both = type(own)(**vars_of(own) | dict(vectors=(own.vectors + other.vectors) / 2))
+    assert main(["evaluate", tiny_run, "--flip"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["mAP"] == pytest.approx(evaluate(both).mAP, abs=2e-3)
+    assert said["conditions"]["flip"] and said["conditions"]["neck"] == "before"
+    assert said["conditions"]["data_set"] == "pedestrians"
+
+
+def test_an_approximate_search_tells_its_recall(stored, capsys):
+    pytest.importorskip("faiss")
+    exact, said = scored(capsys, stored), scored(capsys, stored, "--approximate", "faiss")
+    assert 0 < said["recall"] <= 1 and said["conditions"]["approximate"] == "faiss"
+    assert 0 < said["mAP"] <= exact["mAP"] + 1e-9  # what it misses stands last
+    ask = ["evaluate", "--embeddings", str(stored), "--approximate", "faiss"]
+    assert "exact distances" in fails(capsys, *ask, "--protocol", "single-gallery-shot")
+    assert "no --rerank" in fails(capsys, *ask, "--rerank", "8,3,0.3")
+
+
+def test_a_run_in_bfloat16_says_so(tiny_run, capsys):
+    assert main(["evaluate", tiny_run, "--precision", "bf16", "--batch-size", "7"]) == 0
+    assert json.loads(capsys.readouterr().out)["conditions"]["precision"] == "bf16"
+
+
+def test_every_option_on_a_run(tiny_run, capsys):
+    ask = ["evaluate", tiny_run, "--details", "--bootstrap", "50", "--far", "0.05"]
+    assert main(ask) == 0
+    said = json.loads(capsys.readouterr().out)
+    expected = record(open_run(tiny_run).embeddings(), Wish(far=0.05))
+    assert said["verification"]["threshold"] == pytest.approx(
+        expected["verification"]["threshold"], abs=1e-3
+    )
+    assert said["verification"]["false_accepts"] <= 0.05
+    assert {each["query_camera"] for each in said["camera_pairs"]} <= {1, 2, 3}
+    assert said["conditions"]["run"] == tiny_run
