@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reid_core.embed import refine
 from reid_core.evaluate import Embeddings, Judged, distances, judge
-from reid_core.models import ReIDModel
+
+if TYPE_CHECKING:  # stored features are ranked without any model, which takes seconds to import
+    from reid_core.models import ReIDModel
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def retrieve_vector(
 
 
 def retrieve_encoded(
-    model: ReIDModel,
+    model: "ReIDModel",
     embeddings: Embeddings,
     encoded: np.ndarray,
     camera: int | None = None,
@@ -54,6 +56,8 @@ def retrieve_encoded(
     Where the gallery is refined, the picture and the gallery are one set, so the gallery's own
     features move a little with each picture.
     """
+    from reid_core.embed import refine
+
     vector = encoded
     if embeddings.encoded is not None:
         gallery = embeddings.gallery_rows
@@ -65,7 +69,7 @@ def retrieve_encoded(
 
 
 def gallery_of(
-    model: ReIDModel,
+    model: "ReIDModel",
     encoded: np.ndarray,
     names: Sequence[str],
     cameras: Sequence[int | None],
@@ -76,6 +80,8 @@ def gallery_of(
     Nobody knows who is on them, so all have the identity of distractors, which no query matches.
     refined: whether they look at one another, for a model that refines.
     """
+    from reid_core.embed import refine
+
     count = len(encoded)
     return Embeddings(
         refine(model, encoded) if refined else encoded,
