@@ -3,13 +3,12 @@
 import numpy as np
 import streamlit as st
 
-from app import cached, galleries, pickers, uploads
+from app import cached, galleries, pickers, uploads, verdict
 from app.components import ranked_gallery
 from app.notices import explained, say
 from app.uploads import Upload
 from reid_core.errors import BadInput
 from reid_core.experiment import Experiment
-from reid_core.models import MODELS
 from reid_core.retrieve import gallery_of, retrieve_encoded
 from reid_core.runs import Run
 
@@ -25,7 +24,7 @@ def show(run: Run, asked: Experiment) -> None:
         st.stop()
     with explained():
         model = cached.model(run.name, run.stamp())
-        refined = _refined(run, asked)
+        refined = cached.refined(run.name, run.stamp())
     with st.spinner("The model looks at your pictures"):
         alone = _looked_at(run, query)
         seen = [(each, vector) for each in gallery if (vector := _looked_at(run, each)) is not None]
@@ -41,6 +40,7 @@ def show(run: Run, asked: Experiment) -> None:
             refined,
         )
         ranking = retrieve_encoded(model, found, alone, query.camera)
+    verdict.show(run, asked, ranking, own=True)
     st.caption(_said(asked, gallery, run.facts.cameras, refined))
     tiles = galleries.own(found, ranking, gallery)
     ranked_gallery(galleries.upload(query, query.image()), tiles, key="own")
@@ -72,13 +72,6 @@ def _looked_at(run: Run, upload: Upload) -> np.ndarray | None:
     except BadInput as problem:
         say("error", f"left out {upload.name}: {problem}")
         return None
-
-
-def _refined(run: Run, asked: Experiment) -> bool:
-    """Whether pictures look at one another: not while only the encoder has been trained."""
-    if not run.has_embeddings:
-        return MODELS[asked.model].refines
-    return cached.embeddings(run.name, run.stamp()).encoded is not None
 
 
 def _said(asked: Experiment, gallery: list[Upload], known: tuple[int, ...], refined: bool) -> str:

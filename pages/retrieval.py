@@ -3,7 +3,7 @@ protocol tells right from wrong. Every number here is computed from the same arr
 
 import streamlit as st
 
-from app import cached, cards, galleries, own, pickers
+from app import cached, cards, galleries, own, pickers, verdict
 from app.components import query_strip, ranked_gallery
 from app.notices import explained, heading
 
@@ -62,6 +62,7 @@ if kind == UPLOAD:
     with explained():
         ranking = cached.ranked_upload(run.name, stamp, *said, picture.content)
         query = galleries.upload(picture, picture.image())
+    verdict.show(run, asked, ranking, own=False)
 else:
     position = pickers.query(run.name, stamp)
     labels = cached.labels(run.name, stamp)

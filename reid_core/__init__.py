@@ -8,6 +8,7 @@ In reading order:
     experiment   every knob, once
     losses       the objective of a training step
     train        one training run
+    stream       images through a model, as fast as the model goes
     embed        images in, embeddings out
     evaluate     embeddings in, mAP, CMC and mINP out
     retrieve     the same ranking for one query

@@ -10,11 +10,13 @@ from PIL import Image
 
 from reid_core.data import Dataset
 from reid_core.data.images import Images, normalise
+from reid_core.distributed import share, to_first
 from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings, directions, distances
 from reid_core.experiment import Experiment
 from reid_core.models.base import Batch, ReIDModel
 from reid_core.models.nformer_query import GalleryPass
+from reid_core.pictures import pictures_of
 from reid_core.stream import Embedded, decoded, fitting, stream
 
 FEW = 8  # so many are one batch, whatever the model
@@ -197,32 +199,24 @@ def views_of(paths: Sequence[Path], table: dict[str, int]) -> list[int]:
 
 def embed_test(
     model: ReIDModel, experiment: Experiment, dataset: Dataset, stage: str = "refined", **keywords
-) -> Embeddings:
+) -> Embeddings | None:
     """The embeddings of a data set's queries and gallery. Keywords as in `embed_images`.
 
-    Where a model refines, queries and gallery are one set (stage "refined"; "encoder" leaves each
+    Of several processes each embeds its share (images are then that share's alone); the first gets
+    all, the others None. Where a model refines, queries and gallery are one set (stage "refined"; "encoder" leaves each
     image alone).
     """
-    parts = (dataset.query, dataset.gallery)
-    paths = [path for part in parts for path in part.paths]
-    identities, cameras, views = (
-        np.concatenate([getattr(part, name) for part in parts])
-        for name in ("identities", "cameras", "views")
-    )
-    images = keywords.pop("images", paths)
-    vectors = embed_images(model, experiment, images, cameras.tolist(), views.tolist(), **keywords)
+    seen = pictures_of(dataset)
+    own = share(len(seen.paths))
+    images = keywords.pop("images", seen.paths[own])
+    told = seen.cameras[own].tolist(), seen.views[own].tolist()
+    vectors = to_first(embed_images(model, experiment, images, *told, **keywords))
+    if vectors is None:
+        return None
     encoded = None
     if model.refines and stage == "refined":
         encoded, vectors = vectors, refine(model, vectors)
-    return Embeddings(
-        vectors,
-        names=np.array([path.relative_to(dataset.root).as_posix() for path in paths]),
-        identities=identities,
-        cameras=cameras,
-        views=views,
-        is_query=np.arange(len(paths)) < len(dataset.query),
-        encoded=encoded,
-    )
+    return Embeddings(vectors, names=seen.names, **seen.labels(), encoded=encoded)
 
 
 def per_query_distances(

@@ -19,8 +19,8 @@ from reid_core.data.images import Images
 from reid_core.errors import BadInput
 
 AHEAD = 2  # batches that wait, decoded
-# Larger batches bring nothing on a CPU (benchmarks/extraction.py); a GPU wants more at a time.
-MOST = {"cpu": 32, "cuda": 512}
+# A CPU is busy with a few images already, and larger batches only take memory; a GPU wants more.
+MOST = {"cpu": 16, "cuda": 512}
 # What a batch's activations may take: a few tensors as large as the largest are alive at a time.
 ALIVE = 8
 CPU_BYTES = 2**30

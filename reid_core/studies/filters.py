@@ -16,6 +16,7 @@ from reid_core.analysis.cutoffs import COARSE
 from reid_core.data import Dataset, open_dataset
 from reid_core.data.images import Images
 from reid_core.embed import embed_test
+from reid_core.errors import BadInput
 from reid_core.evaluate import evaluate
 from reid_core.knobs import knob
 from reid_core.probe import probes
@@ -24,6 +25,8 @@ from reid_core.runs import Run
 GROUP = "Filters"
 ORIGINAL, WAVELET_LOW, WAVELET_DETAIL = "original", "wavelet low", "wavelet detail"
 Filter = Callable[[Tensor], Tensor]
+
+IMAGES = True
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,12 @@ class Filtered(Images):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, rows) -> Tensor:
-        return self.keep(self.images[rows].float() / 255) * 255
+    def name(self, row: int):
+        return self.images.name(row)
+
+    def readable(self, rows) -> tuple[list[int], Tensor, dict[int, BadInput]]:
+        rows, pixels, problems = self.images.readable(rows)
+        return rows, self.keep(pixels.float() / 255) * 255, problems
 
 
 def compute(run: Run, options: Options, progress: Callable[[int, int], None]) -> dict:

@@ -1,0 +1,189 @@
+"""Who is this, or nobody: one picture against a gallery, from the command line and on the page."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_app import captions, coloured, drawn, give, imported, jpeg, opened, said
+from test_cli import fails
+
+from app import own
+from app.scores import RATES
+from reid_core.__main__ import main
+from reid_core.embed import embed_images, refine
+from reid_core.evaluate import Embeddings, directions, distances
+from reid_core.runs import open_run
+from reid_core.threshold import measured
+
+
+def asked(capsys, *arguments) -> dict:
+    """The JSON that a query prints."""
+    assert main(["query", *map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def slow_threshold(found: Embeddings, share: float) -> tuple[float, int, int]:
+    """Every pair that counts, one by one: the distance of the first stranger who is one too many,
+    and how many pairs there are of two identities and of one."""
+    matrix = distances(found.directions[found.query_rows], found.directions[found.gallery_rows])
+    strangers, same = [], 0
+    for q, query in enumerate(found.query_rows):
+        for g, row in enumerate(found.gallery_rows):
+            alike = found.identities[query] == found.identities[row]
+            if not alike:
+                strangers.append(matrix[q, g])
+            elif found.cameras[query] != found.cameras[row]:
+                same += 1
+    strangers = np.sort(strangers)
+    return float(strangers[int(share * len(strangers))]), len(strangers), same
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.1, 0.5])
+def test_the_threshold_counts_pairs(tiny_run, share):
+    found = open_run(tiny_run).embeddings()
+    it = measured(found, share)
+    expected, strangers, same = slow_threshold(found, share)
+    assert (it.strangers, it.same) == (strangers, same)
+    assert it.distance == pytest.approx(expected, abs=1e-5)
+    assert it.false_accepts <= share < it.false_accepts + 1.5 / strangers + 1e-3
+    assert it.accepts(it.distance - 1e-6) and not it.accepts(it.distance)
+
+
+def test_a_query_of_the_test_split_is_ranked_as_ever(tiny_run, tiny_data, capsys):
+    """Its distances are those of the kept embeddings, and the verdict is the threshold's."""
+    run = open_run(tiny_run)
+    kept = run.embeddings()
+    answer = asked(capsys, tiny_run, "--images", tiny_data / "query", "--top", 3)
+    gallery = answer["gallery"]
+    assert gallery["images"] == len(kept.gallery_rows) and "test split" in gallery["title"]
+    limit = answer["threshold"]
+    assert limit["distance"] == measured(kept, 0.01).distance
+    assert limit["pairs_of_two_identities"] == slow_threshold(kept, 0.01)[1]
+    matrix = distances(kept.directions[kept.query_rows], kept.directions[kept.gallery_rows])
+    names = {str(kept.names[row]).split("/")[1]: q for q, row in enumerate(kept.query_rows)}
+    assert len(answer["queries"]) == len(names)
+    for each in answer["queries"]:
+        row = np.sort(matrix[names[each["query"]]])
+        assert [e["distance"] for e in each["ranked"]] == pytest.approx(row[:3].tolist(), abs=2e-3)
+        assert [e["rank"] for e in each["ranked"]] == [1, 2, 3]
+        assert each["match"] == (each["nearest"] < limit["distance"])
+        for entry in each["ranked"]:
+            at = kept.names.tolist().index(entry["name"])
+            assert entry["identity"] == kept.identities[at]
+
+
+def test_no_match_at_a_threshold_of_ones_own(tiny_run, tiny_data, capsys):
+    image = next((tiny_data / "query").iterdir())
+    near = asked(capsys, tiny_run, "--images", image, "--threshold", 2.1)
+    far = asked(capsys, tiny_run, "--images", image, "--threshold", 1e-6)
+    assert [a["queries"][0]["match"] for a in (near, far)] == [True, False]
+    assert near["threshold"] == dict(distance=2.1, measured_on=None)
+    assert main(["query", tiny_run, "--images", str(image), "--threshold", "1e-6"]) == 0
+    out = capsys.readouterr().out
+    assert "no match: the nearest is at" in out and "   1  " in out
+    assert main(["query", tiny_run, "--images", str(image), "--far", "1"]) == 0
+    out = capsys.readouterr().out
+    assert ": match" in out and "pairs of two identities" in out
+
+
+def test_a_gallery_of_ones_own(tiny_run, tiny_data, tmp_path, capsys):
+    """A picture is not an answer to itself, and an unknown person is not junk."""
+    images = sorted((tiny_data / "query").iterdir())[:3]
+    place = tmp_path / "gallery"
+    place.mkdir()
+    for path in images:
+        (place / path.name).write_bytes(path.read_bytes())
+    Image.open(images[0]).save(place / "somebody.png")
+    (place / "bad.jpg").write_bytes(b"")
+    answer = asked(capsys, tiny_run, "--images", place / images[0].name, "--gallery", place)
+    (query,) = answer["queries"]
+    listed = {entry["name"]: entry for entry in query["ranked"]}
+    assert set(listed) == {images[1].name, images[2].name, "somebody.png"}
+    assert listed["somebody.png"]["identity"] is None
+    assert listed[images[1].name]["identity"] == int(images[1].name.split("_")[0])
+    assert answer["gallery"] == dict(title=str(place), images=4)
+    run = open_run(tiny_run)
+    files = [images[0], *(place / name for name in listed)]
+    cameras = [int(p.name.split("_c")[1][0]) if "_c" in p.name else None for p in files]
+    vectors = directions(embed_images(run.model(), run.experiment, files, cameras))
+    expected = distances(vectors[:1], vectors[1:])[0]
+    found = [entry["distance"] for entry in listed.values()]
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+def test_a_model_that_refines_asks_as_one_set(runs, tiny_data, tmp_path, capsys):
+    run = imported("neighbours", model="nformer", trunk="resnet18", width=16)
+    images = sorted((tiny_data / "query").iterdir())[:4]
+    place = tmp_path / "gallery"
+    place.mkdir()
+    for path in images[1:]:
+        (place / path.name).write_bytes(path.read_bytes())
+    line = fails(capsys, "query", "neighbours", "--images", str(images[0]))
+    assert "no gallery of its own yet: give --gallery DIR" in line
+    where = ["--images", str(images[0]), "--gallery", str(place)]
+    assert "--far: run 'neighbours' has no test split" in fails(
+        capsys, "query", "neighbours", *where, "--far", "0.1"
+    )
+    answer = asked(capsys, "neighbours", *where)
+    assert answer["threshold"] is None and answer["queries"][0]["match"] is None
+    vectors = refine(run.model(), embed_images(run.model(), run.experiment, images, [None] * 4))
+    vectors = directions(vectors)
+    expected = dict(
+        zip([p.name for p in images[1:]], distances(vectors[:1], vectors[1:])[0], strict=True)
+    )
+    for entry in answer["queries"][0]["ranked"]:
+        assert entry["distance"] == pytest.approx(expected[entry["name"]], abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (["--images", "/nowhere"], "no file or folder"),
+        (["--images", "/nowhere", "--far", "0.1", "--threshold", "1"], "not allowed with"),
+        (["--images", "{data}", "--far", "2"], "false-accept rate from 0 to 1"),
+        (["--images", "{data}", "--threshold", "nan"], "expected a distance"),
+        (["--images", "{data}", "--top", "-1"], "expected 0 or more"),
+        (["--images", "{data}", "--batch-size", "0"], "a whole number from 1"),
+    ],
+)
+def test_mistakes(tiny_run, tiny_data, more, message, capsys):
+    more = [each.format(data=tiny_data / "query") for each in more]
+    assert message in fails(capsys, "query", tiny_run, *more)
+
+
+# On the page
+
+
+def test_no_match_on_the_page(tiny_run):
+    """The verdict, from how many pairs and on which data, and whose gallery it says nothing of."""
+    app = opened("retrieval")
+    app.segmented_control(key="source").set_value(own.KIND).run()
+    give(app, ("who.jpg", jpeg()), coloured())
+    kept = open_run(tiny_run).embeddings()
+    for rate in RATES:
+        app.segmented_control(key="far").set_value(rate).run()
+        assert not app.exception
+        it = measured(kept, float(rate.removesuffix(" %")) / 100)
+        nearest = float(drawn(app, "ranked_gallery")["tiles"][0]["distance"])
+        words = said(app)
+        assert ("No match" in words) == (nearest >= it.distance)
+        assert f"{it.strangers:,} pairs of two identities" in captions(app)
+        assert "the test split" in captions(app) and "not measured on your pictures" in captions(
+            app
+        )
+
+
+def test_an_upload_has_a_verdict_too(tiny_run):
+    app = opened("retrieval")
+    app.segmented_control(key="source").set_value("Upload").run()
+    app.file_uploader[0].upload("somebody.png", jpeg(kind="PNG")).run()
+    assert not app.exception and "match" in said(app)
+    assert "not measured on your pictures" not in captions(app)
+
+
+def test_without_a_test_split_nothing_is_decided(runs):
+    imported("brought")
+    app = give(opened("retrieval", run="brought"), ("who.jpg", jpeg()), coloured())
+    assert "match" not in said(app).lower()
+    assert "No threshold" in captions(app)
