@@ -1,5 +1,7 @@
 """A data set to look through: identities, cameras, sizes, and one identity under all its cameras."""
 
+from os import fsencode
+
 import numpy as np
 import streamlit as st
 
@@ -7,6 +9,7 @@ from app import charts_data, components, figures, pickers
 from app.cached import data as kept
 from app.doctor import Place
 from app.figures import Said
+from app.notices import readable
 from reid_core.data import Dataset, Split
 
 SPLITS = ("train", "query", "gallery")
@@ -116,8 +119,8 @@ def _tile(place: Place, split: Split, row: int) -> dict:
     path, camera = split.paths[row], int(split.cameras[row])
     return dict(
         label=f"{row}",
-        src=kept.tile(str(path), place.stamp, TILE),
-        title=f"{path.name}, camera {camera if camera != -1 else 'unknown'}",
+        src=kept.tile(fsencode(path), place.stamp, TILE),
+        title=readable(f"{path.name}, camera {camera if camera != -1 else 'unknown'}"),
         note=f"c{camera}" if camera != -1 else "c?",
         share=None,
         chosen=False,

@@ -19,8 +19,8 @@ def cameras(pairs: Pairs, names: Sequence[Sequence[str]], rows: Sequence[float])
     (A,) the mAP of each query camera's whole lists."""
     across = [f"c{b}" for b in pairs.match_cameras]
     up = [f"c{a}: {mean:.2f}" for a, mean in zip(pairs.query_cameras, rows, strict=True)]
-    titles = ("mAP of the pair", "median rank of the first true match")
-    figure = make_subplots(1, 2, subplot_titles=titles, horizontal_spacing=0.1)
+    titles = ("mAP of the pair", "median rank of<br>the first true match")
+    figure = make_subplots(1, 2, subplot_titles=titles, horizontal_spacing=0.05, shared_yaxes=True)
     values = (
         (pairs.precision, "%{text}", ".2f", "Cividis"),
         (pairs.rank, "%{text}", "g", "Cividis_r"),
@@ -49,8 +49,12 @@ def cameras(pairs: Pairs, names: Sequence[Sequence[str]], rows: Sequence[float])
     figure.update_yaxes(autorange="reversed", **bare)
     figure.update_yaxes(title="camera of the query: its mAP", col=1)
     figure.update_layout(
-        height=110 + 34 * max(len(up), 3), margin=MARGIN, showlegend=False, hovermode="closest"
+        height=130 + 34 * max(len(up), 3),
+        margin=MARGIN | dict(t=44),
+        showlegend=False,
+        hovermode="closest",
     )
+    figure.update_annotations(font_size=13)
     return figure
 
 

@@ -62,7 +62,8 @@ def bands(lines: list[Line], across: str, up: str, percent: bool = True) -> go.F
             marker=dict(symbol=symbol, size=7),
             name=line.name,
         )
-    figure.update_layout(showlegend=True, hovermode="x unified", height=300)
+    high = 280 + 18 * len(lines)  # in a narrow column the legend has a row for each line
+    figure.update_layout(showlegend=True, hovermode="x unified", height=high)
     figure.update_layout(legend_traceorder="normal")
     figure.update_yaxes(tickformat=".0%" if percent else None)
     return figure
@@ -86,7 +87,7 @@ def parts(names: Sequence[str], drawn: np.ndarray, even: np.ndarray, **error) ->
         marker_line=dict(color=QUIET, width=1.5),
     )
     figure.update_layout(showlegend=True, barmode="group", height=300)
-    figure.update_xaxes(tickangle=-35 if len(names) > 9 else 0)
+    figure.update_xaxes(tickangle=-35 if len(names) > 5 else 0)
     figure.update_yaxes(tickformat=".0%")
     return figure
 

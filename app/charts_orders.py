@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 from app.charts import COLOURS, QUIET, blank
 
 SHADES = "Cividis"  # made for colour blindness, and even in grey
-NUMBERS = 12  # more cells in a line have no room for a number
+NUMBERS = 8  # more cells in a line have no room for a number
 SHUFFLED, UNIFORM = COLOURS["pha"], COLOURS["rga"]
 
 
@@ -191,7 +191,8 @@ class Measure:
 
 def modes(names: Sequence[str], measures: Sequence[Measure], colours: Sequence[str]) -> go.Figure:
     """Runs down, measures across: a point with its interval each, every scale from 0."""
-    titles = [each.title for each in measures]
+    # Two short lines: five titles stand beside one another.
+    titles = [each.title.replace(" (", "<br>(").replace(" an ", "<br>an ") for each in measures]
     figure = make_subplots(1, len(measures), shared_yaxes=True, subplot_titles=titles)
     places = np.arange(len(names))
     for number, each in enumerate(measures, start=1):
@@ -219,10 +220,11 @@ def modes(names: Sequence[str], measures: Sequence[Measure], colours: Sequence[s
             col=number,
         )
         top = each.most or 1.25 * float(np.nanmax(each.values, initial=0)) or 1
-        figure.update_xaxes(range=[-0.08 * top, 1.1 * top], nticks=4, row=1, col=number)
+        figure.update_xaxes(range=[-0.08 * top, 1.1 * top], nticks=3, row=1, col=number)
     figure.update_yaxes(tickvals=places, ticktext=list(names), range=[len(names) - 0.5, -0.7])
+    figure.update_xaxes(tickangle=0)
     figure.update_annotations(font_size=13)
     figure.update_layout(
-        height=120 + 44 * len(names), margin=dict(l=8, r=12, t=30, b=8), showlegend=False
+        height=138 + 44 * len(names), margin=dict(l=8, r=12, t=48, b=8), showlegend=False
     )
     return figure

@@ -22,48 +22,17 @@ def who_is_right(
     After UpSet (Lex et al. 2014). codes: what a click on a pattern gives; chosen is one of them.
     """
     kept = [place for place, pattern in enumerate(found) if len(pattern.queries)][:SHOWN]
+    shown, codes = [found[place] for place in kept], [codes[place] for place in kept]
+    shades = [colour("transreid") if code == chosen else QUIET for code in codes]
     figure = make_subplots(2, 1, shared_xaxes=True, row_heights=[0.6, 0.4], vertical_spacing=0.03)
-    across = list(range(len(kept)))
-    counts = [len(found[place].queries) for place in kept]
-    picked = [codes[place] == chosen for place in kept]
-    codes_kept = [codes[place] for place in kept]
-    figure.add_bar(
-        x=across,
-        y=counts,
-        text=counts,
-        textposition="outside",
-        cliponaxis=False,
-        customdata=codes_kept,
-        hovertext=[f"{found[place].says(names)}: {len(found[place].queries)}" for place in kept],
-        hoverinfo="text",
-        textfont=dict(size=13),
-        marker=dict(color=[colour("transreid") if each else QUIET for each in picked]),
-        selected=SEEN,
-        unselected=SEEN,
-    )
+    figure.add_trace(_counts(shown, names, codes, shades), 1, 1)
     for row, name in enumerate(names):
-        yes = [found[place].right[row] for place in kept]
-        figure.add_scatter(
-            x=across,
-            y=[name] * len(kept),
-            customdata=codes_kept,
-            mode="markers",
-            marker=dict(
-                size=13,
-                symbol=[RIGHT if each else WRONG for each in yes],
-                color=[colour("transreid") if each else QUIET for each in picked],
-                line=dict(width=1.6),
-            ),
-            selected=SEEN,
-            unselected=SEEN,
-            hovertext=[f"{name}: {'right' if each else 'wrong'}" for each in yes],
-            hoverinfo="text",
-            row=2,
-            col=1,
-        )
+        right = [pattern.right[row] for pattern in shown]
+        figure.add_trace(_dots(name, right, codes, shades), 2, 1)
+    most = max((len(pattern.queries) for pattern in shown), default=1)
     figure.update_xaxes(showticklabels=False, fixedrange=True, showgrid=False, zeroline=False)
     figure.update_yaxes(fixedrange=True)
-    figure.update_yaxes(title="queries", row=1, col=1, range=[0, 1.15 * max(counts, default=1)])
+    figure.update_yaxes(title="queries", row=1, col=1, range=[0, 1.15 * most])
     figure.update_yaxes(
         type="category", autorange="reversed", row=2, col=1, showgrid=False, zeroline=False
     )
@@ -71,6 +40,41 @@ def who_is_right(
         height=210 + 26 * len(names), margin=MARGIN, showlegend=False, hovermode="closest"
     )
     return figure
+
+
+def _counts(shown: Sequence[Pattern], names, codes, shades) -> go.Bar:
+    counts = [len(pattern.queries) for pattern in shown]
+    said = [f"{pattern.says(names)}: {len(pattern.queries)}" for pattern in shown]
+    return go.Bar(
+        x=list(range(len(shown))),
+        y=counts,
+        text=counts,
+        textposition="outside",
+        cliponaxis=False,
+        customdata=codes,
+        hovertext=said,
+        hoverinfo="text",
+        textfont=dict(size=13),
+        marker=dict(color=shades),
+        selected=SEEN,
+        unselected=SEEN,
+    )
+
+
+def _dots(name: str, right: list[bool], codes, shades) -> go.Scatter:
+    """A run's row: filled where it is right."""
+    symbols = [RIGHT if each else WRONG for each in right]
+    return go.Scatter(
+        x=list(range(len(right))),
+        y=[name] * len(right),
+        customdata=codes,
+        mode="markers",
+        marker=dict(size=13, symbol=symbols, color=shades, line=dict(width=1.6)),
+        selected=SEEN,
+        unselected=SEEN,
+        hovertext=[f"{name}: {'right' if each else 'wrong'}" for each in right],
+        hoverinfo="text",
+    )
 
 
 def drawn(count: int) -> str:

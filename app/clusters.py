@@ -79,11 +79,6 @@ def shown(run: Run, found: Embeddings, settings: dict[str, Any], maps: Arrays) -
 def drawn(view: Shown) -> dict[str, Any]:
     """The points and what hovering tells, as the component `embedding_map` takes them."""
     found, layouts = view.found, view.maps["layouts"]
-    flat = np.zeros((*layouts.shape[:2], 3), np.float32)
-    low, high = layouts.min(axis=(0, 1)), layouts.max(axis=(0, 1))
-    flat[:, :, : layouts.shape[2]] = (
-        (layouts - (low + high) / 2) * 2 / max((high - low).max(), 1e-9)
-    )
     fact = lambda label, values, **more: dict(label=label, values=packed(values, "f4"), **more)  # noqa: E731
     facts = [
         fact("identity", found.identities, words={"0": "distractor"}),
@@ -98,11 +93,20 @@ def drawn(view: Shown) -> dict[str, Any]:
         id=f"{view.run} {view.key}",
         dimensions=int(layouts.shape[2]),
         names=list(view.names),
-        places=[packed(each, "f4") for each in flat],
+        places=[packed(each, "f4") for each in within_one(layouts)],
         query=packed(found.is_query, "u1"),
         facts=facts,
         sheet=cached.crops(view.run, view.stamp),
     )
+
+
+def within_one(layouts: np.ndarray) -> np.ndarray:
+    """Layouts (sides, N, d) as they are drawn: (sides, N, 3), the longest way across from -1 to 1."""
+    flat = np.zeros((*layouts.shape[:2], 3), np.float32)
+    low, high = layouts.min(axis=(0, 1)), layouts.max(axis=(0, 1))
+    middle, across = (low + high) / 2, max((high - low).max(), 1e-9)
+    flat[:, :, : layouts.shape[2]] = (layouts - middle) * 2 / across
+    return flat
 
 
 def places(view: Shown) -> pd.DataFrame:

@@ -105,4 +105,4 @@ def _query(view: Shown, row: int) -> dict[str, Any]:
 
 def opening(run_refines: bool) -> dict[str, str]:
     """Which maps a run opens with, before anything is computed."""
-    return dict(beside=ENCODER if run_refines else NOTHING)
+    return dict(second=ENCODER if run_refines else NOTHING)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import clusters, clusters_paint, components, figures, pickers
+from app import clusters, clusters_lasso, clusters_paint, components, figures, pickers
 from app.clusters import ENCODER, METHODS, NOTHING, Shown
 from app.figures import Said
 from app.galleries import title
@@ -47,9 +47,9 @@ def settings(run: Run, found: Embeddings) -> tuple[dict[str, Any], str]:
     choose = lambda key, options, label, **more: _segments(bar, key, options, label, **more)  # noqa: E731
     method = choose("map", list(METHODS), "Map")
     dimensions = choose("dimensions", ["2-D", "3-D"], "Dimensions")
-    pickers.linked("beside", seconds, NOTHING)
+    pickers.linked("second", seconds, NOTHING)  # "beside" is another run's view, on Attention
     beside = bar.selectbox(
-        "Beside it", seconds, key="beside", width=190,
+        "Beside it", seconds, key="second", width=190,
         help="A second map of the same images: before they looked at one another, or in another run.",
     )  # fmt: skip
     options = clusters_paint.choices(run.name, run.stamp())
@@ -88,7 +88,9 @@ def the_map(view: Shown, choice: str, row: int) -> list[int]:
         if (asked := st.session_state[key]["picked"]) is not None:
             clusters.pick(view, int(asked))
 
-    rows = components.embedding_map(drawn, key=key, height=HEIGHT, alt=alt, on_pick=picked)
+    lasso = lambda: clusters_lasso.take(key)  # noqa: E731
+    components.embedding_map(drawn, key=key, height=HEIGHT, alt=alt, on_pick=picked, on_lasso=lasso)
+    rows = clusters_lasso.selected(view)
     edges = clusters.lines(view, row) if st.session_state.get("edges") else [[] for _ in view.names]
     painted = clusters_paint.paint(
         view, choice, row, _camera(view, row) if choice == "Camera" else None
@@ -151,7 +153,8 @@ def lassoed(view: Shown, source: tuple[str, str], rows: list[int], row: int) -> 
     """The crops in the lasso, by identity, a page at a time."""
     if not rows:
         st.caption(
-            "Draw a lasso on the map (button, L, or drag with Shift): its images stand here."
+            "Draw a lasso on the map (button, L, or drag with Shift), or with keys a box (Shift and "
+            "arrows, then Enter): its images stand here."
         )
         return
     found = view.found

@@ -161,7 +161,7 @@ def _lists(case: Case, stamps, asked, order: np.ndarray) -> None:
 def _scatter(case: Case, stamps, found: list[Pattern]) -> None:
     """AP per query of the sidebar's run and another."""
     others = dict(stamps[1:])
-    pickers.linked("compared", list(others), stamps[1][0])  # "beside" is a map's, on Clusters
+    pickers.linked("compared", list(others), stamps[1][0])
     if len(others) > 1:
         st.selectbox("Beside", list(others), key="compared", label_visibility="collapsed")
     name = st.session_state["compared"]

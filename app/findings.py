@@ -1,6 +1,7 @@
 """The dataset doctor's findings on a page: grouped, with what to do and the pictures concerned."""
 
 from itertools import groupby
+from os import fsencode
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import streamlit as st
 from app import components, figures
 from app.cached import data as cached
 from app.figures import Said
-from app.notices import plain
+from app.notices import plain, readable
 from reid_core.data.doctor import KINDS
 from reid_core.errors import BadInput
 
@@ -58,7 +59,9 @@ def _cases(cases: list[dict[str, Any]], place, number: int) -> None:
         ]
         components.query_strip(items, key=f"finding {number}", on_pick=lambda: None, wrap=True)
     columns = ["file", "other", "identity", "note"]
-    table = pd.DataFrame(cases)[columns].dropna(axis=1, how="all")
+    text = lambda cell: readable(cell) if isinstance(cell, str) else cell  # noqa: E731
+    shown = [{column: text(row[column]) for column in columns} for row in cases]
+    table = pd.DataFrame(shown).dropna(axis=1, how="all")
     named = plain(str(cases[0]["file"] or f"identity {cases[0]['identity']}"))
     more = f" and {len(cases) - 1:,} more" if len(cases) > 1 else ""
     with st.expander(f"{named}{more}"):
@@ -79,9 +82,9 @@ def _root(place) -> Path | None:
 def _tile(path: Path, stamp: int, row: dict[str, Any], label: str) -> dict[str, Any]:
     note = f", {row['note']}" if row["note"] else ""
     return dict(
-        label=label,
-        src=cached.tile(str(path), stamp, TILE),
-        title=f"{path.parent.name}/{path.name}{note}",
+        label=readable(label),
+        src=cached.tile(fsencode(path), stamp, TILE),
+        title=readable(f"{path.parent.name}/{path.name}{note}"),
         note=SHORT.get(path.parent.name, path.parent.name)[:8],
         share=None,
         chosen=False,

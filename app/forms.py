@@ -5,7 +5,8 @@ from typing import Any
 import streamlit as st
 
 from app.notices import plain
-from reid_core.experiment import Training, recipe_values
+from reid_core.experiment import Experiment, Training, recipe_values
+from reid_core.jobs.where import WHERE
 from reid_core.knobs import Knob, knobs_of
 from reid_core.models import MODELS
 from reid_core.runs import list_runs
@@ -24,6 +25,20 @@ def settings(model: str, name: str) -> dict[str, Any]:
     changed = {name: value for name, value in given.items() if value != _shown(usual[name])}
     _summary(changed, usual, key)
     return changed
+
+
+def fill(experiment: Experiment) -> None:
+    """Put an experiment's knobs into their fields: call it before they are drawn."""
+    key = f"{experiment.model}-{experiment.recipe}"
+    for name, value in experiment.values.items():
+        st.session_state[f"knob-{key}-{name}"] = _shown(value)
+
+
+def place(where: str) -> dict[str, Any]:
+    """Draw what a place wants to know of a training; returns it."""
+    knobs = WHERE[where].knobs
+    usual = {knob.name: knob.default for knob in knobs}
+    return _tabs(knobs, usual, f"where-{where}") if knobs else {}
 
 
 def _tabs(knobs: list[Knob], usual: dict[str, Any], key: str) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import Any
 import streamlit as st
 
 ADDRESS = "look"
+# What is remembered: the page and step last seen, what came with a step's address, what it sets next.
+SEEN, CAME, TO_SET = "look seen", "look came with", "look sets"
 
 
 @dataclass(frozen=True)
@@ -18,9 +20,27 @@ class Step:
     set: dict[str, Any] = field(default_factory=dict)
 
 
+def begin(page: str) -> None:
+    """Before any widget: set what a step asked for in the run before, and note what an address with
+    a step says itself, before widgets write themselves into it; main.py calls it for all pages."""
+    state, look = st.session_state, st.query_params.get(ADDRESS)
+    for name, value in state.pop(TO_SET, {}).items():
+        state[name] = value
+    if state.get(SEEN) != (page, look):
+        state[SEEN] = (page, look)
+        state[CAME] = set(st.query_params) if look else None
+
+
 def look_at(steps: Sequence[Step], key: str) -> None:
-    """The row of steps; the one that was pressed says what to see. Call it before the widgets."""
+    """The row of steps; the one that was pressed says what to see, for as long as the widgets are
+    what it set. A link that names only the step has it set them too."""
     chosen = st.query_params.get(ADDRESS, "")
+    shown = steps[int(chosen) - 1] if chosen in map(str, range(1, len(steps) + 1)) else None
+    if shown and _arrived(shown):
+        st.rerun()  # some of the widgets may stand already
+    if shown and _changed(shown):
+        shown, chosen = None, ""
+        _address(None)
     with st.container(key=f"lesson {key}", gap="xsmall"):
         row = st.container(horizontal=True, vertical_alignment="center", gap="small")
         row.markdown(":small[:gray[Look at this]]", width="content")
@@ -33,8 +53,33 @@ def look_at(steps: Sequence[Step], key: str) -> None:
                 on_click=_take,
                 args=(number, step),
             )
-        if chosen.isdecimal() and 1 <= int(chosen) <= len(steps):
-            st.markdown(steps[int(chosen) - 1].text)
+        if shown:
+            st.markdown(shown.text)
+
+
+def _arrived(step: Step) -> bool:
+    """Whether an address brought a step that has values to set which it does not name itself."""
+    came = st.session_state.pop(CAME, None)
+    if came is None:
+        return False
+    values = {name: value for name, value in step.set.items() if name not in came}
+    st.session_state[TO_SET] = values
+    return bool(values)
+
+
+def _changed(step: Step) -> bool:
+    """Whether the reader has gone on from what a step showed; what is not drawn has no value."""
+    state = st.session_state
+    return any(name in state and state[name] != value for name, value in step.set.items())
+
+
+def _address(look: str | None) -> None:
+    """Put a step into the address, or none: it is not one that just came with it."""
+    st.query_params.pop(ADDRESS, None)
+    if look:
+        st.query_params[ADDRESS] = look
+    page, _ = st.session_state.get(SEEN, ("", None))
+    st.session_state[SEEN] = (page, look)
 
 
 def first(key: str, values: dict[str, Any]) -> None:
@@ -54,4 +99,4 @@ def first(key: str, values: dict[str, Any]) -> None:
 def _take(number: int, step: Step) -> None:
     for name, value in step.set.items():
         st.session_state[name] = value
-    st.query_params[ADDRESS] = str(number)
+    _address(str(number))

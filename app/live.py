@@ -10,9 +10,13 @@ from app.access import training_allowed
 from app.notices import explained, plain, say
 from reid_core import jobs
 from reid_core.errors import BadInput
-from reid_core.runs import Run, Status
+from reid_core.jobs.clones import cloned_from
+from reid_core.jobs.where import place_of
+from reid_core.run_folder import Status
+from reid_core.runs import Run
 
 STATES = {  # state -> colour, icon
+    "queued": ("gray", "schedule"),
     "starting": ("blue", "hourglass_top"),
     "running": ("blue", "play_arrow"),
     "stopping": ("orange", "hourglass_bottom"),
@@ -25,8 +29,8 @@ STATES = {  # state -> colour, icon
 
 def watch(run: Run) -> None:
     """The run's live view; asks the folder every two seconds for as long as there is news."""
-    active = run.status().active
-    st.fragment(_show, run_every=2 if active else None)(run, active)
+    news = _news(run.status())
+    st.fragment(_show, run_every=2 if news else None)(run, news)
 
 
 def badges(run: Run, state: str) -> None:
@@ -52,6 +56,10 @@ def act(action: str, *arguments: Any, **keywords: Any) -> None:
     if action == "start":
         st.session_state["run"] = name
         st.session_state["view"] = "Watch"
+    if action == "start_sweep":
+        st.session_state["view"] = "Queue"
+    if action in ("start", "start_sweep"):
+        st.query_params.pop("clone", None)
 
 
 def problem() -> None:
@@ -60,19 +68,42 @@ def problem() -> None:
         say("error", message)
 
 
-def _show(run: Run, active: bool) -> None:
+def clone(name: str) -> None:
+    """A callback that opens the form with a run's experiment in it."""
+    st.session_state["view"] = "New training"
+    st.session_state.pop("cloned", None)  # the one that the form was filled from
+    st.query_params["clone"] = name
+    st.session_state["leaves"] = True
+
+
+def leave() -> None:
+    """At the head of a fragment: a button in it has chosen another view, which is the page's to draw."""
+    if st.session_state.pop("leaves", False):
+        st.rerun()
+
+
+def _news(status: Status) -> bool:
+    return status.active or status.queued
+
+
+def _show(run: Run, news: bool) -> None:
+    leave()
     with explained():
-        status, history = run.status(), run.history()
-    if active != status.active:
+        status, history, origin = run.status(), run.history(), cloned_from(run)
+    if news != _news(status):
         st.rerun()  # it has just ended, or goes on: the whole page should know how often to ask
     _head(run, status)
-    if status.active:
+    if origin:
+        st.caption(plain(f"Cloned from {origin['run']}. {differences(origin['changes'])}"))
+    if status.queued:
+        st.info(plain(f"Waits: {place_of(run).describe(run)}."), icon=":material/schedule:")
+    elif status.active:
         _progress(status)
     elif status.message:
         say("warning" if status.state == "interrupted" else "error", status.message)
     if history:
         _curves(run, history)
-    elif status.active:
+    elif _news(status):
         st.caption("Curves appear after the first epoch.")
     elif run.imported:
         st.caption(_imported(run))
@@ -80,7 +111,8 @@ def _show(run: Run, active: bool) -> None:
         st.caption("No epoch was finished, so there are no curves.")
     if run.imported:
         return
-    with st.expander("Log", icon=":material/notes:", expanded=status.state == "failed"):
+    died = status.state in ("failed", "interrupted")
+    with st.expander("Log", icon=":material/notes:", expanded=died):
         st.code(run.log_tail(40) or "The log is empty.", language=None, wrap_lines=True, height=260)
 
 
@@ -100,6 +132,25 @@ def _head(run: Run, status: Status) -> None:
                 disabled=not allowed or status.state == "stopping",
                 help="Stops at the next step and keeps its state.",
             )
+        if status.queued:
+            st.button(
+                "Cancel",
+                icon=":material/close:",
+                key="cancel",
+                on_click=act,
+                args=("stop", run.name),
+                disabled=not allowed,
+                help="Takes it out of the queue; it can be resumed later.",
+            )
+        if not run.imported:
+            st.button(
+                "Clone",
+                icon=":material/content_copy:",
+                key="clone run",
+                on_click=clone,
+                args=(run.name,),
+                help="Fills the form with what this run was asked, to be changed.",
+            )
         if run.resumable:
             st.button(
                 "Resume training",
@@ -110,6 +161,13 @@ def _head(run: Run, status: Status) -> None:
                 args=("resume", run.name),
                 disabled=not allowed,
             )
+
+
+def differences(changes: dict[str, list[Any]]) -> str:
+    """What a clone changes, in a sentence."""
+    word = lambda value: "none" if value in ("", None) else str(value)  # noqa: E731
+    words = [f"{name} {word(now)} (was {word(before)})" for name, (before, now) in changes.items()]
+    return f"Changed: {', '.join(words)}." if words else "Nothing is changed."
 
 
 def _imported(run: Run) -> str:

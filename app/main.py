@@ -9,8 +9,9 @@ if (ROOT := str(Path(__file__).resolve().parents[1])) not in sys.path:
 
 import streamlit as st
 
-from app import contents, pickers, projector
+from app import contents, jobs, lessons, pickers, projector
 from app.first_start import ensure_data
+from reid_core.ranks import warm
 
 HERE = Path(__file__).parent
 
@@ -18,7 +19,11 @@ st.set_page_config("ReID Attention Lab", str(HERE / "icon.svg"), layout="wide")
 st.logo(str(HERE / "logo.svg"), size="large", icon_image=str(HERE / "icon.svg"))
 page = contents.navigation()
 ensure_data()
+jobs.revive()
+lessons.begin(page.url_path)
 pickers.sidebar_run()
 projector.switch(page.url_path)
 st.html(HERE / "figures.css")
+pickers.missing_run()
+warm()
 page.run()

@@ -1,11 +1,11 @@
 """What the views Gates, Orders, Why similar, On the person and Deletion have in common."""
 
 import re
-import time
 
 import streamlit as st
 
 from app import cached, pickers, pictures
+from app.passes import Passes
 from app.pictures import Picture
 from reid_core.analysis.occlusion import BATCH
 from reid_core.analysis.similarity import LeftOut
@@ -36,35 +36,20 @@ def here(run: Run, query: int, view: str) -> dict[str, str]:
     return {"lens": view, "query": label, "image": pictures.ITSELF, pictures.SOURCE: pictures.TEST}
 
 
-class Progress:
-    """A bar that shows only if the work takes long enough to be seen; finished, it is gone."""
-
-    def __init__(self, words: str, total: int):
-        self.words, self.total, self.done = words, total, 0
-        self.place, self.start = st.empty(), time.monotonic()
-
-    def step(self) -> None:
-        self.done += 1
-        if time.monotonic() - self.start > 0.3:
-            self.place.progress(
-                self.done / self.total, f"{self.words}: {self.done} of {self.total}"
-            )
-
-    def end(self) -> None:
-        self.place.empty()
-
-
-def left_out(picture: Picture, row: int | None = None) -> LeftOut:
-    """A picture, or the test image of a row, without each of its positions, with progress."""
-    name, content = (picture.who, picture.content) if row is None else ((row,), None)
+def blanks(picture: Picture) -> dict[str, int]:
+    """The passes that `left_out` makes, for `Passes`."""
     rows, columns = cached.positions(picture.run, picture.stamp).grid
-    parts = -(-(2 + rows * columns) // BATCH)
-    bar = Progress("Passes without a position, in batches", parts)
-    for part in range(parts):
-        cached.blanked(picture.run, picture.stamp, name, part, content)
-        bar.step()
-    bar.end()
-    return cached.left_out(picture.run, picture.stamp, name, content)
+    return {str(picture.who): 2 + rows * columns}
+
+
+def left_out(picture: Picture, passes: Passes) -> LeftOut:
+    """A picture without each of its positions."""
+    asked = picture.run, picture.stamp, picture.who
+    (count,) = blanks(picture).values()
+    for part in range(-(-count // BATCH)):
+        cached.blanked(*asked, part, picture.content)
+        passes.step(min(BATCH, count - part * BATCH))
+    return cached.left_out(*asked, picture.content)
 
 
 def kept(picture: Picture, key: str, options: list[str], default: str) -> str:

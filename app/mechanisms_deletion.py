@@ -1,5 +1,8 @@
 """The view Deletion: whether a heat map points at what the model uses."""
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -8,7 +11,8 @@ from app import cached, figures, pictures, studies
 from app import charts_mechanisms as charts
 from app.charts_mechanisms import Line
 from app.figures import Said
-from app.mechanisms import Progress, left_out
+from app.mechanisms import blanks, left_out
+from app.passes import Passes
 from app.pictures import Picture
 from reid_core.analysis import faithfulness
 from reid_core.analysis.intervals import band, paired
@@ -16,6 +20,7 @@ from reid_core.runs import Run
 
 DELETION, INSERTION = "Deletion", "Insertion"
 DRAWS = 8
+USUAL = 5  # maps that a picture has, as a rule
 COUNTS = ["8", "16", "32", "64"]
 FORMULA = r"""score after $k$ of $N$ positions: $\cos\big(e(x_k), e(x)\big)$
 
@@ -42,26 +47,63 @@ def show(run: Run, picture: Picture) -> None:
     _many(run, picture, insertion)
 
 
+@dataclass(frozen=True)
+class Tested:
+    """One picture's maps (h, w) and curves (S + 1,) by method, and curves (DRAWS, S + 1) of random
+    orders; altered (S + 1,) how many of N positions."""
+
+    maps: dict[str, np.ndarray]
+    curves: dict[str, np.ndarray]
+    random: np.ndarray
+    altered: np.ndarray
+
+    @property
+    def areas(self) -> dict[str, float]:
+        return {m: float(faithfulness.area(self.altered, each)) for m, each in self.curves.items()}
+
+    @property
+    def chance(self) -> np.ndarray:
+        """(DRAWS,) areas."""
+        return faithfulness.area(self.altered, self.random)
+
+    @property
+    def share(self) -> np.ndarray:
+        return self.altered / self.altered[-1]
+
+
 def _one(picture: Picture, insertion: bool) -> None:
-    left_out(picture)
+    """The maps of one picture, and their curves."""
+    found = _tested(picture, insertion)
+    if found is None:
+        return
+    _maps(picture, found)
+    _chart(picture, found, insertion)
+
+
+def _tested(picture: Picture, insertion: bool) -> Tested | None:
+    """None as long as the passes are to be asked for."""
     run, content = (picture.run, picture.stamp, picture.who), picture.content
-    maps = cached.candidates(*run, content)
-    tokens = cached.positions(picture.run, picture.stamp)
-    bar = Progress("Curves", len(maps) + DRAWS)
-    curves = {}
+    altered = faithfulness.ticks(math.prod(cached.positions(*run[:2]).grid))
+    curves = {f"{picture.who} curves {insertion}": (USUAL + DRAWS) * len(altered)}
+    passes = Passes(picture, blanks(picture) | curves)
+    if not passes.wanted():
+        return None
+    left_out(picture, passes)
+    maps, found = cached.candidates(*run, content), {}
     for method in [*maps, *map(str, range(DRAWS))]:
-        curves[method] = cached.deletion(*run, method, insertion, content)
-        bar.step()
-    bar.end()
-    count = tokens.grid[0] * tokens.grid[1]
-    ticks = faithfulness.ticks(count)
-    random = np.stack([curves.pop(str(draw)) for draw in range(DRAWS)])
-    areas = {method: float(faithfulness.area(ticks, each)) for method, each in curves.items()}
-    chance = faithfulness.area(ticks, random)
+        found[method] = cached.deletion(*run, method, insertion, content)
+        passes.step(len(altered))
+    passes.end()
+    random = np.stack([found.pop(str(draw)) for draw in range(DRAWS)])
+    return Tested(maps, found, random, altered)
+
+
+def _maps(picture: Picture, found: Tested) -> None:
+    tokens, areas, chance = cached.positions(picture.run, picture.stamp), found.areas, found.chance
     figures.pictures(
         [
             picture.tile(method, tokens, each, note=f"area {areas[method]:.3f}", scale="own")
-            for method, each in maps.items()
+            for method, each in found.maps.items()
         ],
         Said(
             "Every map of this picture that can be put to the test, on the grid at which the image is "
@@ -70,40 +112,33 @@ def _one(picture: Picture, insertion: bool) -> None:
             code=(faithfulness.candidates,),
         ),
         key=picture.key("tested maps"),
-        alt=f"{len(maps)} maps over {picture.label} with the areas under their curves",
-        columns=max(4, len(maps)),
+        alt=f"{len(found.maps)} maps over {picture.label} with the areas under their curves",
+        columns=max(4, len(found.maps)),
     )
-    share = ticks / count
-    lines = [Line(f"{method} {areas[method]:.2f}", share, each) for method, each in curves.items()]
-    lines.append(
-        Line(
-            f"random {chance.mean():.2f}",
-            share,
-            random.mean(axis=0),
-            random.min(axis=0),
-            random.max(axis=0),
-            quiet=True,
-        )
-    )
-    frame = pd.DataFrame(
-        {"share of positions": share} | curves | {"random, mean": random.mean(axis=0)}
-    )
-    good = "above" if insertion else "below"
+
+
+def _chart(picture: Picture, found: Tested, insertion: bool) -> None:
+    share, random, areas, chance = found.share, found.random, found.areas, found.chance.mean()
+    lines = [Line(f"{m} {areas[m]:.2f}", share, each) for m, each in found.curves.items()]
+    around = random.mean(axis=0), random.min(axis=0), random.max(axis=0)
+    lines.append(Line(f"random {chance:.2f}", share, *around, quiet=True))
+    way, good = ("inserted into a blank", "above") if insertion else ("deleted", "below")
+    told = ", ".join(f"{method} {area:.3f}" for method, area in areas.items())
     figures.chart(
         charts.bands(lines, "share of positions", "cosine with the original", percent=False),
         Said(
-            f"The similarity to the untouched picture as positions are {'inserted into a blank' if insertion else 'deleted'}, "
-            f"strongest first; numbers are areas, the band is the range of {DRAWS} random orders. A map that lies {good} "
-            f"the band says something about the model. {HOME}",
+            f"The similarity to the untouched picture as positions are {way}, strongest first; numbers "
+            f"are areas, the band is the range of {DRAWS} random orders. A map that lies {good} the "
+            f"band says something about the model. {HOME}",
             FORMULA,
             SOURCE,
             (faithfulness.curve, faithfulness.area),
         ),
         key=picture.key("curves"),
-        alt="Areas: "
-        + ", ".join(f"{m} {a:.3f}" for m, a in areas.items())
-        + f", random {chance.mean():.3f}",
-        table=frame,
+        alt=f"Areas: {told}, random {chance:.3f}",
+        table=pd.DataFrame(
+            {"share of positions": share} | found.curves | {"random, mean": around[0]}
+        ),
     )
 
 

@@ -13,15 +13,30 @@ from app.lessons import Step
 from app.mechanisms import at, here, kept, place, places, take
 from app.pictures import Picture
 from reid_core.analysis import gates
-from reid_core.analysis.maps import GATE
+from reid_core.analysis.maps import GATE, POOLING
 from reid_core.look import Looked
+from reid_core.models.attentions import SimplifiedNonLocal
 from reid_core.models.base import Tokens
 from reid_core.models.rga import RelationAware
 from reid_core.runs import Run, list_runs
 
-KINDS = ("spatial", "channel", "relation", "attention")
+KINDS = ("spatial", "pooling", "channel", "relation", "attention")
 GATED = (
     "RGA: Zhang et al., CVPR 2020, sections 3.2 and 3.3. CBAM: Woo et al., ECCV 2018, section 3.1"
+)
+GATES = Said(
+    "What each position's features are multiplied by after each stage (a sigmoid: 0 closes, 1 leaves as "
+    "it is). The scale is shared by the stages.",
+    r"$x'_{c,i} = g_i\, x_{c,i}$ for channel $c$ at position $i$",
+    GATED,
+    (gates.summary,),
+)
+POOLED = Said(
+    "One map for all positions of a stage: by it the mean is taken that every position receives. It is a "
+    "softmax, its sum is 1; each stage has a scale of its own, since the numbers of positions differ.",
+    r"$x'_i = x_i + W \sum_j a_j x_j$ with $a = \mathrm{softmax}_j\, k^\top x_j$",
+    "Cao et al., GCNet, ICCV workshops 2019, the simplified non-local block",
+    (SimplifiedNonLocal.forward,),
 )
 RELATIONS = Said(
     "Left the products of the picked position's query-like embedding with every position's key-like "
@@ -62,7 +77,7 @@ def show(run: Run, picture: Picture) -> None:
 def steps(run: Run) -> list[Step]:
     """The gate whose share on the person is farthest from an even one's, over a few queries."""
     queries, found = cached.placed(run.name, run.stamp())
-    layers = np.flatnonzero(found.methods == GATE) if found else []
+    layers = np.flatnonzero(np.isin(found.methods, (GATE, POOLING))) if found else []
     if not len(layers):
         return []
     person = found.share[:, :, 0]  # (n, L)
@@ -71,9 +86,9 @@ def steps(run: Run) -> list[Step]:
     layer = layers[np.abs(apart[:, layers].mean(axis=0)).argmax()]
     image = int(np.abs(apart[:, layer]).argmax())
     text = (
-        f"Over {len(queries)} evenly spaced queries {person[:, layer].mean():.0%} of the gate of "
-        f"{place(found.probes[layer])} lies on the person, where an even one has "
-        f"{even[:, layer].mean():.0%}; its most open position is on the person in {found.hit[:, layer].mean():.0%} of them, a "
+        f"Over {len(queries)} evenly spaced queries {person[:, layer].mean():.0%} of the "
+        f"{found.methods[layer]} of {place(found.probes[layer])} lies on the person, where an even one has "
+        f"{even[:, layer].mean():.0%}; its strongest position is on the person in {found.hit[:, layer].mean():.0%} of them, a "
         f"random one in {found.chance[:, layer].mean():.0%}. Here the two shares are the farthest apart."
     )
     asked = here(run, queries[image], "Gates") | {"stage": place(found.probes[layer])}
@@ -81,36 +96,25 @@ def steps(run: Run) -> list[Step]:
 
 
 def _spatial(picture: Picture, looked: Looked) -> None:
-    found = looked.of("spatial")
+    """Gates, or the maps by which positions are averaged."""
+    pooling = looked.of("pooling")
+    found = looked.of("spatial") | pooling
     if not found:
         return
     tiles = []
     for name, seen in found.items():
-        gate = seen[0, 0].numpy()
-        told = gates.summary(gate)
-        note = f"{told['least']:.2f} to {told['most']:.2f}, mean {told['mean']:.2f}"
-        tiles.append(picture.tile(place(name), looked.tokens[name], gate, note=note))
-    one_map = all(abs(seen[0].sum() - 1) < 1e-3 for seen in found.values())
-    said = (
-        "One map for all positions of each stage: by it the mean is taken that every position "
-        "receives (a softmax, its sum is 1)."
-        if one_map
-        else "What each position's features are multiplied by after each stage (a sigmoid: 0 closes, "
-        "1 leaves as it is). The scale is shared by the stages."
-    )
+        told = gates.summary(seen[0, 0].numpy())
+        note = f"{told['least']:.3g} to {told['most']:.3g}, mean {told['mean']:.3g}"
+        more = dict(note=note) | (dict(scale="own") if pooling else {})
+        tiles.append(picture.tile(place(name), looked.tokens[name], seen[0, 0].numpy(), **more))
     st.subheader("Over positions", anchor=False)
     figures.pictures(
         tiles,
-        Said(
-            said,
-            "" if one_map else r"$x'_{c,i} = g_i\, x_{c,i}$ for channel $c$ at position $i$",
-            "" if one_map else GATED,
-            (gates.summary,),
-        ),
+        POOLED if pooling else GATES,
         key=picture.key("spatial gates"),
-        alt=f"Spatial gates of {picture.label}, stage by stage",
+        alt=f"{'Pooling maps' if pooling else 'Spatial gates'} of {picture.label}, stage by stage",
         columns=len(tiles),
-        unit="gate",
+        unit="share" if pooling else "gate",
     )
 
 

@@ -10,9 +10,10 @@ import streamlit as st
 from app import cached, figures, pictures
 from app.figures import Said
 from app.lessons import Step
-from app.mechanisms import at, here, kept, left_out, places
+from app.mechanisms import at, blanks, here, kept, left_out, places
 from app.mechanisms_answers import MATCH, WRONG, answer, choose
 from app.notices import say
+from app.passes import Passes
 from app.pictures import Picture
 from reid_core.analysis import similarity
 from reid_core.analysis.similarity import LeftOut, Link
@@ -58,7 +59,11 @@ def show(run: Run, picture: Picture) -> None:
     if row is None:
         return
     query, gallery = _query_of(picture), Picture(run.name, picture.stamp, row, picture.query)
-    asked = Compared(query, gallery, left_out(query), left_out(gallery))
+    passes = Passes(picture, blanks(query) | blanks(gallery))
+    if not passes.wanted():
+        return
+    asked = Compared(query, gallery, left_out(query, passes), left_out(gallery, passes))
+    passes.end()
     if cached.model(run.name, picture.stamp).refines:
         st.caption(
             "This model lets images look at one another after its encoder. Here each image is alone: "

@@ -132,11 +132,10 @@ def choose(run: Run) -> tuple[str, Run | None]:
         names = offered(run)
     _without(run)
     pickers.linked(LENS, names, names[0])
-    row = st.container(horizontal=True, vertical_alignment="bottom")
-    row.segmented_control("View", names, key=LENS, required=True)
+    # Not in a row with others: there it would scroll sideways in a narrow window, here it wraps.
+    st.segmented_control("View", names, key=LENS, required=True)
     name = st.session_state[LENS]
-    with row:
-        other = _beside(run, name)
+    other = _beside(run, name)
     st.caption(VIEWS[name].about)
     return name, other
 

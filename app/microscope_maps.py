@@ -175,13 +175,8 @@ def said(run: Run, picture: Picture, asked: Asked, tokens: Tokens, local: bool) 
         if local
         else ""
     )
-    return Said(
-        f"{words}. {run.name}, {picture.label}, from the pass that made the embedding.{below} "
-        f"{further}",
-        FORMULA,
-        SOURCE,
-        (attention.rows, attention.placed),
-    )
+    told = f"{words}. {run.name}, {picture.label}, from the pass that made the embedding."
+    return Said(told + below + further, FORMULA, SOURCE, (attention.rows, attention.placed))
 
 
 def _summary(tiles: Sequence[dict[str, Any]]) -> str:

@@ -153,7 +153,7 @@ def _curves(run: Run, picture: Picture, answers: dict, asked: Asked) -> None:
             f"How the embedding of {picture.label} moves: the cosine with what it is "
             f"({asked.names[asked.true]}, 1 x), and the average precision of its list where the "
             "identity is known. A line for each camera or view that it is told; the others are grey. "
-            f"{run.name} was trained with a coefficient of "
+            f"{run.name} has a coefficient of "
             f"{picture.experiment.options.sie_coefficient:g}; any other is a what-if that it never saw.",
             FORMULA,
             SOURCE,

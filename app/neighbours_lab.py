@@ -38,13 +38,20 @@ def count(run: Run) -> None:
         f"paired bootstrap over {int(kept.sum())} queries). With k = 1 an image attends to itself alone. "
         f"The transformer was trained with k = {own}, so one trained with another k may do better or worse there than this one.{cut}"
     )
-    marks = marks_of(own, neighbour_count.PAPER)
     before = np.full(len(numbers), float(found["before"]))
-    cards = [
+    refined = [Line("refined", scores, low, high), Line("encoder alone", before, quiet=True)]
+    marks = marks_of(own, neighbour_count.PAPER)
+    panels(_counted(found, refined), numbers=numbers, across="neighbours k", marks=marks)
+
+
+def _counted(found, refined: list[Line]) -> list[tuple]:
+    """The panels of `count`; refined: the lines of mAP."""
+    numbers = found["neighbours"]
+    return [
         (
             "count map",
             "mAP",
-            [Line("refined", scores, low, high), Line("encoder alone", before, quiet=True)],
+            refined,
             "mAP",
             "mAP of the refined set for each k; the band is a 95 % interval over the queries.",
             (neighbour_count.compute, analysis.judged, intervals.band),
@@ -78,10 +85,6 @@ def count(run: Run) -> None:
             (neighbour_count.compute,),
         ),
     ]
-    for start in range(0, len(cards), 2):
-        for column, card in zip(st.columns(2, gap="large"), cards[start : start + 2], strict=True):
-            with column:
-                panel(*card, numbers=numbers, across="neighbours k", marks=marks)
 
 
 def size(run: Run) -> None:
@@ -116,9 +119,7 @@ def size(run: Run) -> None:
     ]
     st.markdown(_sizes(found))
     marks = {"this run's set": int(found["images"])}
-    for column, card in zip(st.columns(2, gap="large"), cards, strict=True):
-        with column:
-            panel(*card, numbers=sizes, across="images N", marks=marks, log=True)
+    panels(cards, numbers=sizes, across="images N", marks=marks, log=True)
 
 
 def _sizes(found) -> str:
@@ -144,6 +145,14 @@ def marks_of(own: int, paper: int) -> dict[str, int]:
     if own == paper:
         return {"this run and the paper": own}
     return {"this run": own, "the paper": paper}
+
+
+def panels(cards: list[tuple], **shared) -> None:
+    """Panels, two in a row: what each takes, and what all of them do."""
+    for start in range(0, len(cards), 2):
+        for column, card in zip(st.columns(2, gap="large"), cards[start : start + 2], strict=True):
+            with column:
+                panel(*card, **shared)
 
 
 def panel(

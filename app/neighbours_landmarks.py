@@ -6,7 +6,7 @@ import streamlit as st
 from app import studies
 from app.charts_neighbours import Line
 from app.neighbours import PAPER
-from app.neighbours_lab import marks_of, panel
+from app.neighbours_lab import marks_of, panels
 from reid_core.analysis import neighbours as analysis
 from reid_core.runs import Run
 from reid_core.studies import landmarks as of_landmarks
@@ -18,6 +18,8 @@ AFFINITY = (
 $E = D/H$ is the width of a head. The matrix in the middle is $E \times E$ and is no identity.""",
     f"{PAPER}, section 3.2",
 )
+ROWS = " Mean over rows and heads; the band is the range over the draws."
+DRAWS = " Mean and, as a band, range over the draws."
 
 
 def show(run: Run) -> None:
@@ -30,24 +32,25 @@ def show(run: Run) -> None:
         )
         return
     st.markdown(_why(found))
-    numbers, own = found["landmarks"], int(found["own"])
-    marks = marks_of(own, of_landmarks.PAPER)
-    chance = np.full(len(numbers), float(found["k"]) / float(found["images"]))
-    zero, before = np.zeros(len(numbers)), np.full(len(numbers), float(found["before"]))
-    mutual = np.full(len(numbers), float(found["mutual"]))
-    per = layers_of(found)
-    truth = of_landmarks.Truth.against
-    rows = " Mean over rows and heads; the band is the range over the draws."
-    draws = " Mean and, as a band, range over the draws."
-    cards = [
+    cards = [*_agreement(found), *_convergence(found), *_costs(found), *_weights(found)]
+    marks = marks_of(int(found["own"]), of_landmarks.PAPER)
+    numbers = found["landmarks"]
+    panels(cards, numbers=numbers, across="landmarks", marks=marks, formula=AFFINITY)
+
+
+def _agreement(found) -> list[tuple]:
+    """(a) Agreement with the full affinity."""
+    per, none = layers_of(found), np.zeros(len(found["landmarks"]))
+    chance = none + float(found["k"]) / float(found["images"])
+    return [
         (
             "correlation",
             "Agreement with the full affinity: order",
-            [*per("correlation"), Line("unrelated", zero, quiet=True)],
+            [*per("correlation"), Line("unrelated", none, quiet=True)],
             "Spearman's correlation",
             "(a) Rank correlation of a row of the landmark affinity with the same row of the full one, "
-            "on the queries and keys of the run's own pass." + rows,
-            (truth, analysis.rank_correlation, analysis.full_affinity),
+            "on the queries and keys of the run's own pass." + ROWS,
+            (of_landmarks.Truth.against, analysis.rank_correlation, analysis.full_affinity),
         ),
         (
             "overlap",
@@ -55,9 +58,16 @@ def show(run: Run) -> None:
             [*per("overlap"), Line("by chance, k / N", chance, quiet=True)],
             f"top-{int(found['k'])} overlap",
             f"(a) The share of the {int(found['k'])} largest entries that both rows have in common."
-            + rows,
-            (truth, analysis.top_overlap),
+            + ROWS,
+            (of_landmarks.Truth.against, analysis.top_overlap),
         ),
+    ]
+
+
+def _convergence(found) -> list[tuple]:
+    """(b) Convergence to the value with all images as landmarks."""
+    per = layers_of(found)
+    return [
         (
             "own difference",
             "Convergence of the affinity to its own value",
@@ -65,16 +75,23 @@ def show(run: Run) -> None:
             "relative difference",
             "(b) The landmark affinity, as a mean over landmarks, against the same with all images as "
             "landmarks: 0 there by definition. The band is the range over the draws.",
-            (truth, analysis.landmark_affinity, analysis.difference),
+            (of_landmarks.Truth.against, analysis.landmark_affinity, analysis.difference),
         ),
         (
             "features difference",
             "Convergence of the refined features",
             [Line("features", found["refined_difference"])],
             "relative difference",
-            "(b) The set's refined features against those with all images as landmarks." + draws,
+            "(b) The set's refined features against those with all images as landmarks." + DRAWS,
             (of_landmarks.compute, analysis.difference),
         ),
+    ]
+
+
+def _costs(found) -> list[tuple]:
+    """(c) What it brings and what it costs."""
+    before = np.full(len(found["landmarks"]), float(found["before"]))
+    return [
         (
             "landmarks map",
             "mAP",
@@ -90,16 +107,24 @@ def show(run: Run) -> None:
             "seconds",
             "(c) One pass over the set, the search for neighbours included, which does not depend on "
             "the landmarks. Above D / H landmarks this product sums over them first, so the cost stops "
-            "growing." + draws,
+            "growing." + DRAWS,
             (of_landmarks.compute,),
         ),
+    ]
+
+
+def _weights(found) -> list[tuple]:
+    """What more landmarks do to the softmax."""
+    per = layers_of(found)
+    mutual = np.full(len(found["landmarks"]), float(found["mutual"]))
+    return [
         (
             "effective",
             "How many neighbours count",
             [*per("effective"), Line("mutual neighbours", mutual, quiet=True)],
             "effective neighbours",
             "The exponential of the weights' entropy, mean over images and heads. The affinity is a sum "
-            "over landmarks, so more of them also make the softmax sharper." + draws,
+            "over landmarks, so more of them also make the softmax sharper." + DRAWS,
             (analysis.effective_neighbours,),
         ),
         (
@@ -108,14 +133,10 @@ def show(run: Run) -> None:
             per("growth"),
             "relative to all landmarks",
             "The length of the summed affinity, as the softmax gets it, relative to that with all images "
-            "as landmarks: it grows with their number." + draws,
-            (truth,),
+            "as landmarks: it grows with their number." + DRAWS,
+            (of_landmarks.Truth.against,),
         ),
     ]
-    for start in range(0, len(cards), 2):
-        for column, card in zip(st.columns(2, gap="large"), cards[start : start + 2], strict=True):
-            with column:
-                panel(*card, numbers=numbers, across="landmarks", marks=marks, formula=AFFINITY)
 
 
 def _why(found) -> str:

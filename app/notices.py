@@ -29,8 +29,15 @@ def say(level: str, message: str) -> None:
 
 
 def plain(text: str) -> str:
-    """Text with Markdown's signs escaped."""
-    return "".join("\\" + sign if sign in "\\`*_{}[]()#+!|~$<>:" else sign for sign in text)
+    """Text with Markdown's signs escaped, and bytes of a file's name that are no text."""
+    return "".join(
+        "\\" + sign if sign in "\\`*_{}[]()#+!|~$<>:" else sign for sign in readable(text)
+    )
+
+
+def readable(text: str) -> str:
+    """Text that can be sent: bytes of a file's name that are no UTF-8 as \\udcff."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def heading(title: str, docstring: str) -> None:

@@ -77,7 +77,7 @@ def show_orders(lab: Lab, placed: Any) -> None:
         tuple(found["uniform"][..., side].mean(axis=0) for side in (0, 1)),
     )
     # One below the other in a narrow window.
-    left, right = st.container(key="beside matrix").columns([2, 3], gap="medium")
+    left, right = st.columns([2, 3], gap="medium")
     with left:
         order_figures.heat_map(
             lab, here, whole, names, [f"head {each}" for each in heads], chosen, ("", ""),
@@ -142,7 +142,7 @@ def _square(lab, apart: Apart, whole, what, keys, chosen, tokens, listed) -> Non
     about = "each the mean over its heads, still a distribution" if what == "layer" else "one layer"
     rows = "mean over all rows" if lab.rows else "the row of the class token"
     # One below the other in a narrow window.
-    left, right = st.container(key="beside matrix").columns([2, 3], gap="medium")
+    left, right = st.columns([2, 3], gap="medium")
     with left:
         order_figures.heat_map(
             lab, here, mean, labels, labels, chosen, (what, what),

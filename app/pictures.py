@@ -160,7 +160,19 @@ class Picture:
                 "or upload the picture"
             )
         query = int(np.flatnonzero(there.found.query_rows == asked)[0])
-        return replace(there, row=row, query=query)
+        return _present(replace(there, row=row, query=query))
+
+
+def _present(picture: Picture) -> Picture:
+    """A picture of the test split. Raises BadInput where its file is gone: tiles do without it."""
+    root = cached.dataset(*cached.folder(picture.experiment)).root
+    file = root / str(picture.found.names[picture.row])
+    if not file.is_file():
+        raise BadInput(
+            f"run {picture.run!r} was tested on {file}, which is gone: put the data set back, or "
+            f"evaluate the run on it as it is now: python -m reid_core evaluate {picture.run}"
+        )
+    return picture
 
 
 def _row(there: Embeddings, here: Embeddings, row: int) -> int | None:
@@ -250,7 +262,7 @@ def _of_list(run: str, stamp: int, position: int) -> Picture:
         for label, row in rows.items()
     ]
     query_strip(items, key="images", on_pick=_take, wrap=True)
-    return Picture(run, stamp, rows[chosen], position)
+    return _present(Picture(run, stamp, rows[chosen], position))
 
 
 def _judged(ranking: RankedList) -> np.ndarray:

@@ -17,11 +17,8 @@ from app import (
 from app.notices import explained, heading
 
 heading("Clusters", __doc__)
-run = pickers.run()
+run = cards.tested()
 stamp = run.stamp()
-if not run.has_embeddings:
-    cards.no_embeddings(run)
-    st.stop()
 with explained():
     asked, found = cached.experiment(run.name, stamp), cached.embeddings(run.name, stamp)
 source = cached.folder(asked)

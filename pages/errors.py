@@ -18,11 +18,8 @@ from app.errors import VIEWS, Case
 from app.notices import explained, heading
 
 heading("Errors", __doc__)
-run = pickers.run()
+run = cards.tested()
 stamp = run.stamp()
-if not run.has_embeddings:
-    cards.no_embeddings(run)
-    st.stop()
 with explained():
     asked = cached.experiment(run.name, stamp)
     source = cached.folder(asked)

@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from reid_core.commands import check, embed, evaluate, ledger, query
+from reid_core.commands import check, clone, embed, evaluate, ledger, query, queue, sweep
 from reid_core.commands.asked import Bar, folder, pair
 from reid_core.errors import BadInput, from_system
 
@@ -20,9 +20,16 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: list[str] | None = None) -> int:
+    if hasattr(sys.stdout, "reconfigure"):  # a file's name need not be text in the terminal's code
+        sys.stdout.reconfigure(errors="backslashreplace")
     asked = parser().parse_args(arguments)
     try:
-        return asked.act(asked) or 0
+        code = asked.act(asked) or 0
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read it has enough: head, less
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
     except (BadInput, OSError) as error:
         mistake = from_system(error) if isinstance(error, OSError) else error
         if not isinstance(mistake, BadInput):
@@ -60,6 +67,10 @@ def parser() -> Parser:
     # As the app starts it: no bar, and room for whoever else uses the machine.
     train.add_argument("--quiet", action="store_true", help=argparse.SUPPRESS)
     train.set_defaults(act=act_train)
+
+    queue.add(commands)
+    clone.add(commands)
+    sweep.add(commands)
 
     bring = commands.add_parser(
         "import",
@@ -144,20 +155,30 @@ def act_synth(asked: argparse.Namespace) -> None:
 
 def act_train(asked: argparse.Namespace) -> int:
     from reid_core.data import prepare
+    from reid_core.distributed import given_place
     from reid_core.experiment import Experiment
     from reid_core.runs import checked, open_run, runs_folder
-    from reid_core.train import Stopped, create, train
+    from reid_core.train import Stopped, create, help_train, redistribute, train
 
+    place = given_place()
+    if place and place.rank:  # the first process sees to the rest
+        return help_train(asked.resume or asked.run)
+    if place and not (asked.resume or asked.run):
+        raise BadInput("--run is missing: several processes need to know the run's name")
     if asked.resume is not None:
         given = ("model", "recipe", "dataset", "data", "run")
-        if asked.set or any(getattr(asked, name) is not None for name in given):
+        if any(getattr(asked, name) is not None for name in given):
             raise BadInput("--resume takes a run as it is: leave the other options out")
         run = open_run(asked.resume)
         state = run.status().state
         if run.resumable:
             run.ask_stop(False)  # an old wish
-        elif not (asked.quiet and state in ("starting", "stopping")):  # as the app has just left it
+        elif state == "queued" and not asked.quiet:
+            raise BadInput(f"run {run.name!r} waits in the queue: queue --cancel {run.name} first")
+        elif not (asked.quiet and state in ("queued", "starting", "stopping")):  # the runner's
             raise BadInput(f"run {run.name!r} can't be resumed: it is {state}")
+        if asked.set:
+            redistribute(run, dict(pair(each) for each in asked.set))
     else:
         if asked.model is None:
             raise BadInput("--model is missing: name the model to train, or --resume RUN")

@@ -147,6 +147,33 @@ class Training:
         "Machine",
         least=0,
     )
+    devices: int = knob(
+        1,
+        "Processes on each machine: one for each GPU, or some that share the processor's cores. The "
+        "identities of a batch are divided among them.",
+        "Processes",
+        least=1,
+    )
+    nodes: int = knob(
+        1,
+        "Machines, each with so many processes. More than one are started by Slurm or torchrun.",
+        "Processes",
+        least=1,
+    )
+    mining: Literal["global", "local"] = knob(
+        "global",
+        "Where several processes look for triplets and contrasts: in the whole batch, or each in its "
+        "own part of it.",
+        "Processes",
+        choices=("global", "local"),
+    )
+    sync_batchnorm: Literal["none", "neck", "all"] = knob(
+        "neck",
+        "Which batch normalisation takes its statistics over the images of all processes: that of the "
+        "necks, all of it (as one process would; slower), or none.",
+        "Processes",
+        choices=("none", "neck", "all"),
+    )
     cache: float = knob(
         4.0,
         "GiB of decoded images kept in memory; larger sets are decoded anew.",

@@ -13,6 +13,7 @@ import torch
 from reid_core.data import Dataset, Split, joined, open_dataset
 from reid_core.data.images import FILTERS, Images, augment, finish
 from reid_core.data.sampler import batches, sequences
+from reid_core.distributed import gathered, part, share
 from reid_core.embed import rows_of
 from reid_core.errors import BadInput
 from reid_core.experiment import Experiment
@@ -68,6 +69,7 @@ class Feed:
             raise BadInput(f"the images in {root} changed since run {run.name!r} was created")
         size, cache = self.training.size, self.training.cache
         test = (*self.dataset.query.paths, *self.dataset.gallery.paths)
+        test = test[share(len(test))]  # what this process embeds
         self.images, self.test = (
             Images(split.paths, size, FILTERS[self.training.resize], cache),
             Images(test, size, cache=cache),
@@ -92,17 +94,22 @@ class Feed:
         return [Path(os.path.relpath(paths[row], root)).as_posix() for row in rows.ravel()]
 
     def batch(self, rows: np.ndarray, epoch: int) -> Batch:
-        """The augmented images of these rows, on the device."""
-        images, asked = self.images[rows].to(self.device), self.training
+        """The augmented images of these rows, on the device; of several processes each has its part."""
+        own, asked = part(rows), self.training
+        images = self.images[rows[own]].to(self.device)
         end = dict(erase=asked.erase, area=asked.erase_area, fill=asked.erase_fill)
         end |= dict(normalisation=asked.normalisation)
+        # Drawn for the whole batch, so that an image is augmented as it would be in one process.
+        whole = _filled(images, len(rows), own)
         seen, clean = augment(
-            images, flip=asked.flip, pad=asked.pad, translate=asked.translate, **end
+            whole, flip=asked.flip, pad=asked.pad, translate=asked.translate, **end
         )
+        seen, clean, rows = seen[own], clean[own], rows[own]
         identity = torch.as_tensor(self.classes[rows], device=self.device)
         camera, view = self.cameras[rows].to(self.device), self.views[rows].to(self.device)
         plain = images.float() / 255
-        return Batch(seen, camera, view, identity, epoch, clean, plain, partial(finish, **end))
+        made = Batch(seen, camera, view, identity, epoch, clean, plain, partial(finish, **end))
+        return _shared(made, asked.mining, own, len(whole))
 
 
 class Sequences:
@@ -125,7 +132,7 @@ class Sequences:
         for rows in plan:
             batch = self.feed.batch(rows, epoch)
             batch.identity = None
-            found.append(self.model(batch).embedding.float())
+            found.append(gathered(self.model(batch).embedding.float()))
             alive()
         self.model.train()
         self.vectors = torch.cat(found)  # (N, D)
@@ -146,9 +153,28 @@ class Sequences:
 
     def batch(self, rows: np.ndarray, epoch: int) -> Batch:
         """Stored features as sequences, on the device; identities follow one another."""
+        own, count = part(rows), len(rows)
+        rows = rows[own]
         identity = torch.as_tensor(self.classes[rows].ravel(), device=self.feed.device)
         nothing = torch.empty(0, dtype=torch.long, device=self.feed.device)
-        return Batch(None, nothing, nothing, identity, epoch, vectors=self.vectors[rows])
+        made = Batch(None, nothing, nothing, identity, epoch, vectors=self.vectors[rows])
+        return _shared(made, self.feed.training.mining, own, count)
+
+
+def _filled(images: torch.Tensor, count: int, own: slice) -> torch.Tensor:
+    """A whole batch of images, black but for this process's own."""
+    if len(images) == count:
+        return images
+    whole = images.new_zeros(count, *images.shape[1:])
+    whole[own] = images
+    return whole
+
+
+def _shared(batch: Batch, mining: str, own: slice, count: int) -> Batch:
+    """A batch whose losses look at all of it, where they shall and this process has a part alone."""
+    if mining == "global" and own.stop - own.start < count:
+        batch.gather = gathered
+    return batch
 
 
 def seed(*numbers: int) -> None:

@@ -11,7 +11,7 @@ from reid_core.data import DATASETS
 from reid_core.errors import BadInput
 from reid_core.evaluate import PROTOCOL
 from reid_core.protocols import CUHK03, LEGACY, score
-from reid_core.published import ENTRIES, NOTES, SETS, Entry
+from reid_core.published import ENTRIES, MSMT17, NOTES, SETS, Entry
 from reid_core.runs import Run, list_runs
 
 SAME = {CUHK03: PROTOCOL}  # two names of one rule
@@ -142,6 +142,9 @@ def _wants(model: str, dataset: str, protocol: str) -> bool:
 
 def _beside(entry: Entry, run: Given) -> Line:
     alike = SAME.get(entry.protocol, entry.protocol)
+    if other := _other_version(entry, run):
+        ours = next((s[entry.metric] for s in run.scores.values() if entry.metric in s), None)
+        return Line(entry, run.run, ours, None, other)
     for protocol, scores in run.scores.items():
         if SAME.get(protocol, protocol) == alike and entry.metric in scores:
             ours = scores[entry.metric]
@@ -150,6 +153,16 @@ def _beside(entry: Entry, run: Given) -> Line:
     here = ", ".join(run.scores)
     note = f"{run.run}: another protocol ({here}), so not compared"
     return Line(entry, run.run, ours, None, note)
+
+
+def _other_version(entry: Entry, run: Given) -> str:
+    """Why an MSMT17 number is of other images than the run's, or ""."""
+    if entry.dataset != "msmt17":
+        return ""
+    reported, ours = MSMT17.get(entry.model), run.evaluated_on.split("+")[0].split("-")[1]
+    if reported is None:
+        return f"{run.run}: the source does not say which version of MSMT17, so not compared"
+    return "" if reported == ours else f"{run.run}: on {ours}, reported on {reported}: not compared"
 
 
 def _points(line: Line) -> str:

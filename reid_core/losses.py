@@ -1,28 +1,38 @@
 """The objective of a training step: identity and triplet loss over a model's branches."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from reid_core.distributed import alone
 from reid_core.models.base import Output
 
 
 def objective(
-    output: Output, identities: Tensor, *, margin: float | None, label_smoothing: float
+    output: Output,
+    identities: Tensor,
+    *,
+    margin: float | None,
+    label_smoothing: float,
+    gather: Callable[[Tensor], Tensor] = alone,
 ) -> dict[str, Tensor]:
     """The named terms of a step's loss; their sum is what is minimised.
 
     identities (B,) are class numbers. Each branch gives cross-entropy on its logits and a
     batch-hard triplet loss on its feature before BNNeck, by its weight; a mechanism's own losses
-    come along by name. Everything in float32, whatever the model ran in: distances in half
-    precision made official scores depend on the GPU.
+    come along by name. Triplets are mined over what `gather` makes of the batch. Everything in
+    float32, whatever the model ran in: distances in half precision made official scores depend on the
+    GPU.
     """
     branches = output.branches
     identity = [
         b.weight * F.cross_entropy(b.logits.float(), identities, label_smoothing=label_smoothing)
         for b in branches
     ]
-    triplet = [b.weight * batch_hard_triplet(b.feature, identities, margin) for b in branches]
+    everyone = gather(identities)
+    triplet = [b.weight * batch_hard_triplet(gather(b.feature), everyone, margin) for b in branches]
     return {"identity": sum(identity), "triplet": sum(triplet), **output.losses}
 
 

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-BLOCK = (512, 4096)  # queries and gallery images whose similarities are held at a time
+BLOCK = (1024, 2048)  # queries and gallery images whose similarities are held at a time
 SORTED = {"cpu": 2**22, "cuda": 2**26}  # distances that are held at a time in float64
 SHORTEST = 1e-12  # a shorter vector is taken to be this long
 

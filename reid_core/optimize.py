@@ -1,18 +1,49 @@
 """What a training runs on and how its weights move: device, precision, optimiser, learning rate."""
 
 import math
+from inspect import signature
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
+from lightning_fabric.strategies import DDPStrategy
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
+from reid_core.distributed import PATIENCE, Place
 from reid_core.errors import BadInput
 from reid_core.experiment import Training
 from reid_core.models.neck import Centers
 
 
-def fabric_for(training: Training) -> Fabric:
-    """Lightning Fabric on the device and in the precision that were asked for. Raises BadInput."""
+class Placed(LightningEnvironment):
+    """What Fabric asks of a cluster, answered from a place: torchrun's, Slurm's or our own."""
+
+    creates_processes_externally = True  # by somebody else, or before Fabric is asked
+
+    def __init__(self, place: Place):
+        super().__init__()
+        self.place = place
+        self._world_size, self._global_rank = place.world, place.rank
+
+    @property
+    def main_address(self) -> str:
+        return self.place.address
+
+    @property
+    def main_port(self) -> int:
+        return self.place.port
+
+    def local_rank(self) -> int:
+        return self.place.local_rank
+
+    def node_rank(self) -> int:
+        return self.place.rank // self.place.devices
+
+
+def device_for(training: Training, devices: int = 1) -> str:
+    """The kind of device that was asked for: "cpu", "cuda" or "mps". Raises BadInput where this
+    machine has none, or fewer than so many."""
     device = training.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -20,8 +51,38 @@ def fabric_for(training: Training) -> Fabric:
     available = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
     if not available.get(device, lambda: True)():
         raise BadInput(f"device: {device} is not to be had on this machine; give cpu or auto")
+    found = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device, devices)
+    if found < devices:
+        raise BadInput(
+            f"devices: {devices} asked for, this machine has {found} of the kind {device}; give "
+            f"devices={found}"
+        )
+    return device
+
+
+def fabric_for(training: Training, place: Place = Place(), in_part: bool = False) -> Fabric:
+    """Lightning Fabric on the device and in the precision that were asked for. Raises BadInput.
+
+    place is this process's among those of the training; in_part: a step may leave some of the
+    trainable weights without a gradient.
+    """
+    device = device_for(training, place.devices)
     bf16 = has_bf16(device) if training.precision == "auto" else training.precision == "bf16"
-    return Fabric(accelerator=device, devices=1, precision="bf16-mixed" if bf16 else "32-true")
+    how = dict(accelerator=device, precision="bf16-mixed" if bf16 else "32-true")
+    how |= dict(devices=place.devices, num_nodes=place.nodes, plugins=[Placed(place)])
+    if place.world == 1:
+        return Fabric(**how)
+    # Buffers are BatchNorm's: the loop levels them where they matter. Newer versions of torch have
+    # another word for it.
+    words = ("forward_sync_buffers", "broadcast_buffers")
+    known = signature(DistributedDataParallel).parameters
+    strategy = DDPStrategy(
+        **{next(word for word in words if word in known): False},
+        timeout=PATIENCE,
+        find_unused_parameters=in_part,
+        gradient_as_bucket_view=True,
+    )
+    return Fabric(**how, strategy=strategy)
 
 
 def precision_of(fabric: Fabric) -> str:

@@ -42,6 +42,11 @@ NFORMER_9 = "issue #9 of haochenheheda/NFormer"
 PAGE = "a public web page, not kept"
 
 
+# The version of MSMT17 that a model's numbers are of, whose test images differ: as its authors' code
+# has it. fast-reid reads both and does not say.
+MSMT17 = {"vit-bot": "v1", "transreid": "v1", "nformer": "v2"}
+
+
 @dataclass(frozen=True)
 class Entry:
     """A number that somebody reports.

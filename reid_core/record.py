@@ -40,6 +40,8 @@ class Wish:
     def __post_init__(self):
         if self.bootstrap < 0:
             raise BadInput(f"--bootstrap: expected a number of resamples, got {self.bootstrap}")
+        if self.seed < 0:
+            raise BadInput(f"--seed: expected a whole number from 0 on, got {self.seed}")
         if self.far is not None and not 0 <= self.far <= 1:
             raise BadInput(f"--far: expected a false-accept rate from 0 to 1, got {self.far}")
         Measure(self.metric, self.rerank)

@@ -8,18 +8,24 @@ G gallery images, D dimensions. Every method gives distances (q, G) of some quer
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 
 import numpy as np
+import torch
 from scipy.sparse import csc_array, csr_array
 
 from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings, distances, judge
+from reid_core.knobs import unknown
+from reid_core.nearest import nearest, products
 from reid_core.retrieve import RankedList
 
 K1, K2, WEIGHT = 20, 6, 0.3  # Zhong et al. 2017, section 4.1
 NEIGHBOURS, POWER = 5, 3.0  # of query expansion; the number is ours, for some ten true matches
-BLOCK = 256  # rows of distances at a time
-PAIRS = 2**13  # single distances at a time
+# What is divided by the row's largest: squared Euclidean distances, as Zhong et al.'s code, TransReID
+# and fast-reid (Euclidean) have it; or their squares, as torchreid has it, which squares distances
+# that are squared already, and fast-reid where it is given cosine distances.
+POWERS = {"squared": 1, "fourth-power": 2}
 
 Progress = Callable[[int, int], None]
 
@@ -38,40 +44,57 @@ class Reciprocal:
 
     features: csr_array
     longest: np.ndarray
+    convention: str = "squared"
 
     @classmethod
     def of(
-        cls, directions: np.ndarray, k1: int = K1, k2: int = K2, progress: Progress | None = None
+        cls,
+        directions: np.ndarray,
+        k1: int = K1,
+        k2: int = K2,
+        progress: Progress | None = None,
+        convention: str = "squared",
     ) -> "Reciprocal":
-        """Encode unit vectors (N, D) float64. Raises BadInput for k1 or k2 below 1."""
+        """Encode unit vectors (N, D) float64; convention is one of POWERS.
+
+        Raises BadInput for k1 or k2 below 1, another convention, or NaN.
+        """
         if k1 < 1 or k2 < 1:
             raise BadInput(f"expected k1 and k2 of 1 or more, got {k1} and {k2}")
-        neighbours, longest = nearest(directions, max(k1 + 1, k2), progress)
+        if convention not in POWERS:
+            raise BadInput(unknown("convention", convention, POWERS))
+        units = torch.from_numpy(np.ascontiguousarray(directions))
+        found = nearest(units, max(k1 + 1, k2), progress=progress)
+        neighbours, longest = found.rows.numpy(), found.longest.numpy()
         near = _mutual(neighbours[:, : k1 + 1])  # R(p, k1), eq. 3; p itself is its first neighbour
         half = _mutual(neighbours[:, : int(np.around(k1 / 2)) + 1])  # R(q, k1 / 2)
-        shared = (
-            (near @ half.T).multiply(near).tocoo()
-        )  # |R(p, k1) and R(q, k1 / 2)|, q in R(p, k1)
+        # |R(p, k1) and R(q, k1 / 2)|, q in R(p, k1)
+        common = (near @ half.T).multiply(near).tocoo()
         sizes = np.diff(half.indptr)
-        agree = shared.data > 2 / 3 * sizes[shared.col]  # eq. 5
-        taken = _indicator(shared.row[agree], shared.col[agree], len(directions))
-        expanded = (near + taken @ half).tocoo()  # R*(p, k1)
-        weights = np.exp(-_squares(directions, expanded.row, expanded.col) / longest[expanded.row])
-        encoded = csr_array((weights, (expanded.row, expanded.col)), shape=near.shape)  # eq. 7
-        features = _row_means(neighbours[:, :k2]) @ _to_one(encoded)  # eq. 11
-        return cls(features.astype(np.float32), longest)
+        agree = common.data > 2 / 3 * sizes[common.col]  # eq. 5
+        taken = _indicator(common.row[agree], common.col[agree], len(directions))
+        expanded = (near + taken @ half).tocsr()  # R*(p, k1)
+        away = _squares(units, expanded) / np.repeat(longest, np.diff(expanded.indptr))
+        weights = np.exp(-(away ** POWERS[convention]))
+        encoded = csr_array((weights, expanded.indices, expanded.indptr), shape=near.shape)  # eq. 7
+        features = _to_one(encoded)
+        if k2 > 1:
+            features = _row_means(neighbours[:, :k2]) @ features  # eq. 11
+        return cls(features.astype(np.float32), longest, convention)
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Reciprocal":
         """What `as_arrays` gave."""
         size = len(arrays["longest"])
         parts = arrays["data"], arrays["indices"], arrays["indptr"]
-        return cls(csr_array(parts, shape=(size, size)), arrays["longest"])
+        convention = str(arrays.get("convention", "squared"))
+        return cls(csr_array(parts, shape=(size, size)), arrays["longest"], convention)
 
     def as_arrays(self) -> dict[str, np.ndarray]:
         """The same as plain arrays, for a file."""
         kept = self.features
-        return dict(data=kept.data, indices=kept.indices, indptr=kept.indptr, longest=self.longest)
+        sparse = dict(data=kept.data, indices=kept.indices, indptr=kept.indptr)
+        return sparse | dict(longest=self.longest, convention=np.array(self.convention))
 
     @cached_property
     def columns(self) -> csc_array:
@@ -82,20 +105,36 @@ class Reciprocal:
     ) -> np.ndarray:
         """Distances (q, G) of rows of the embeddings to the gallery: eq. 12 with lambda = weight."""
         gallery, units = embeddings.gallery_rows, embeddings.directions
-        own = distances(units[rows], units)[:, gallery]  # a copy of the gallery would take longer
-        own = own.astype(np.float64) ** 2 / self.longest[rows, None]
+        products = units[rows] @ _part(units, gallery).T  # (q, G) float64: equal vectors must tie
+        codes, power = (self.features, self.columns), POWERS[self.convention]
+        if find_spec("numba"):
+            from reid_core.compiled import blended, in_parts
+
+            found = np.empty(products.shape, np.float32)
+            parts = [(each.indptr, each.indices, each.data) for each in codes]
+            arrays = (products, np.asarray(rows), gallery, *parts, self.longest)
+            in_parts(blended, len(rows), *arrays, float(weight), power, found)
+            return found
+        own = np.maximum(np.round(2 - 2 * products, 10), 0) / self.longest[rows, None]
         jaccard = np.stack([self.jaccard(row)[gallery] for row in rows])
-        return ((1 - weight) * jaccard + weight * own).astype(np.float32)
+        return ((1 - weight) * jaccard + weight * own**power).astype(np.float32)
 
     def jaccard(self, row: int) -> np.ndarray:
         """(N,) Jaccard distance of an image to all (eq. 10): only columns that it has can share."""
         here, columns = self.features, self.columns
-        least = np.zeros(len(self.longest))
+        least = np.zeros(len(self.longest), np.float32)
         for place in range(here.indptr[row], here.indptr[row + 1]):
             column = here.indices[place]
             part = slice(columns.indptr[column], columns.indptr[column + 1])
             least[columns.indices[part]] += np.minimum(here.data[place], columns.data[part])
         return 1 - least / (2 - least)
+
+
+def _part(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Rows of an array, without a copy where they follow one another."""
+    if len(rows) and rows[-1] - rows[0] + 1 == len(rows) and (np.diff(rows) == 1).all():
+        return array[rows[0] : rows[-1] + 1]
+    return array[rows]
 
 
 def expand(
@@ -127,21 +166,6 @@ def ranked(embeddings: Embeddings, query: int, row: np.ndarray) -> RankedList:
         int(embeddings.cameras[asked]),
     )
     return RankedList(**vars(judged), rows=gallery[judged.order])
-
-
-def nearest(
-    directions: np.ndarray, count: int, progress: Progress | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Each image's nearest images, itself included: rows (N, count), nearest first, ties by row; and
-    (N,) the largest squared distance from it."""
-    found, longest = [], []
-    for start in range(0, len(directions), BLOCK):
-        block = distances(directions[start : start + BLOCK], directions)
-        found += [_first(row, count) for row in block]
-        longest.append(block.max(axis=1).astype(np.float64) ** 2)
-        if progress:
-            progress(min(start + BLOCK, len(directions)), len(directions))
-    return np.stack(found), np.maximum(np.concatenate(longest), 1e-12)
 
 
 def _first(row: np.ndarray, count: int) -> np.ndarray:
@@ -179,11 +203,8 @@ def _to_one(matrix: csr_array) -> csr_array:
     )
 
 
-def _squares(directions: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Squared distances of pairs of images, rounded as in `distances`."""
-    found = np.empty(len(rows))
-    for start in range(0, len(rows), PAIRS):
-        part = slice(start, start + PAIRS)
-        dots = np.einsum("pd,pd->p", directions[rows[part]], directions[columns[part]])
-        found[part] = np.maximum(np.round(2 - 2 * dots, 10), 0)
-    return found
+def _squares(units: torch.Tensor, pairs: csr_array) -> np.ndarray:
+    """Squared distances of the pairs of images that a sparse (N, N) holds, in its order."""
+    coo = pairs.tocoo()
+    rows, columns = (torch.from_numpy(each.astype(np.int64)) for each in (coo.row, coo.col))
+    return np.maximum(np.round(2 - 2 * products(units, units, rows, columns).numpy(), 10), 0)

@@ -1,4 +1,4 @@
-"""A run: the folder checkpoints/<name>/, written and read in this one file.
+"""A run: the folder checkpoints/<name>/, written and read in this one file and in run_folder.
 
     experiment.json        all that was asked, with versions, seed and git revision
     history.jsonl          one line per finished epoch
@@ -16,24 +16,18 @@ one.
 import io
 import json
 import logging
-import os
 import platform
 import re
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-import psutil
 import torch
-from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -43,54 +37,18 @@ from reid_core.evaluate import Embeddings
 from reid_core.experiment import Experiment
 from reid_core.knobs import unknown
 from reid_core.models import MODELS, Facts, ReIDModel
+from reid_core.run_folder import RunFolder, move, runs_folder
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-ACTIVE = ("starting", "running", "stopping")
-# A process that says nothing for this long before its first step is taken for dead.
-START_PATIENCE = 120
 log = logging.getLogger("reid_core")
 # Of a training, newest first.
 STATES = ("last.pt", "before.pt")
 PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow", "safetensors")
 
 
-def runs_folder() -> Path:
-    """Where the run folders are: `checkpoints/`, or $REID_RUNS."""
-    return Path(os.environ.get("REID_RUNS") or ROOT / "checkpoints")
-
-
 @dataclass(frozen=True)
-class Status:
-    """Where a training stands.
-
-    state is "starting", "running", "stopping", "stopped", "finished", "failed" or "interrupted" (its
-    process is gone without a word). epoch and step count what is done, steps those of this epoch.
-    """
-
-    state: str
-    epoch: int = 0
-    epochs: int = 0
-    step: int = 0
-    steps: int = 0
-    images_per_second: float = 0.0
-    seconds_left: float | None = None
-    message: str = ""
-    pid: int | None = None
-    born: float | None = None
-    host: str = ""
-    time: float = 0.0
-
-    @property
-    def active(self) -> bool:
-        return self.state in ACTIVE
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run folder."""
-
-    name: str
-    folder: Path
+class Run(RunFolder):
+    """One run folder, with what was asked and what was kept."""
 
     # What was asked
 
@@ -103,10 +61,11 @@ class Run:
         *,
         weights: dict[str, Tensor] | None = None,
         imported: dict[str, str] | None = None,
+        notes: dict[str, Any] | None = None,
     ) -> "Run":
         """A new run folder; without a name the next free one. Raises BadInput for a taken name.
 
-        With weights it is a finished one, and imported says whose they are.
+        With weights it is a finished one, and imported says whose they are. notes go into its record.
         """
         runs_folder().mkdir(parents=True, exist_ok=True)
         for candidate in [name] if name else _names(experiment):
@@ -122,7 +81,7 @@ class Run:
         record = experiment.as_dict() | dict(
             run=run.name, facts=asdict(facts), seed=experiment.training.seed, **environment()
         )
-        record |= {"imported": imported} if imported else {}
+        record |= ({"imported": imported} if imported else {}) | (notes or {})
         try:
             (run.folder / "state").mkdir()
             if weights is None:
@@ -195,10 +154,6 @@ class Run:
     @property
     def has_weights(self) -> bool:
         return (self.folder / "weights.safetensors").is_file()
-
-    @property
-    def has_embeddings(self) -> bool:
-        return (self.folder / "embeddings.npz").is_file()
 
     @property
     def refined(self) -> bool:
@@ -285,7 +240,7 @@ class Run:
             torch.save(state, file)
             last = self.folder / "state" / "last.pt"
             if last.is_file():
-                _move(last, last.with_name("before.pt"))
+                move(last, last.with_name("before.pt"))
 
     def load_state(self) -> dict[str, Any] | None:
         """The newest state that is whole, or None without any. No pickled code is executed.
@@ -305,90 +260,9 @@ class Run:
             raise BadInput(f"run {self.name!r} has damaged states (state/last.pt): start a new run")
         return None
 
-    def report(self, state: str, **progress: Any) -> None:
-        """Say where the training stands, and that it is alive."""
-        born = psutil.Process().create_time()
-        own = dict(pid=os.getpid(), born=born, host=socket.gethostname(), time=time.time())
-        if state == "starting":
-            own |= dict(pid=None, born=None)  # the process that will train is another one
-        self.write("state/status.json", _json(asdict(Status(state, **progress, **own))))
-
-    def status(self) -> Status:
-        """Where the training stands, judged by whether its process is alive."""
-        try:
-            status = Status(**json.loads((self.folder / "state/status.json").read_text("utf-8")))
-            status = replace(status, time=float(status.time), epoch=int(status.epoch))
-        except FileNotFoundError:
-            return Status("finished" if self.has_embeddings else "interrupted")
-        except (ValueError, TypeError, OSError):
-            return Status("interrupted", message="state/status.json is damaged")
-        if status.active and not _alive(status):
-            return replace(status, state="interrupted", message="its process is gone")
-        if status.active and self.stop_asked:
-            return replace(status, state="stopping")
-        return status
-
     @property
     def resumable(self) -> bool:
         return not self.shipped and self.status().state in ("stopped", "failed", "interrupted")
-
-    @property
-    def stop_asked(self) -> bool:
-        return (self.folder / "state/stop").exists()
-
-    def ask_stop(self, wish: bool = True) -> None:
-        """Ask the training to stop at its next step: a file, since Windows has no SIGTERM."""
-        if wish:
-            self.write("state/stop", b"")
-        else:
-            (self.folder / "state/stop").unlink(missing_ok=True)
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Held while training: the system frees it when the process ends. Raises BadInput."""
-        try:
-            with FileLock(self.folder / "state/lock", timeout=1):
-                yield
-        except Timeout:
-            raise BadInput(f"run {self.name!r} is being trained by another process") from None
-
-    def log_tail(self, lines: int = 40) -> str:
-        """The last lines of the log."""
-        try:
-            with (self.folder / "log.txt").open("rb") as file:
-                file.seek(max(0, file.seek(0, io.SEEK_END) - 200 * lines))
-                return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-lines:])
-        except FileNotFoundError:
-            return ""
-
-    def write(self, name: str, content: bytes | memoryview) -> None:
-        """Write a file of the run so that a reader sees the old one or the new one."""
-        with self.writing(name) as file:
-            file.write(content)
-
-    @contextmanager
-    def writing(self, name: str) -> Iterator[BinaryIO]:
-        """A file that takes its place, whole and on the disk, when the `with` block is through."""
-        path = self.folder / name
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with beside.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            _move(beside, path)
-        except OSError as error:
-            error.filename = error.filename or str(path)
-            raise
-        finally:
-            with suppress(OSError):  # or it would hide what went wrong
-                beside.unlink(missing_ok=True)
-
-    def sweep(self) -> None:
-        """Remove what a process that was killed while writing has left. Only with the lock."""
-        for folder in (self.folder, self.folder / "state"):
-            for left in folder.glob(".*.[0-9]*"):
-                left.unlink(missing_ok=True)
 
 
 def build(experiment: Experiment, facts: Facts, pretrained: bool = False) -> ReIDModel:
@@ -475,29 +349,6 @@ def _readable(run: Run) -> bool:
     except BadInput:
         return False
     return True
-
-
-def _alive(status: Status) -> bool:
-    if status.host != socket.gethostname() or status.pid is None:
-        return time.time() - status.time < START_PATIENCE
-    try:
-        process = psutil.Process(status.pid)
-        same = abs(process.create_time() - (status.born or 0)) < 1
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
-
-
-def _move(source: Path, target: Path) -> None:
-    """Replace the target; Windows refuses while a reader has it open, so try for a second."""
-    for _ in range(20):
-        try:
-            return os.replace(source, target)
-        except PermissionError:
-            if os.name != "nt":
-                raise
-            time.sleep(0.05)
-    os.replace(source, target)
 
 
 def _json(content: Any) -> bytes:

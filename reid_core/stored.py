@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,9 @@ def read_stored(path: Path) -> Embeddings:
             )
     if not np.isin(is_query, (0, 1)).all():
         raise BadInput(f"{path}: expected is_query to be true or false, got other numbers")
+    encoded = found.get(ENCODED)
+    if encoded is not None and (encoded.ndim != 2 or len(encoded) != count):
+        raise BadInput(f"{path}: expected {ENCODED} ({count}, D), got {encoded.shape}")
     return Embeddings(
         vectors,
         names=np.arange(count),
@@ -126,7 +130,7 @@ def read_stored(path: Path) -> Embeddings:
         cameras=cameras.astype(np.int64),
         views=np.full(count, -1),
         is_query=is_query.astype(bool),
-        encoded=found.get("encoded"),
+        encoded=encoded,
     )
 
 
@@ -134,8 +138,9 @@ def left_out(path: Path) -> int:
     """How many images `embed` could not read: the scores are those of fewer."""
     if path.is_dir():
         return 0
-    with np.load(path, allow_pickle=False) as file:
-        return len(file["left_out"]) if "left_out" in file else 0
+    with zipfile.ZipFile(path) as archive:
+        written = "left_out.npy" in archive.namelist()
+    return _unpacked(path, "left_out").size if written else 0
 
 
 def _folder(path: Path) -> dict[str, np.ndarray]:
@@ -185,7 +190,9 @@ def _mapped(path: Path, offset: int, name: str) -> np.ndarray:
             order = "F" if fortran else "C"
             # Copied where it is written to, which torch wants to be free to do.
             array = np.memmap(file, dtype, "c", file.tell(), shape, order)
-    except (ValueError, EOFError) as error:
+    except BadInput:
+        raise
+    except (ValueError, EOFError, SyntaxError, TypeError, TokenError) as error:
         raise BadInput(f"{path}: {name} is damaged ({error}): write it anew") from None
     return array if name in ("embeddings", ENCODED) else np.array(array)
 

@@ -204,6 +204,22 @@ def test_a_link_opens_the_same_view(tiny_run, runs):
     assert drawn(app, "ranked_gallery")["query"]["title"] == name
 
 
+@pytest.mark.parametrize("page", ["home", "train", "retrieval", "attention"])
+def test_a_link_to_a_run_that_is_not_here_says_so(tiny_run, page):
+    app = opened(page, run="no*body")
+    assert f"no run named no\\*body here; shown is {tiny_run}" in said(app)
+    app.button(key="close missing run").click().run()
+    assert "no run named" not in said(app)
+
+
+def test_another_run_closes_the_word_on_a_missing_one(tiny_run, runs):
+    shutil.copytree(runs / tiny_run, runs / "twin")
+    app = opened("retrieval", run="nobody")
+    assert "no run named" in said(app)
+    app.selectbox(key="run").select("twin").run()
+    assert "no run named" not in said(app) and not app.exception
+
+
 def test_the_address_always_holds_run_and_query(tiny_run):
     app = opened("retrieval")
     assert app.query_params["run"] == tiny_run

@@ -1,5 +1,6 @@
 """The pages that look inside, in a real browser, on the runs that ship and the whole data set."""
 
+import math
 import shutil
 from collections.abc import Iterator
 
@@ -7,6 +8,9 @@ import pytest
 from browsing import ROOT, Lab, asked, hears_keys, opened, settled, visitor
 
 from reid_core.data.pedestrians import render
+from reid_core.experiment import Experiment
+from reid_core.models import Facts
+from reid_core.runs import Run, build
 
 pytestmark = pytest.mark.browser
 
@@ -143,3 +147,132 @@ def test_tags_and_notes_stay(lab, browser):
         settled(page)
         assert asked(page, "query") != query
     assert (lab.run("rga-demo").folder / "notes.json").is_file()
+
+
+def tally(page) -> int:
+    """How many images are selected, as the map itself says."""
+    page.wait_for_timeout(400)  # it counts a moment after it has drawn
+    page.locator(".tally", has_text="selected").wait_for()
+    return int(page.locator(".tally").inner_text().split(", ")[1].split()[0].replace(",", ""))
+
+
+def still_selected(page, count: int) -> None:
+    """After a reload."""
+    page.goto(page.url)
+    page.get_by_text("In the lasso").wait_for()
+    page.locator(".tally", has_text=f" {count:,} selected").wait_for()
+
+
+def lasso_with_keys(page) -> int:
+    """A box around what lies near the point in focus; returns how many images it selects."""
+    page.locator(".stage").first.focus()
+    for key in ["ArrowRight", *["Shift+ArrowRight", "Shift+ArrowDown"] * 4, "ArrowLeft", "ArrowUp"]:
+        page.keyboard.press(key)
+    page.keyboard.press("Enter")
+    page.wait_for_function("location.href.includes('lasso=')")
+    settled(page)
+    return tally(page)
+
+
+def test_a_region_is_selected_with_keys_and_stays_in_a_link(lab, browser):
+    """On the first map, then, beside it, on the second one; Escape drops it."""
+    with visitor(browser, 1440) as page:
+        opened(page, f"{lab.address}clusters?run=nformer-demo&map=PCA")
+        page.locator(".stage").first.wait_for()
+        settled(page)
+        page.wait_for_timeout(1000)
+        count = lasso_with_keys(page)
+        assert count and asked(page, "lasso").startswith("0_") and len(asked(page, "lasso")) < 100
+        assert page.get_by_text(f"{count:,} of").first.is_visible()
+        still_selected(page, count)
+        page.locator(".stage").first.focus()
+        page.keyboard.press("Escape")
+        page.wait_for_function("!location.href.includes('lasso=')")
+        page.keyboard.press("m")  # to the other map
+        lasso_with_keys(page)
+        assert asked(page, "lasso").startswith("1_")
+
+
+def test_a_lasso_by_hand_selects_the_same_after_a_reload(lab, browser):
+    with visitor(browser, 1440) as page:
+        opened(page, f"{lab.address}clusters?run=resnet-bot-demo&map=PCA&dimensions=3-D")
+        stage = page.locator(".stage").first
+        stage.wait_for()
+        settled(page)
+        page.wait_for_timeout(1000)
+        stage.scroll_into_view_if_needed()
+        box = stage.bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        press(page, "Lasso")
+        corners = [(90 * math.cos(turn / 9), 70 * math.sin(turn / 9)) for turn in range(56)]
+        page.mouse.move(x + 90, y)
+        page.mouse.down()
+        for right, down in corners:
+            page.mouse.move(x + right, y + down)
+        page.mouse.up()
+        page.wait_for_function("location.href.includes('lasso=')")
+        settled(page)
+        count = tally(page)
+        assert count > 10 and len(asked(page, "lasso")) < 400
+        still_selected(page, count)
+
+
+def test_a_link_to_a_step_alone_sets_its_view(lab, browser):
+    """And its words go when the reader goes on by hand."""
+    with visitor(browser, 1440) as page:
+        opened(page, f"{lab.address}errors?run=transreid-demo&look=2")
+        page.get_by_text("Camera by camera").first.wait_for()
+        settled(page)
+        assert asked(page, "look") == "2" and asked(page, "errors") == "Tables"
+        press(page, "Inbox", "radio")
+        page.wait_for_function("!location.href.includes('look=')")
+        assert not page.get_by_text("it takes").count()
+
+
+def test_a_link_to_a_run_that_is_not_here(lab, browser):
+    with visitor(browser, 900) as page:
+        opened(page, f"{lab.address}frequency?run=nobody")
+        page.get_by_text("There is no run named nobody here").wait_for()
+        page.locator(".st-key-missing-run button").click()
+        page.get_by_text("There is no run named nobody here").wait_for(state="detached")
+
+
+def test_every_view_is_a_click_away_in_a_narrow_window(lab, browser):
+    """None is cut off or to be scrolled to sideways."""
+    with visitor(browser, 900) as page:
+        opened(page, f"{lab.address}attention?run=transreid-demo")
+        group = page.locator(".st-key-lens")
+        edge = group.evaluate("each => each.getBoundingClientRect().right")
+        views = group.get_by_role("radio")
+        assert views.count() > 5
+        for place in range(views.count()):
+            right = views.nth(place).evaluate(
+                "e => e.closest('label, button, [role=radio]').getBoundingClientRect().right"
+            )
+            assert right <= edge + 1
+
+
+def test_many_passes_are_asked_for_and_cancelled(lab, browser, monkeypatch):
+    """A ViT of the papers' input size on a picture of one's own, which needs no test split."""
+    monkeypatch.setenv("REID_RUNS", str(lab.runs))
+    settings = dict(trunk="vit_small_patch16_224", pretrained="none")
+    large = Experiment.create(model="vit-bot", recipe="paper", settings=settings)
+    facts = Facts(5, (1, 2, 3), (0, 1))
+    weights = build(large, facts).state_dict()
+    Run.create(
+        large, facts, "large", weights=weights, imported=dict(file="x.pth", sha256="ab" * 32)
+    )
+    image = next((lab.data / "pedestrians" / "query").glob("*.jpg"))
+    with visitor(browser, 1440) as page:
+        opened(page, f"{lab.address}attention?run=large&lens=Deletion")
+        page.locator("input[type=file]").set_input_files(image)
+        start = page.get_by_role("button", name="Start", exact=True)
+        start.wait_for()
+        page.get_by_text("passes of this model, about").wait_for()
+        start.click()
+        cancel = page.get_by_role("button", name="Cancel", exact=True)
+        cancel.wait_for()
+        cancel.click()
+        start.wait_for()
+        settled(page)
+        assert not cancel.count() and not page.locator(".st-key-tested-maps").count()

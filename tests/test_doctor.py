@@ -1,8 +1,11 @@
 """The dataset doctor: every odd folder with its kind, its message and its exit code."""
 
 import json
+import os
 import random
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import layouts
@@ -443,3 +446,67 @@ def test_cameras_unknown_throughout(tmp_path, tiny_data):
 def test_equal_numbers_of_a_test_split_that_counts_anew_are_no_leak(tmp_path, tiny_data):
     layouts.build("msmt17-v1", tiny_data, tmp_path)
     assert not of(examine(tmp_path), "leakage")
+
+
+def test_a_folder_that_vanishes_while_it_is_checked(market, monkeypatch):
+    look = pictures._open
+
+    def gone(path: Path):
+        shutil.rmtree(market, ignore_errors=True)
+        return look(path)
+
+    monkeypatch.setattr(pictures, "_open", gone)
+    report = examine(market)
+    assert report.code == 1 and len(of(report, "missing-file")) == 3
+
+
+def test_a_pipe_is_not_waited_for(market):
+    path = images(market / "query")[0]
+    path.unlink()
+    os.mkfifo(path)
+    (found,) = of(examine(market), "unreadable")
+    assert found.cases[0].note == "no regular file"
+
+
+def test_a_name_that_is_no_text_is_told_all_the_same(market):
+    path = images(market / "query")[0]
+    shutil.copy(path, os.fsencode(market / "query") + b"/holiday \xff.jpg")
+    words = [sys.executable, "-m", "reid_core", "check", str(market)]
+    told = subprocess.run(words, capture_output=True, cwd=Path(__file__).parents[1])
+    assert told.returncode == 0 and b"holiday \\udcff.jpg" in told.stdout
+
+
+def test_whoever_stops_reading_ends_it_quietly(market):
+    words = [sys.executable, "-m", "reid_core", "check", str(market)]
+    here = Path(__file__).parents[1]
+    asked = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=here)
+    asked.stdout.close()
+    assert b"Traceback" not in asked.stderr.read() and asked.wait() == 141
+
+
+@pytest.mark.parametrize("header, says", [("path,person,split", "identity"), ("\0p\0a", "path")])
+def test_a_table_that_is_nearly_one(tmp_path, header, says):
+    (tmp_path / "people.csv").write_text(f"{header}\na.jpg,ann,train\n")
+    (found,) = of(examine(tmp_path), "layout")
+    assert f"people.csv lacks {says}" in found.message
+
+
+def test_words_in_the_path_decide_no_kind(tmp_path, tiny_data):
+    home = layouts.build("msmt17-v1", tiny_data, tmp_path / "missing expected version")
+    (home / "list_train.txt").write_text("junk\n")
+    report = examine(tmp_path)
+    assert report.code == 1 and of(report, "layout") and not of(report, "missing-file")
+
+
+def test_an_empty_folder_of_a_split_is_called_that(market):
+    for path in images(market / "query", junk=True):
+        path.unlink()
+    report = examine(market)
+    assert report.code == 2 and of(report, "empty-split") and not of(report, "misnamed")
+
+
+def test_sixteen_bits_are_divided_not_cut_off(tmp_path):
+    grey = np.linspace(0, 65535, 32 * 16).astype(np.uint16).reshape(32, 16)
+    Image.fromarray(grey).save(tmp_path / "deep.png")
+    seen = pictures._open(tmp_path / "deep.png")[4]
+    assert seen[0].max() < 16 < 200 < seen[-1].min() and (seen == 255).mean() < 0.1

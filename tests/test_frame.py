@@ -136,9 +136,12 @@ def with_lessons():
 
     from app import lessons, pickers
 
+    lessons.begin("page")
     lessons.first("page", {"letter": "b"})
-    steps = [lessons.Step("See a", "This is a.", {"letter": "a"}), lessons.Step("Stay", "Stay.")]
-    lessons.look_at(steps, "page")
+    pickers.linked("sign", ["+", "-"], "+")  # a widget that stands above the steps
+    st.selectbox("Sign", ["+", "-"], key="sign")
+    both = lessons.Step("See a", "This is a.", {"letter": "a", "sign": "-"})
+    lessons.look_at([both, lessons.Step("Stay", "Stay.")], "page")
     pickers.linked("letter", ["a", "b", "c"], "c")
     st.selectbox("Letter", ["a", "b", "c"], key="letter")
 
@@ -161,6 +164,25 @@ def test_a_step_sets_the_widgets_and_says_what_to_see():
     assert app.selectbox(key="letter").value == "a"
     assert "This is a." in [each.value for each in app.markdown]
     assert app.query_params["look"] in ("1", ["1"])
+
+
+def test_a_link_to_a_step_alone_sets_the_widgets():
+    app = page(with_lessons, look="1")
+    assert (app.selectbox(key="letter").value, app.selectbox(key="sign").value) == ("a", "-")
+    app.run()
+    assert "This is a." in [each.value for each in app.markdown]
+    assert page(with_lessons, look="1", letter="c").selectbox(key="letter").value == "c"
+
+
+@pytest.mark.parametrize("widget, value", [("letter", "c"), ("sign", "+")])
+def test_a_steps_words_go_when_the_reader_goes_on(widget, value):
+    app = page(with_lessons)
+    app.button(key="page step 1").click().run()
+    app.run()
+    assert "This is a." in [each.value for each in app.markdown]
+    app.selectbox(key=widget).select(value).run()
+    assert "This is a." not in [each.value for each in app.markdown]
+    assert "look" not in app.query_params and app.selectbox(key=widget).value == value
 
 
 @pytest.mark.parametrize("look", ["2", "0", "9", "x", ""])

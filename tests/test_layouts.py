@@ -610,3 +610,47 @@ def test_a_table_without_a_test_split_asks_for_a_holdout(tmp_path, runs):
     asked = Experiment.create(model="transreid", recipe="demo", dataset="folder", data=str(home))
     with pytest.raises(BadInput, match="give holdout"):
         train.create(asked)
+
+
+@pytest.mark.parametrize("separator", ";\t")
+def test_a_table_with_the_separators_of_other_countries(make, separator):
+    home = make("folder")
+    known = open_dataset("folder", home)
+    (home / "people.csv").write_text((home / "people.csv").read_text().replace(",", separator))
+    assert open_dataset("folder", home).train.paths == known.train.paths
+
+
+def test_numbers_that_are_none_of_ours_are_words(make):
+    home = make("folder")
+    table = home / "people.csv"
+    table.write_text(re.sub(r"\w+ (\d+),", r"-\1,", table.read_text(), flags=re.ASCII))
+    train = open_dataset("folder", home).train  # -1 is junk, other negative ones are people
+    assert train.identities.min() > 0 and len(np.unique(train.identities)) > 1
+
+
+def test_numbers_too_large_are_told(make):
+    home = make("market1501")
+    path = next((home / "query").iterdir())
+    path.rename(path.with_name(f"{'9' * 30}_c1s1_000000_00.jpg"))
+    assert "too large" in refused("market1501", home)
+
+
+def test_one_stray_name_does_not_make_it_another_data_set(make):
+    home = make("market1501")
+    path = next((home / "query").iterdir())
+    (home / "query" / "(copy) of one.jpg").write_bytes(path.read_bytes())
+    assert [each.name for each in find(home)] == ["market1501"]
+
+
+def test_lists_written_on_windows(make):
+    home = make("msmt17-v1")
+    known = open_dataset("msmt17-v1", home).query.paths
+    table = home / "list_query.txt"
+    table.write_bytes(table.read_bytes().replace(b"/", b"\\").replace(b"\n", b"\r\n"))
+    assert open_dataset("msmt17-v1", home).query.paths == known
+
+
+def test_a_damaged_list_of_viewpoints_is_told_with_its_line(make):
+    home = make("veri776")
+    (home / "keypoint_test.txt").write_text("x\n")
+    assert "keypoint_test.txt, line 1" in refused("veri776", home)

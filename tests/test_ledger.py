@@ -10,7 +10,7 @@ from test_cli import fails
 from reid_core.__main__ import main
 from reid_core.data import DATASETS
 from reid_core.evaluate import Embeddings
-from reid_core.ledger import Ledger, given_by, ledger, published
+from reid_core.ledger import Given, Ledger, given_by, ledger, published
 from reid_core.models import MODELS
 from reid_core.protocols import LEGACY, PROTOCOLS, score
 from reid_core.published import ENTRIES, KINDS, METRICS, SETS, UNKNOWN
@@ -164,3 +164,20 @@ def test_the_command(tiny_run, runs, capsys):
 
 def test_without_any_run(runs):
     assert len(Ledger(ENTRIES, ()).compared()) == len(ledger().compared()) == len(ENTRIES)
+
+
+@pytest.mark.parametrize(
+    "model, trained, why",
+    [
+        ("transreid", "msmt17-v1-trainval", ""),
+        ("transreid", "msmt17-v2", "on v2, reported on v1"),
+        ("nformer", "msmt17-v1", "on v1, reported on v2"),
+        ("resnet-bot", "msmt17-v1", "does not say which version"),
+    ],
+)
+def test_versions_of_msmt17_are_not_compared(model, trained, why):
+    scores = {each: {"mAP": 0.5, "rank-1": 0.7, "mINP": 0.1} for each in PROTOCOLS}
+    run = Given("mine", model, "paper", trained, "msmt17", "", scores)
+    lines = [each for each in Ledger(ENTRIES, (run,)).compared() if each.run]
+    assert lines and all((each.difference is None) == bool(why) for each in lines)
+    assert all(why in each.note for each in lines)

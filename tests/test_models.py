@@ -147,7 +147,7 @@ def test_watched_equals_unwatched(case):
         KINDS[kind](seen[name])
         groups, count = max(1, len(stands.groups)), math.prod(stands.grid)
         length = len(stands.prefix) + (len(stands.groups[0]) if stands.groups else count)
-        if kind in ("features", "spatial"):
+        if kind in ("features", "spatial", "pooling"):
             assert seen[name].shape[2:] == stands.grid
         if kind in ("attention", "values"):
             assert seen[name].shape[:1] + seen[name].shape[2:3] == (8 * groups, length)
@@ -169,6 +169,11 @@ def _features(x):
 
 def _spatial(x):
     assert x.dim() == 4 and x.shape[1] == 1 and x.min() >= 0 and x.max() <= 1
+
+
+def _pooling(x):
+    _spatial(x)
+    torch.testing.assert_close(x.sum((2, 3)), torch.ones(len(x), 1))
 
 
 def _channel(x):
@@ -201,6 +206,7 @@ KINDS = {
     "tokens": _tokens,
     "features": _features,
     "spatial": _spatial,
+    "pooling": _pooling,
     "channel": _channel,
     "relation": _relation,
     "channel relation": _relation,

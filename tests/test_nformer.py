@@ -1,5 +1,6 @@
 """NFormer's mechanisms against slow versions, and its second stage."""
 
+import copy
 import json
 import math
 import re
@@ -21,15 +22,18 @@ from reid_core.errors import BadInput
 from reid_core.evaluate import distances, evaluate
 from reid_core.experiment import Experiment
 from reid_core.losses import objective
+from reid_core.models import nformer
 from reid_core.models.base import Batch, Facts
 from reid_core.models.nformer import (
     NeighbourAttention,
     NeighbourTransformer,
     NFormer,
     NFormerOptions,
+    listen,
     mutual_neighbours,
     reciprocal_softmax,
 )
+from reid_core.models.nformer_query import GalleryPass
 from reid_core.official import NAMES
 from reid_core.optimize import optimizers_for
 from reid_core.probe import observe
@@ -52,7 +56,7 @@ def vectors(count: int = 12) -> torch.Tensor:
 
 def test_mutual_neighbours_against_a_double_loop():
     x = vectors()
-    neighbours, mutual = mutual_neighbours(x, 4, block=5)
+    neighbours, mutual = mutual_neighbours(x, 4)
     cosine = [[F.cosine_similarity(a, b, dim=0).item() for b in x] for a in x]
     nearest = [set(np.argsort([-c for c in row], kind="stable")[:4].tolist()) for row in cosine]
     for i in range(12):
@@ -357,6 +361,88 @@ def test_per_query_and_joint_agree_on_a_single_query(refined):
     assert evaluate(found).protocol == "nformer-joint"
 
 
+SETS = {  # images, k, layers, landmarks, seed, and whether there are equal images
+    "usual": (60, 4, 2, 3, 0, False),
+    "equal images": (120, 6, 3, 2, 3, True),
+    "tied k-sets": (40, 4, 2, 3, 3, True),
+    "four layers": (200, 8, 4, 3, 3, False),
+    "more landmarks than a head is wide": (150, 5, 2, 7, 2, False),
+    "fewer images than k": (5, 8, 2, 3, 1, False),
+    "everyone is a landmark": (10, 8, 2, 30, 1, False),
+}
+
+
+@pytest.mark.parametrize("case", SETS)
+@pytest.mark.parametrize("neck", ["before", "after"])
+def test_a_query_that_meets_the_gallery_is_refined_as_in_one_set(case, neck):
+    count, k, layers, landmarks, seed, equal = SETS[case]
+    torch.manual_seed(count)
+    model = Refiner(neighbours=k, layers=layers, landmarks=landmarks, neck=neck)
+    gallery = torch.randn(count, 8)
+    if equal:
+        gallery[count // 2 :] = gallery[torch.randint(count // 2, (count - count // 2,))]
+    queries = torch.cat([torch.randn(8, 8), gallery[:6], torch.zeros(1, 8)])
+    met = GalleryPass(model, gallery, seed)
+    assert met.alone == (case not in ("fewer images than k", "everyone is a landmark"))
+    before = [table.clone() for kept in getattr(met, "layers", []) for table in (kept.x, kept.v)]
+    for query, found in zip(queries, met.meet(queries), strict=True):
+        with torch.no_grad():
+            slow = model.refine(torch.cat([query[None], gallery]), seed=seed)
+        ours = met.refined.clone() if met.alone else torch.zeros(count, 8)
+        ours[found.rows] = found.vectors
+        torch.testing.assert_close(found.query, slow[0], rtol=0, atol=1e-6)
+        torch.testing.assert_close(ours, slow[1:], rtol=0, atol=1e-6)
+        assert found.computed <= (count + 1) * layers
+    after = [table for kept in getattr(met, "layers", []) for table in (kept.x, kept.v)]
+    assert all(map(torch.equal, before, after))  # nobody has left a trace
+
+
+def test_most_rows_are_left_alone_and_a_landmark_that_changes_changes_all():
+    torch.manual_seed(0)
+    centres = torch.randn(60, 8)
+    gallery = centres.repeat(10, 1) + 0.05 * torch.randn(600, 8)
+    model = Refiner(neighbours=6, layers=3, landmarks=2)
+    met = GalleryPass(model, gallery, 4)
+    landmark = gallery[met.layers[1].landmarks[0]]
+    few, many = met.meet(torch.stack([centres[0], landmark]))
+    assert few.computed < 100 and few.computed < many.computed
+    assert many.computed >= 2 * 601  # the second layer and the third
+
+
+class Refiner(torch.nn.Module):
+    """NFormer without an encoder."""
+
+    refine = NFormer.refine
+
+    def __init__(self, neck: str = "after", **options):
+        super().__init__()
+        self.transformer, self.neck = transformer(**options), neck
+        self.options = self.transformer.options
+        for parameter in self.parameters():
+            parameter.data.mul_(0.6)
+
+
+def test_listening_is_the_same_with_and_without_gradients():
+    weights, v = torch.rand(2, 3, 12, 4), torch.randn(2, 3, 12, 5, requires_grad=True)
+    neighbours = torch.randint(12, (2, 12, 4))
+    trained = listen(weights, v, neighbours)
+    with torch.no_grad():
+        torch.testing.assert_close(listen(weights, v, neighbours), trained)
+        some = listen(weights[:, :, 3:7], v, neighbours[:, 3:7])
+    torch.testing.assert_close(some, trained[:, :, 3:7])
+    half = listen(weights.bfloat16(), v.detach().bfloat16(), neighbours)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), trained, rtol=0.05, atol=0.05)
+
+
+def test_parts_of_a_set_are_refined_as_the_whole(monkeypatch):
+    with torch.no_grad():
+        whole = transformer()(vectors()[None], 0)
+        monkeypatch.setattr(nformer, "ROWS", 5)
+        monkeypatch.setattr(nformer, "GATHERED", 100)
+        torch.testing.assert_close(transformer()(vectors()[None], 0), whole)
+
+
 def test_protocols_by_name_on_the_command_line(refined, tiny_run, capsys):
     for protocol in ("nformer-joint", "nformer-per-query"):
         assert main(["evaluate", "refined", "--protocol", protocol]) == 0
@@ -426,3 +512,25 @@ def test_the_official_training_loss_and_gradients(official):
         expected = torch.from_numpy(golden[f"gradient_{name}"])
         error = (gradient.flatten()[: len(expected)] - expected).norm() / expected.norm()
         assert error < 1e-3, name
+
+
+def test_large_affinities_are_computed_in_float64():
+    """Float32 drifts there; watched or not, met by one query or refined as one set."""
+    torch.manual_seed(0)
+    model = Refiner(layers=3)
+    for parameter in model.parameters():
+        parameter.data.mul_(4)
+    gallery, query = torch.randn(90, 8), torch.randn(1, 8)
+    whole = torch.cat([query, gallery])
+    with torch.no_grad(), observe(model.transformer, "*weights") as seen:
+        ours = model.refine(whole, seed=0)
+    assert ours.dtype == torch.float32 and seen["layers.2.attention.weights"].dtype == torch.double
+    doubled = copy.deepcopy(model).double()
+    with torch.no_grad():
+        exact = doubled.refine(F.normalize(whole, dim=1).double(), seed=0)
+    assert (ours - exact).abs().max() < 1e-5
+    met = GalleryPass(model, gallery, 0)
+    assert met.alone and met.layers[0].x.dtype == torch.double
+    (found,) = met.meet(query)
+    torch.testing.assert_close(found.query, ours[0], rtol=0, atol=1e-6)
+    torch.testing.assert_close(found.vectors, ours[1:][found.rows], rtol=0, atol=1e-6)

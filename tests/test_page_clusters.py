@@ -130,18 +130,52 @@ def test_lines_lead_to_the_ranked_list(mapped):
     assert {from_ for from_, _, _ in painted["edges"][0]} == {row}
 
 
-def test_a_lasso_opens_a_gallery_by_the_page(mapped):
-    app = opened()
-    key = f"map {Study.asked(mapped, 'projection', PCA).key}"
-    rows = list(range(30))
-    app.session_state[key] = {"rows": rows}
-    app.run()
-    assert not app.exception
-    assert "30 of" in words(app)
+def frame(mapped, side: int = 0) -> tuple[np.ndarray, list[int]]:
+    """Where the map draws its images (N, 3), and those of its left half."""
+    layouts = Study.asked(mapped, "projection", PCA).found()["layouts"]
+    places = clusters.within_one(layouts)[side]
+    return places, np.flatnonzero(places[:, 0] < 0).tolist()
+
+
+LEFT = "0_-2_-2_-2_2_0_2_0_-2"  # a box around the left half of a map
+
+
+def test_a_lasso_in_the_address_opens_a_gallery_by_the_page(mapped):
+    _, rows = frame(mapped)
+    app = opened(lasso=LEFT)
+    assert f"{len(rows)} of" in words(app) and app.query_params["lasso"] in (LEFT, [LEFT])
     items = drawn(app, "query_strip")["items"]
-    assert len(items) == clusters.PAGE and {int(item["label"]) for item in items} <= set(rows)
+    assert len(items) == min(clusters.PAGE, len(rows))
+    assert {int(item["label"]) for item in items} <= set(rows)
     assert all(item["src"].startswith("data:image/jpeg") for item in items)
     assert drawn(app, "embedding_legend")["selected"] == rows
+
+
+def test_another_map_drops_the_lasso_and_so_does_the_reader(mapped):
+    Study.asked(mapped, "projection", PCA | dict(dimensions=3)).compute()
+    app = opened(lasso=LEFT)
+    app.segmented_control(key="dimensions").set_value("3-D").run()
+    assert "In the lasso" not in words(app) and "lasso" not in app.query_params
+    app = opened(lasso=LEFT)
+    app.session_state["lasso"] = ""  # as Clear and Escape have it
+    app.run()
+    assert "In the lasso" not in words(app) and "lasso" not in app.query_params
+
+
+def test_a_lasso_on_a_turned_map_is_drawn_as_it_was_seen(mapped):
+    asked = PCA | dict(dimensions=3)
+    Study.asked(mapped, "projection", asked).compute()
+    places = clusters.within_one(Study.asked(mapped, "projection", asked).found()["layouts"])[0]
+    app = opened(dimensions="3-D", lasso="0_0_1_0_0_0_1_-2_-2_-2_2_0_2_0_-2")  # y across, z upwards
+    assert drawn(app, "embedding_legend")["selected"] == np.flatnonzero(places[:, 1] < 0).tolist()
+
+
+@pytest.mark.parametrize(
+    "text", ["1_-2_-2_-2_2_0_2", "0_1_2_3", "0_nan_1_1_1_1_1", "a", "0_1_1_1_1_1_1_1", "0"]
+)
+def test_a_lasso_that_cannot_be_read_is_none(mapped, text):
+    app = opened(lasso=text)
+    assert "In the lasso" not in words(app) and "lasso" not in app.query_params
 
 
 def test_outliers_open_worst_first(mapped):
@@ -183,7 +217,8 @@ def test_three_steps_with_numbers(mapped):
 def test_two_runs_side_by_side(mapped, runs):
     shutil.copytree(runs / "tiny", runs / "twin")
     Study.asked(mapped, "projection", PCA | dict(other="twin")).compute()
-    app = opened(beside="twin")
+    assert len(drawn(opened(beside="twin"), "embedding_map")["names"]) == 1  # Attention's key
+    app = opened(second="twin")
     sent = drawn(app, "embedding_map")
     assert sent["names"] == ["tiny", "twin"] and len(sent["places"]) == 2
     assert "Procrustes" in words(app)

@@ -1,6 +1,7 @@
 """The page Data, run by Streamlit's own test harness without a browser."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -166,3 +167,13 @@ def test_the_charts_hold_the_counts():
     assert list(figure.data[0].x) == [1, 2] and list(figure.data[0].y) == [1, 2]
     figure = charts_data.sizes([[128, 64, 9], [64, 32, 1]])
     assert list(figure.data[0].y) == [128, 64] and list(figure.data[0].customdata) == [9, 1]
+
+
+def test_names_that_are_no_text_are_shown(runs, tiny_data, tmp_path):
+    home = build("market1501", tiny_data, tmp_path)
+    path = next((home / "query").iterdir())
+    shutil.copy(path, os.fsencode(home / "query") + b"/0001_c1s1_000001_\xff.jpg")
+    shutil.copy(path, os.fsencode(home / "query") + b"/holiday \xff.jpg")
+    page = check(opened(folder=str(home)))
+    told = [each.value.to_csv() for each in page.dataframe]
+    assert any("holiday \\udcff.jpg" in each for each in told)

@@ -269,7 +269,8 @@ def test_two_runs_that_agree_everywhere(tiny_run, runs):
 
 def test_comparing_runs_chooses_no_second_map(two):
     app = page(run=two[0], errors="Runs")
-    assert "beside" not in app.session_state and "beside" not in app.query_params
+    for key in ("beside", "second"):
+        assert key not in app.session_state and key not in app.query_params
 
 
 def test_patterns_that_are_not_drawn_are_counted():

@@ -1,14 +1,18 @@
 """Gates, Orders, Why similar, On the person and Deletion on the page Attention, without a browser."""
 
 import json
+import time
 
 import numpy as np
 import pytest
 import streamlit as st
 from test_app import captions, imported, jpeg, opened, said
 
+from app import cached, passes
 from app import charts_mechanisms as charts
+from app.cached import mechanism_views
 from app.mechanisms import at, place, places
+from reid_core.analysis.costs import seconds_a_pass
 from reid_core.data.masks import IDS, outline
 from reid_core.models.base import Tokens
 from reid_core.runs import open_run
@@ -16,9 +20,11 @@ from reid_core.studies import Study
 
 
 @pytest.fixture(autouse=True)
-def nothing_cached():
+def nothing_cached(monkeypatch):
+    """And a quick machine, however busy this one is."""
     st.cache_resource.clear()
     st.cache_data.clear()
+    monkeypatch.setattr("app.cached.pass_seconds", lambda run, stamp: 0.0)
 
 
 def figures(app) -> list[dict]:
@@ -105,6 +111,47 @@ def test_gates_of_rga_and_of_what_it_is_compared_with(runs):
     assert np.sum(rows["tiles"][0]["map"]) == pytest.approx(1, abs=1e-3)
 
 
+def test_the_simplified_non_local_map_is_no_gate(runs):
+    """It sums to 1, is told on each stage's own scale, and stands beside RGA's gates."""
+    trained("rga", "simple", size="64x32", width=8, trunk="resnet10t", attention="snl")
+    app = opened("attention", run="simple", lens="Gates")
+    (maps,) = figures(app)
+    assert [np.sum(tile["map"]) for tile in maps["tiles"]] == pytest.approx([1] * 4, abs=2e-3)
+    assert {tile["scale"] for tile in maps["tiles"]} == {"own"}
+    assert "softmax" in captions(app) and "sigmoid" not in captions(app)
+    app = opened("attention", run="simple", lens="On the person")
+    assert any("pooling map" in name for name in app.selectbox(key="map").options)
+    trained("rga", "gated", size="64x32", width=8, trunk="resnet10t")
+    app = opened("attention", run="gated", lens="Gates", beside="simple")
+    assert not app.exception and len(figures(app)) == 3
+    assert "softmax" in captions(app) and "sigmoid" in captions(app)
+
+
+def test_a_picture_that_is_gone_is_told(runs, tmp_path):
+    """The data set was made anew, with other people: its folder is there, the picture is not."""
+    run = open_run(trained("rga", "gated", size="64x32", width=8, trunk="resnet10t"))
+    name = run.embeddings().names[run.embeddings().query_rows[0]]
+    file = cached.dataset(*cached.folder(run.experiment)).root / str(name)
+    label = cached.labels("gated", run.stamp())[0]
+    content = file.read_bytes()
+    file.unlink()
+    try:
+        for page, more in dict(attention=dict(lens="Gates"), frequency={}).items():
+            app = opened(page, run="gated", query=label, **more)
+            assert not app.exception and "which is gone" in said(app), page
+    finally:
+        file.write_bytes(content)
+
+
+def test_a_slow_model_is_asked_about_fewer_queries(tiny_run, monkeypatch):
+    stamp, found = open_run(tiny_run).stamp(), {}
+    for seconds in (1e-9, 1e9):
+        monkeypatch.setattr(mechanism_views, "pass_seconds", lambda *_, each=seconds: each)
+        found[seconds] = mechanism_views.few_queries(tiny_run, stamp)
+    assert len(found[1e9]) == 4 < len(found[1e-9]) <= 24
+    assert found[1e9][-1] == found[1e-9][-1]
+
+
 @pytest.mark.parametrize("sharing", ["prior-mixed", "independent"])
 def test_orders_side_by_side(runs, sharing):
     trained("ohformer", "ordered", size="64x48", depth=3, parts=2, sharing=sharing, orders=3)
@@ -173,3 +220,47 @@ def test_a_visitors_picture_has_a_nearest_image_and_no_mask(tiny_run):
             assert "Nobody has drawn" in said(app)
         else:
             assert figures(app), lens
+
+
+def starts(app) -> list[str]:
+    keyed = [button for button in app.button if button.key]
+    return [button.label for button in keyed if button.key.startswith("start passes")]
+
+
+@pytest.mark.parametrize("lens", ["Why similar", "Deletion"])
+def test_many_passes_of_a_slow_model_are_asked_for(tiny_run, monkeypatch, lens):
+    monkeypatch.setattr("app.cached.pass_seconds", lambda run, stamp: 1.0)
+    app = opened("attention", run=tiny_run, lens=lens)
+    assert starts(app) == ["Start"] and not figures(app)
+    (told,) = (each.value for each in app.markdown if "passes of this model" in each.value)
+    grid = cached.positions(tiny_run, open_run(tiny_run).stamp()).grid
+    count = 2 + grid[0] * grid[1]
+    if lens == "Why similar":
+        assert told.startswith(f"{2 * count} passes")
+    app.button(key="start passes").click().run()
+    assert not app.exception and not starts(app) and figures(app)
+    app.run()
+    assert not starts(app)  # they are made
+    app.segmented_control(key="lens").set_value("Why similar").run()
+    app.button(key="answer first wrong one").click().run()
+    assert starts(app) == ["Start"]  # another image, and the query's own passes are kept
+    assert any(f"{count} passes of this model" in each.value for each in app.markdown)
+
+
+def test_a_run_beside_asks_for_itself(tiny_run, runs, monkeypatch):
+    trained("resnet-bot", "plain", size="64x32", width=8, trunk="resnet10t")
+    slow = {tiny_run: 0.0, "plain": 1.0}
+    monkeypatch.setattr("app.cached.pass_seconds", lambda run, stamp: slow[run])
+    app = opened("attention", run=tiny_run, lens="Why similar", beside="plain")
+    assert len(figures(app)) == 1 and len(starts(app)) == 1
+    app.button(key="start passes beside").click().run()
+    assert not app.exception and len(figures(app)) == 2
+
+
+def test_the_time_of_a_pass(tiny_run):
+    model = open_run(tiny_run).model()
+    assert 0 < seconds_a_pass(model, 64, 32) < 60
+    calls = []
+    slow = lambda batch: calls.append(len(batch.image)) or time.sleep(0.11)  # noqa: E731
+    assert 0.1 < seconds_a_pass(slow, 64, 32) < 60 and calls == [1] * 4
+    assert passes._about(12.4) == "about 12 s" and passes._about(200) == "about 3 min"

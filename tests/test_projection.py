@@ -7,7 +7,7 @@ import pytest
 from sklearn import manifold, metrics
 
 from reid_core.analysis import outliers, projection
-from reid_core.analysis.layout import METHODS, aligned, lay_out, moved
+from reid_core.analysis.layout import METHODS, aligned, enclosed, lay_out, moved
 from reid_core.analysis.projection import KINDS, kept, median, space, spread
 from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings, distances
@@ -307,3 +307,24 @@ def test_a_map_needs_no_pictures(tiny_run, monkeypatch, tmp_path):
     run = open_run(tiny_run)
     assert Study.asked(run, "projection", dict(method="pca")).compute()["layouts"].shape[0] == 1
     assert Study.asked(run, "crops").found() is None
+
+
+def test_a_polygon_encloses_what_a_ray_leaves_an_odd_number_of_times():
+    rng = np.random.default_rng(0)
+    places, polygon = rng.uniform(-1, 1, (200, 2)), rng.uniform(-1, 1, (9, 2))  # it crosses itself
+
+    def slow(x, y):
+        crossed = 0
+        for place in range(len(polygon)):
+            (x1, y1), (x2, y2) = polygon[place], polygon[(place + 1) % len(polygon)]
+            share = (y - y1) / (y2 - y1)
+            crossed += 0 <= share < 1 and x1 + share * (x2 - x1) > x
+        return crossed % 2 == 1
+
+    assert enclosed(places, polygon).tolist() == [slow(*each) for each in places]
+    square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
+    assert enclosed(np.array([[0.5, 0.5], [1.5, 0.5], [-0.1, 0.2]]), square).tolist() == [
+        True,
+        False,
+        False,
+    ]

@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 
+from reid_core import nearest as nearest_module
 from reid_core import rerank
 from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings, directions, distances, evaluate
-from reid_core.rerank import Reciprocal, expand, nearest, ranked
+from reid_core.rerank import Reciprocal, expand, ranked
 from reid_core.retrieve import retrieve
 from reid_core.runs import open_run
 from reid_core.studies import Study
@@ -31,13 +32,13 @@ def split(queries=6, gallery=34, size=5, people=8, seed=0, spread=0.5) -> Embedd
     )
 
 
-def literal(found: Embeddings, k1: int, k2: int, weight: float) -> np.ndarray:
+def literal(found: Embeddings, k1: int, k2: int, weight: float, power: int = 1) -> np.ndarray:
     """Zhong et al. 2017, eq. 1 to 12, set by set, as the authors' code reads them: d is the squared
     distance divided by the row's largest, rows of V sum to 1, and "more than" two thirds."""
     units = directions(found.vectors)
     count = len(units)
     d = [[float(((a - b) ** 2).sum()) for b in units] for a in units]
-    d = [[value / max(row) for value in row] for row in d]
+    d = [[(value / max(row)) ** power for value in row] for row in d]
     line = [sorted(range(count), key=lambda g, row=row: (round(row[g], 7), g)) for row in d]
     near = lambda p, k: set(line[p][: k + 1])  # noqa: E731 - eq. 1; an image is its own nearest
     mutual = lambda p, k: {g for g in near(p, k) if p in near(g, k)}  # noqa: E731 - eq. 3
@@ -51,7 +52,8 @@ def literal(found: Embeddings, k1: int, k2: int, weight: float) -> np.ndarray:
         for g in grown:
             v[p, g] = math.exp(-d[p][g])  # eq. 7
         v[p] /= v[p].sum()
-    v = np.array([np.mean([v[q] for q in line[p][:k2]], axis=0) for p in range(count)])  # eq. 11
+    if k2 > 1:  # eq. 11
+        v = np.array([np.mean([v[q] for q in line[p][:k2]], axis=0) for p in range(count)])
     result = np.zeros((len(found.query_rows), len(found.gallery_rows)))
     for row, p in enumerate(found.query_rows):
         for column, g in enumerate(found.gallery_rows):
@@ -68,6 +70,60 @@ def test_k_reciprocal_is_the_papers(k1, k2, weight, seed):
     code = Reciprocal.of(found.directions, k1, k2)
     ours = code.distances(found, found.query_rows, weight)
     assert np.abs(ours - literal(found, k1, k2, weight)).max() < 1e-6
+
+
+@pytest.mark.parametrize("k1, k2, weight", [(20, 6, 0.3), (50, 15, 0.3)])
+@pytest.mark.parametrize("convention, power", rerank.POWERS.items())
+def test_both_sets_of_parameters_and_both_conventions(k1, k2, weight, convention, power):
+    found = split(queries=10, gallery=150, people=12, seed=6)
+    code = Reciprocal.of(found.directions, k1, k2, convention=convention)
+    expected = literal(found, k1, k2, weight, power)
+    ours = code.distances(found, found.query_rows, weight)
+    assert np.abs(ours - expected).max() < 1e-6
+    again = Reciprocal.from_arrays(code.as_arrays())
+    assert np.array_equal(again.distances(found, found.query_rows, weight), ours)
+
+
+def test_another_convention_is_bad_input():
+    with pytest.raises(BadInput, match="unknown convention 'cubes'"):
+        Reciprocal.of(split().directions, convention="cubes")
+
+
+def twins(seed: int = 7) -> Embeddings:
+    """A split in which every other gallery image is the same as an earlier one."""
+    found = split(queries=8, gallery=120, seed=seed)
+    found.vectors[70:] = found.vectors[np.random.default_rng(seed).integers(8, 70, 58)]
+    return found
+
+
+@pytest.mark.parametrize("k2", [1, 4])
+def test_equal_images(k2):
+    """Ties are broken by row, so that every slow version agrees; and none depends on its company."""
+    found = twins()
+    code = Reciprocal.of(found.directions, 9, k2)
+    ours = code.distances(found, found.query_rows)
+    assert np.abs(ours - literal(found, 9, k2, 0.3)).max() < 1e-6
+    alone = [code.distances(found, found.query_rows[[query]])[0] for query in range(8)]
+    assert np.array_equal(alone, ours)
+
+
+def test_without_numba_it_is_the_same(monkeypatch):
+    found = twins()
+    compiled = Reciprocal.of(found.directions).distances(found, found.query_rows)
+    for each in (rerank, nearest_module):
+        monkeypatch.setattr(each, "find_spec", lambda name: None)
+    plain = Reciprocal.of(found.directions).distances(found, found.query_rows)
+    np.testing.assert_allclose(compiled, plain, atol=3e-7)
+
+
+def test_compiled_code_serves_large_sets(monkeypatch):
+    found = split()
+    expected = Reciprocal.of(found.directions).distances(found, found.query_rows)
+    monkeypatch.setattr(nearest_module, "SMALL", 0)
+    monkeypatch.setattr(nearest_module, "PAIRS", 0)
+    monkeypatch.setattr(nearest_module, "TILE", 16)
+    again = Reciprocal.of(found.directions).distances(found, found.query_rows)
+    np.testing.assert_allclose(again, expected, atol=3e-7)
 
 
 def test_codes_survive_a_file_and_come_in_any_rows():
@@ -92,18 +148,6 @@ def test_no_neighbours_are_bad_input(k1, k2):
 def test_more_neighbours_than_images_are_all_images():
     found = split(queries=2, gallery=5, people=2)
     assert np.isfinite(Reciprocal.of(found.directions).distances(found, found.query_rows)).all()
-
-
-def test_nearest_is_a_stable_sort(monkeypatch):
-    monkeypatch.setattr(rerank, "BLOCK", 7)
-    units = split().directions
-    units[9] = units[4]  # equal images: the earlier one comes first
-    told = []
-    rows, longest = nearest(units, 6, lambda done, total: told.append((done, total)))
-    matrix = distances(units, units)
-    assert np.array_equal(rows, np.argsort(matrix, axis=1, kind="stable")[:, :6])
-    assert np.allclose(longest, matrix.max(axis=1).astype(float) ** 2)
-    assert told[-1] == (len(units), len(units))
 
 
 @pytest.mark.parametrize("neighbours, power", [(5, 0.0), (3, 3.0), (1, 1.0)])

@@ -216,7 +216,7 @@ def test_any_size_and_stride():
         (dict(spatial=False), {"features", "channel", "channel relation"}),
         (dict(attention="cbam"), {"features", "spatial", "channel"}),
         (dict(attention="nl"), {"features", "attention"}),
-        (dict(attention="snl"), {"features", "spatial"}),
+        (dict(attention="snl"), {"features", "pooling"}),
         (dict(attention="none"), {"features"}),
     ],
 )

@@ -226,3 +226,36 @@ def test_every_option_on_a_run(tiny_run, capsys):
     assert said["verification"]["false_accepts"] <= 0.05
     assert {each["query_camera"] for each in said["camera_pairs"]} <= {1, 2, 3}
     assert said["conditions"]["run"] == tiny_run
+
+
+@pytest.mark.parametrize("left_out", [np.array(["a", {}], dtype=object), np.array(3)])
+def test_a_foreign_list_of_left_out_images(split, tmp_path, capsys, left_out):
+    np.savez(tmp_path / "f.npz", **arrays(split), left_out=left_out)
+    if left_out.dtype.hasobject:
+        said = fails(capsys, "evaluate", "--embeddings", str(tmp_path / "f.npz"))
+        assert "left_out holds pickled" in said
+    else:
+        assert scored(capsys, tmp_path / "f.npz")["conditions"]["left_out"] == 1
+
+
+def test_a_header_that_is_no_python_is_damage(stored, capsys):
+    path = stored / "cameras.npy" if stored.is_dir() else stored
+    content = bytearray(path.read_bytes())
+    if (at := content.find(b"'shape': (")) < 0:
+        pytest.skip("compressed")
+    at = content.find(b")", at)
+    content[at : at + 1] = b"("
+    path.write_bytes(content)
+    assert "is damaged" in fails(capsys, "evaluate", "--embeddings", str(stored))
+
+
+def test_encoded_vectors_of_other_images_are_refused(split, tmp_path, capsys):
+    np.savez(tmp_path / "f.npz", **arrays(split), encoded=np.zeros((3, 4), np.float32))
+    assert "expected encoded (220, D)" in fails(
+        capsys, "evaluate", "--embeddings", str(tmp_path / "f.npz")
+    )
+
+
+def test_a_negative_seed(stored, capsys):
+    asked = ("evaluate", "--embeddings", str(stored), "--bootstrap", "10", "--seed", "-1")
+    assert "--seed: expected" in fails(capsys, *asked)

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import sys
 import time
 import types
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from reid_core.__main__ import main
 from reid_core.errors import BadInput
 from reid_core.knobs import knob
 from reid_core.runs import open_run
-from reid_core.studies import Stopped, Study
+from reid_core.studies import Stopped, Study, images
 
 
 @dataclass(frozen=True)
@@ -179,3 +181,62 @@ def test_a_process_of_its_own(tiny_run):
         time.sleep(0.1)
     assert study.standing().state == "done", study.standing().message
     assert study.found()
+
+
+# ---- images that change in place
+
+
+@pytest.fixture
+def seen(counted, monkeypatch):
+    """The same study, as one that reads the images, whose stamp is taken anew each time."""
+    counted.IMAGES = True
+    monkeypatch.setattr(images, "FRESH", 0)
+    return counted
+
+
+def test_it_is_computed_anew_when_an_image_changes(
+    tiny_run, tiny_data, seen, tmp_path, monkeypatch
+):
+    data = tmp_path / "data" / "pedestrians"
+    shutil.copytree(tiny_data, data)
+    monkeypatch.setenv("REID_DATA", str(data.parent))
+    asked = lambda: Study.asked(open_run(tiny_run), "counted")  # noqa: E731
+    asked().compute()
+    assert asked().found() is not None and asked().key == asked().key
+    name = open_run(tiny_run).embeddings().names[3]
+    before = (data / name).stat()
+    (data / name).write_bytes((data / name).read_bytes() + b"0")
+    os.utime(data / name, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert asked().found() is None  # another size
+    asked().compute()
+    os.utime(data / name, (2e9, 2e9))
+    assert asked().found() is None  # another time
+    asked().compute()
+    (data / name).unlink()
+    assert asked().found() is None  # another number
+    asked().compute()
+    shutil.rmtree(data)
+    assert asked().found() is not None  # they are gone: what was found stays
+    assert len(seen.calls) == 4
+
+
+def test_a_study_without_images_minds_none(tiny_run, counted, monkeypatch):
+    monkeypatch.setattr(images, "stamp", lambda run: pytest.fail("asked for images"))
+    Study.asked(open_run(tiny_run), "counted").compute()
+    assert not (open_run(tiny_run).folder / images.KEPT).exists()
+
+
+def test_of_many_images_a_sample_and_their_folders_are_asked(tiny_run, seen, monkeypatch):
+    run, names = open_run(tiny_run), open_run(tiny_run).embeddings().names
+    count, *_ = images.stamp(run)
+    assert count == len(names) and len(images.stamp(run)) == 3
+    monkeypatch.setattr(images, "MOST", len(names) // 3)
+    sampled = images.stamp(run)
+    assert sampled[0] <= len(names) // 3 and len(sampled) == 4
+
+
+def test_every_study_that_opens_the_data_set_says_that_it_reads_images():
+    for name, module in studies.STUDIES.items():
+        if module != "counted":
+            source = (Path(studies.__file__).parent / f"{module}.py").read_text("utf-8")
+            assert ("open_dataset(" in source) == ("\nIMAGES = True\n" in source), name

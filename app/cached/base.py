@@ -35,6 +35,12 @@ def embeddings(run: str, stamp: int) -> Embeddings:
     return open_run(run).embeddings()
 
 
+@st.cache_resource(max_entries=16, show_spinner=False)
+def refined(run: str, stamp: int) -> bool:
+    """Whether a run's pictures look at one another. Raises BadInput."""
+    return open_run(run).refined
+
+
 @st.cache_resource(max_entries=8, show_spinner="Ranking every query")
 def evaluation(run: str, stamp: int) -> Evaluation:
     """The scores, from the same arrays as every ranked list. Raises BadInput."""

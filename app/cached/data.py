@@ -1,6 +1,6 @@
 """The page Data."""
 
-from os import scandir
+from os import fsdecode, scandir
 from pathlib import Path
 
 import streamlit as st
@@ -37,10 +37,11 @@ def images(name: str, home: str, stamp: int) -> Dataset:
 
 
 @st.cache_data(max_entries=20_000, show_spinner=False)
-def tile(path: str, stamp: int, height: int) -> str:
-    """An image as a data URL; a quiet tile where it can't be read."""
+def tile(path: bytes, stamp: int, height: int) -> str:
+    """An image as a data URL; a quiet tile where it can't be read. path as bytes (os.fsencode): what
+    is no text can't be hashed as one."""
     try:
-        with Image.open(path) as image:
+        with Image.open(fsdecode(path)) as image:
             return data_url(image, height)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return NO_PICTURE

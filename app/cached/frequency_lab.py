@@ -12,6 +12,7 @@ from reid_core.analysis import (
     frequency,
     occlusion,
 )
+from reid_core.data.spaced import spaced
 from reid_core.look import pixels_of
 from reid_core.models.base import Tokens
 from reid_core.retrieve import RankedList, retrieve_encoded
@@ -37,7 +38,7 @@ def collapse(run: str, stamp: int, queries: int) -> cutoffs.Collapse | None:
     """Where one of some queries, evenly spread, loses most by one step of the cut-off; a large model
     is asked about fewer, as many as fit into a few seconds."""
     count, started, curves = len(embeddings(run, stamp).query_rows), time.monotonic(), {}
-    for query in np.unique(np.linspace(0, count - 1, min(queries, count)).astype(int)).tolist():
+    for query in spaced(count, queries).tolist():
         for band in filters.BANDS:
             curves[query, band] = _swept(run, stamp, query, band, cutoffs.COARSE)[1]
         if time.monotonic() - started > PATIENCE:
@@ -50,7 +51,7 @@ def held(run: str, stamp: int, wavelet: str, share: float, images: int) -> np.nd
     """Share of an image's detail energy in the patches that PHA would keep, for some images of the
     test split, evenly spread: (n,). Raises BadInput."""
     found, asked, net = embeddings(run, stamp), experiment(run, stamp), model(run, stamp)
-    rows = np.linspace(0, len(found.names) - 1, min(images, len(found.names))).astype(int)
+    rows = spaced(len(found.names), images)
     root = dataset(*folder(asked)).root
     pixels = pixels_of(asked, [root / str(found.names[row]) for row in rows])
     return frequency.held(pixels, Tokens(net.grid, (), net.window), wavelet, share)

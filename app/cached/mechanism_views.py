@@ -20,10 +20,11 @@ from reid_core.analysis import (
     similarity,
 )
 from reid_core.analysis.attention import chain, pulled
+from reid_core.analysis.costs import seconds_a_pass
 from reid_core.analysis.offsets import Surveyed
 from reid_core.analysis.offsets import surveyed as surveyed_orders
 from reid_core.data.masks import mask_of, outline
-from reid_core.evaluate import Embeddings
+from reid_core.data.spaced import spaced
 from reid_core.look import Looked, look
 from reid_core.models.base import Tokens
 from reid_core.studies import shares
@@ -31,6 +32,8 @@ from reid_core.studies.shares import Placed
 
 # mechanisms: why two images are similar, what lies on the person, deletion
 
+SURVEYED, FEWEST = 24, 4  # queries that are looked into to find where a mechanism shows
+PATIENCE = 3  # seconds of passes that a visitor waits for that
 # A row of the test split, or a visitor's picture: its digest, camera and view.
 Who = tuple[int] | tuple[str, int | None, int | None]
 
@@ -61,6 +64,12 @@ def _said(run: str, stamp: int, who: Who) -> tuple[int | None, int | None]:
 def positions(run: str, stamp: int) -> Tokens:
     """The grid on which a run's images are blanked. Raises BadInput."""
     return occlusion.positions_of(model(run, stamp))
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def pass_seconds(run: str, stamp: int) -> float:
+    """How long this machine takes for one image. Raises BadInput."""
+    return seconds_a_pass(model(run, stamp), *experiment(run, stamp).training.size)
 
 
 @st.cache_resource(max_entries=512, show_spinner=False)
@@ -117,21 +126,22 @@ def mask(run: str, stamp: int, row: int) -> np.ndarray | None:
     return mask_of(dataset(*folder(asked)).root, name, asked.training.size)
 
 
+def few_queries(run: str, stamp: int) -> np.ndarray:
+    """Evenly spaced positions among the queries, fewer where the model is slow. Raises BadInput."""
+    most = min(SURVEYED, int(PATIENCE / pass_seconds(run, stamp)))
+    return spaced(len(embeddings(run, stamp).query_rows), max(FEWEST, most))
+
+
 @st.cache_resource(max_entries=8, show_spinner="Measuring where the maps lie")
 def placed(run: str, stamp: int) -> tuple[np.ndarray, Placed | None]:
     """Evenly spaced queries, as positions among the queries, and where every layer's map lies on
     them; None without masks. Raises BadInput."""
     found, asked = embeddings(run, stamp), experiment(run, stamp)
-    queries = _spaced(found)
+    queries = few_queries(run, stamp)
     rows, root = found.query_rows[queries], dataset(*folder(asked)).root
     if mask(run, stamp, int(rows[0])) is None:
         return queries, None
     return queries, shares.measured(model(run, stamp), asked, found, root, rows)
-
-
-def _spaced(found: Embeddings, count: int = 24) -> np.ndarray:
-    """Evenly spaced positions among the queries."""
-    return np.unique(np.linspace(0, len(found.query_rows) - 1, count).astype(int))
 
 
 @st.cache_resource(max_entries=8, show_spinner="Measuring where orders differ")
@@ -139,7 +149,7 @@ def orders_surveyed(run: str, stamp: int) -> tuple[np.ndarray, Surveyed | None]:
     """Evenly spaced queries, as positions among the queries, and how far orders are apart on them;
     None without high orders. Raises BadInput."""
     found, asked = embeddings(run, stamp), experiment(run, stamp)
-    queries, root = _spaced(found), dataset(*folder(asked)).root
+    queries, root = few_queries(run, stamp), dataset(*folder(asked)).root
 
     def looks():
         for some in np.array_split(found.query_rows[queries], -(-len(queries) // 4)):

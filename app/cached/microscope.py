@@ -4,7 +4,7 @@ import numpy as np
 import streamlit as st
 
 from app.cached.base import dataset, embeddings, experiment, folder, model
-from app.cached.mechanism_views import _said, _spaced, looked_at
+from app.cached.mechanism_views import _said, few_queries, looked_at
 from reid_core.analysis import side
 from reid_core.analysis.attention import Pulled, pulled
 from reid_core.analysis.survey import Survey, survey
@@ -21,12 +21,12 @@ def probes(run: str, stamp: int) -> dict[str, tuple[str, Tokens]]:
 
 
 @st.cache_resource(max_entries=8, show_spinner="Measuring where attention shows most")
-def surveyed(run: str, stamp: int, count: int = 24) -> tuple[np.ndarray, Survey | None]:
+def surveyed(run: str, stamp: int) -> tuple[np.ndarray, Survey | None]:
     """Evenly spaced queries, as positions among the queries, and what was measured on them; the
     survey is None for a model without a class token. Raises BadInput."""
     found, asked = embeddings(run, stamp), experiment(run, stamp)
     root, size = dataset(*folder(asked)).root, asked.training.size
-    queries = _spaced(found, count)
+    queries = few_queries(run, stamp)
     rows = found.query_rows[queries]
 
     def looks():

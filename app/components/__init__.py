@@ -32,7 +32,12 @@ _pictures = _component("pictures", "saving", "palettes", "tiles", "pictured")
 _downloads = _component("downloads", "saving")
 _focus = _component("focus")
 _embedding_map = _component(
-    "embedding_map", "saving", "embedding_points", "embedding_hands", "embedding_svg"
+    "embedding_map",
+    "saving",
+    "embedding_points",
+    "embedding_lasso",
+    "embedding_hands",
+    "embedding_svg",
 )
 _embedding_legend = _component("embedding_legend", "saving")
 
@@ -93,22 +98,25 @@ def focus(container: str, now: bool) -> None:
 
 
 def embedding_map(
-    drawn: dict[str, Any], *, key: str, height: int, alt: str, on_pick: Callable[[], None]
-) -> list[int]:
-    """A map of embeddings to pan, zoom, turn and lasso; returns the rows in the lasso.
+    drawn: dict[str, Any],
+    *,
+    key: str,
+    height: int,
+    alt: str,
+    on_pick: Callable[[], None],
+    on_lasso: Callable[[], None],
+) -> None:
+    """A map of embeddings to pan, zoom, turn and lasso.
 
     drawn: id (the same one goes to the legend), dimensions, names (one per map), places (per map the
     base64 float32 (N, 3)), query (base64 uint8 (N,)), facts (label, values base64 float32 (N,), and
     perhaps words by value, digits, unit, side) shown on hover, sheet (src, tile, columns) or None.
     As long as it stays the same it is sent once. A click calls on_pick, which finds the row in
-    st.session_state[key]["picked"].
+    st.session_state[key]["picked"]; a lasso calls on_lasso, which finds it in ...["lasso"] as
+    `clusters_lasso` reads it, empty where it was dropped.
     """
     data = drawn | dict(height=height, alt=alt, file=key)
-    nothing = lambda: None  # noqa: E731
-    result = _embedding_map(
-        data=data, key=key, default={"rows": []}, on_picked_change=on_pick, on_rows_change=nothing
-    )
-    return [int(row) for row in result.get("rows") or []]
+    _embedding_map(data=data, key=key, on_picked_change=on_pick, on_lasso_change=on_lasso)
 
 
 def embedding_legend(painted: dict[str, Any], *, key: str) -> None:

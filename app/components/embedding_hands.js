@@ -23,6 +23,7 @@ function drawOver(map) {
   const boxes = map.boxes(), drawn = map.latest
   map.labels.forEach((label, side) => {
     label.hidden = map.mode !== "both" && Math.round(map.part) !== side
+    label.classList.toggle("here", map.mode === "both" && side === map.side)
     label.style.left = `${map.mode === "both" ? boxes[side].left + 10 : 10}px`
   })
   boxes.forEach((box, place) => {
@@ -51,9 +52,8 @@ function drawOver(map) {
     }
     ring(map.picked, 11, 3, "--st-primary-color")
     if (map.hover !== map.picked) ring(map.hover, 9, 2, "--st-text-color")
-    if (map.lasso?.place === place) {
-      line(pen, [...map.lasso.points, map.lasso.points[0]], colour("--st-primary-color"), 1.5)
-    }
+    const drawing = map.lasso ?? (map.frameBox && { place: map.frameBox.place, points: cornersOf(map.frameBox) })
+    if (drawing?.place === place) line(pen, [...drawing.points, drawing.points[0]], colour("--st-primary-color"), 1.5)
     pen.restore()
   })
 }
@@ -140,9 +140,11 @@ function handle(map) {
     if (event.button > 2) return
     stage.focus({ preventScroll: true })
     stage.setPointerCapture(event.pointerId)
+    map.frameBox = null
     const here = place(event), turns = map.data.dimensions === 3 && event.button === 0 && !event.ctrlKey
     const kind = map.lassoing || event.shiftKey ? "lasso" : turns ? "turn" : "pan"
     drag = { kind, ...here, far: 0 }
+    map.side = here.place
     if (kind === "lasso") map.lasso = { place: here.place, points: [[here.x, here.y]] }
   }
   stage.onpointermove = (event) => {
@@ -171,10 +173,8 @@ function handle(map) {
       const row = nearest(map, here.place, here.x, here.y)
       if (row >= 0) map.send.picked(row)
     } else if (lasso && lasso.points.length > 2) {
-      const at = map.where()[lasso.place], rows = []
-      for (let row = 0; row < map.count; row++) if (within(lasso.points, at[2 * row], at[2 * row + 1])) rows.push(row)
       map.arm(false)
-      map.choose(rows)
+      take(map, lasso.place, lasso.points)
     }
     map.ask(false)
   }
@@ -200,16 +200,26 @@ function handle(map) {
   stage.onkeydown = (event) => {
     const letter = event.key.toLowerCase()
     if (event.ctrlKey || event.metaKey || event.altKey) return
-    if (ways[event.key]) {
+    if (ways[event.key] && (event.shiftKey || map.frameBox)) boxed(map, ...ways[event.key], event.shiftKey)
+    else if (ways[event.key]) {
       map.cursor = map.hover >= 0 ? map.hover : map.cursor ?? map.picked ?? -1
       const next = beyond(map, map.side, map.cursor, ...ways[event.key])
       if (next >= 0) hoverOver(map, (map.cursor = next), map.side, true)
     } else if (event.key === "Enter") {
-      if (map.hover >= 0) map.send.picked(map.hover)
+      if (map.frameBox) take(map, map.frameBox.place, cornersOf(map.frameBox))
+      else if (map.hover >= 0) map.send.picked(map.hover)
     } else if (event.key === "Escape") {
+      const open = map.frameBox || map.lassoing
+      map.frameBox = null
       map.arm(false)
       hoverOver(map, -1)
-      if (map.selected.length) map.choose([])
+      map.ask(false)
+      if (!open && map.selected.length) map.choose([], "")
+    } else if (letter === "m" && map.mode === "both") {
+      Object.assign(map, { side: 1 - map.side, frameBox: null })
+      const row = map.hover >= 0 ? map.hover : map.cursor ?? map.picked ?? -1
+      map.ask(false)
+      hoverOver(map, row, map.side, true)
     } else if (letter === "l") map.arm(!map.lassoing)
     else if (event.key === "+" || event.key === "=") zoom(1.4, middle())
     else if (event.key === "-") zoom(1 / 1.4, middle())

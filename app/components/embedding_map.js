@@ -5,11 +5,12 @@ const maps = (globalThis.reidMaps ??= new Map()) // id -> { map, paint }: whiche
 const STILL = () => matchMedia("(prefers-reduced-motion: reduce)").matches
 const UPRIGHT = [1, 0, 0, 0, 1, 0, 0, 0, 1]
 const REACH = 14 // pixels within which a point is under the pointer
-const KEYS = "Arrow keys: to the nearest point that way. Enter: choose it. L: lasso. Z: zoom to the picked. Plus, minus, 0: zoom. Escape: clear."
+const KEYS = "Arrow keys: to the nearest point that way. Enter: choose it. Shift and arrow keys: draw a box from there; arrow keys move it, Enter selects what is in it. L: lasso. Z: zoom to the picked. Plus, minus, 0: zoom. Escape: clear."
+const OTHER = " M: to the other map."
 
 class EmbeddingMap {
   constructor(root, data, send) {
-    Object.assign(this, { root, data, send, hover: -1, side: 0, lasso: null, lassoing: false, selected: [] })
+    Object.assign(this, { root, data, send, hover: -1, side: 0, lasso: null, frameBox: null, lassoing: false, selected: [] })
     this.places = data.places.map((text) => decoded(text, Float32Array))
     this.count = this.places[0].length / 3
     this.query = decoded(data.query, Uint8Array)
@@ -66,9 +67,9 @@ class EmbeddingMap {
       bar.append(made)
       return made
     }
-    this.lassoButton = button("Lasso", "Draw around points (L, or drag with Shift)", () => this.arm(!this.lassoing))
+    this.lassoButton = button("Lasso", "Draw around points (L, or drag with Shift; with keys, Shift and arrows)", () => this.arm(!this.lassoing))
     this.lassoButton.setAttribute("aria-pressed", "false")
-    button("Clear", "Drop the selection (Escape)", () => this.choose([]))
+    button("Clear", "Drop the selection (Escape)", () => this.choose([], ""))
     button("All", "All points in view (0)", () => this.reset())
     button("Picked", "Zoom to the picked image (Z)", () => this.zoomToPicked())
     if (this.data.names.length > 1) {
@@ -159,7 +160,7 @@ class EmbeddingMap {
     const total = this.count.toLocaleString("en"), shown = seen.reduce((sum, one) => sum + one, 0).toLocaleString("en")
     const selected = this.selected.length.toLocaleString("en")
     this.tally.textContent = `${shown} of ${total} in view, ${selected} selected`
-    this.stage.setAttribute("aria-label", `${this.data.alt}. ${this.tally.textContent}. ${KEYS}`)
+    this.stage.setAttribute("aria-label", `${this.data.alt}. ${this.tally.textContent}. ${KEYS}${this.modes ? OTHER : ""}`)
   }
 
   // How the points are to look; see embedding_legend.js.
@@ -190,9 +191,10 @@ class EmbeddingMap {
     this.ask(false)
   }
 
-  choose(rows) {
+  choose(rows, address) {
+    this.frameBox = null
     this.mark(rows)
-    this.send.rows(rows)
+    this.send.lasso(address)
   }
 
   reset() {
@@ -220,7 +222,7 @@ class EmbeddingMap {
     const from = this.mode === "both" ? 0 : this.part
     this.mode = mode
     for (const [each, button] of this.modes) button.setAttribute("aria-pressed", String(each === mode))
-    this.side = 0
+    Object.assign(this, { side: 0, frameBox: null })
     if (mode === "both" || STILL()) {
       this.part = mode === "both" ? 0 : mode
       return this.ask()
@@ -264,10 +266,10 @@ class EmbeddingMap {
   }
 }
 
-export default function ({ data, parentElement, setStateValue, setTriggerValue }) {
+export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".root")
   const send = {
-    rows: (rows) => setStateValue("rows", rows),
+    lasso: (address) => setTriggerValue("lasso", address),
     picked: (row) => setTriggerValue("picked", row),
   }
   if (root.map?.data.id !== data.id) {

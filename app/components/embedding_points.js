@@ -161,12 +161,3 @@ function decoded(text, Kind) {
   for (let at = 0; at < raw.length; at++) bytes[at] = raw.charCodeAt(at)
   return new Kind(bytes.buffer)
 }
-
-function within(polygon, x, y) {
-  let inside = false
-  for (let i = 0, j = polygon.length - 1; i < polygon.length; j = i++) {
-    const [xi, yi] = polygon[i], [xj, yj] = polygon[j]
-    if (yi > y !== yj > y && x < ((xj - xi) * (y - yi)) / (yj - yi) + xi) inside = !inside
-  }
-  return inside
-}

@@ -57,6 +57,17 @@ def moved(layout: np.ndarray, to: np.ndarray) -> np.ndarray:
     return np.linalg.norm(layout - to, axis=1) / radius
 
 
+def enclosed(places: np.ndarray, polygon: np.ndarray) -> np.ndarray:
+    """(N,) which places (N, 2) lie within a polygon (V, 2), closed by itself, by the even-odd rule."""
+    x, y = np.asarray(places, np.float64).T
+    inside = np.zeros(len(x), bool)
+    for (x1, y1), (x2, y2) in zip(polygon, np.roll(polygon, 1, axis=0), strict=True):
+        if y1 != y2:
+            crosses = (y1 > y) != (y2 > y)
+            inside ^= crosses & (x < (x2 - x1) * (y - y1) / (y2 - y1) + x1)
+    return inside
+
+
 def _umap(points, found, *, metric, dimensions, n_neighbors, min_dist, seed, start):
     import warnings
 

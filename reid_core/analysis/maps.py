@@ -13,9 +13,9 @@ from reid_core.analysis.positions import spread
 from reid_core.look import Looked
 from reid_core.models.base import Tokens
 
-KINDS = ("attention", "spatial", "features", "tokens")
+KINDS = ("attention", "spatial", "pooling", "features", "tokens")
 CLASS, RECEIVED = "class token's attention", "attention received"
-GATE, NORM = "spatial gate", "feature norm"
+GATE, POOLING, NORM = "spatial gate", "pooling map", "feature norm"
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,9 @@ def maps_of(looked: Looked) -> list[LayerMap]:
 
     Attention is a mean over heads: the class token's row over the patches, made to sum to 1; where
     no token stands before the grid, the mean of all rows, which is what a position receives. A gate
-    is itself; features and tokens are taken by their length (L2). Layers that see parts of the grid
-    are left out, since their rows are distributions over other things.
+    or a map that averages positions is itself; features and tokens are taken by their length (L2).
+    Layers that see parts of the grid are left out, since their rows are distributions over other
+    things.
     """
     found = []
     for name, seen in looked.seen.items():
@@ -59,8 +60,8 @@ def _weights(kind: str, seen: Tensor, prefix: int) -> tuple[str, Tensor]:
             return RECEIVED, mean.mean(dim=1)
         row = mean[:, 0, prefix:]
         return CLASS, row / row.sum(dim=1, keepdim=True).clamp(min=1e-12)
-    if kind == "spatial":
-        return GATE, seen.flatten(1)
+    if kind in ("spatial", "pooling"):
+        return GATE if kind == "spatial" else POOLING, seen.flatten(1)
     if kind == "features":
         return NORM, seen.norm(dim=1).flatten(1)
     return NORM, seen[:, prefix:].norm(dim=2)

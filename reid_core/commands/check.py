@@ -23,7 +23,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     check = commands.add_parser(
         "check", help="what is in a data folder, and what is odd about it", description=ABOUT
     )
-    check.add_argument("dir", type=Path, metavar="DIR")
+    check.add_argument("dir", type=_folder, metavar="DIR")
     check.add_argument("--dataset", default=None, metavar="NAME", help="examine this one only")
     check.add_argument("--json", action="store_true", help="one JSON object on stdout")
     check.add_argument(
@@ -32,6 +32,12 @@ def add(commands: argparse._SubParsersAction) -> None:
     usual = check.format_help
     check.format_help = lambda: f"{usual()}\n{kinds()}\n"
     check.set_defaults(act=act)
+
+
+def _folder(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("no folder given")
+    return Path(text)
 
 
 def kinds() -> str:

@@ -44,11 +44,18 @@ class Split:
 
     @classmethod
     def of(cls, rows: Sequence[tuple]) -> "Split":
-        """From rows (path, identity, camera) or (path, identity, camera, view), or from none."""
+        """From rows (path, identity, camera) or (path, identity, camera, view), or from none. Raises
+        BadInput for numbers that no integer of 64 bits holds."""
         if not rows:
             return cls((), *(np.empty(0, int) for _ in range(3)))
         paths, *numbers = zip(*((*row, -1)[:4] for row in rows), strict=True)
-        return cls(tuple(paths), *(np.array(each, dtype=int) for each in numbers))
+        try:
+            return cls(tuple(paths), *(np.array(each, dtype=int) for each in numbers))
+        except OverflowError:
+            row = next(row for row in rows if max(map(abs, row[1:])) > np.iinfo(int).max)
+            raise BadInput(
+                f"{row[0]}: identity {row[1]} or camera {row[2]} is too large; number them anew"
+            ) from None
 
     @classmethod
     def chain(cls, splits: Sequence["Split"]) -> "Split":

@@ -50,7 +50,8 @@ def extract(file: Path, kind: str, progress: Progress | None = None) -> Path:
     except OSError as error:
         known = from_system(error) if error.errno else None
         if isinstance(known, BadInput):
-            raise known from None
+            unpacked = f"{own_place() / 'unpacked'}; $REID_DATA names another place"
+            raise BadInput(f"{known} (the images go to {unpacked})") from None
         raise BadInput(
             f"{file} can't be read ({error}): unpack cuhk03_release.zip again, it looks half extracted"
         ) from None

@@ -14,6 +14,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 
+from reid_core.data.depth import eight_bits
 from reid_core.errors import BadInput
 
 NORMALISATIONS = {
@@ -31,7 +32,7 @@ def read(
     """One image as (H, W, 3) uint8 RGB, resized to size = (H, W). Raises BadInput."""
     try:
         image = source if isinstance(source, Image.Image) else Image.open(source)
-        image = image.convert("RGB").resize(size[::-1], filter)
+        image = eight_bits(image).convert("RGB").resize(size[::-1], filter)
     except FileNotFoundError:
         raise BadInput(f"no image {source}: was the data set moved?") from None
     except IsADirectoryError:

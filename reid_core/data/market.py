@@ -41,9 +41,15 @@ def has_folders(folder: Path) -> bool:
 
 
 def named_like(folder: Path, pattern: re.Pattern) -> str:
-    """The first image in `query` if all looked at there are named like pattern, or ""."""
-    names = first_names(folder / FOLDERS[1])
-    return names[0] if names and all(pattern.fullmatch(name) for name in names) else ""
+    """The first image in `query` that is named like pattern, if most looked at there are, or ""."""
+    return mostly(first_names(folder / FOLDERS[1]), pattern)
+
+
+def mostly(names: list[str], pattern: re.Pattern) -> str:
+    """The first name like pattern if more than half of them are (a stray copy may lie among them),
+    or ""."""
+    alike = [name for name in names if pattern.fullmatch(name)]
+    return alike[0] if 2 * len(alike) > len(names) else ""
 
 
 def is_drawn(folder: Path) -> bool:
@@ -84,6 +90,8 @@ def read_split(
     files = image_files(folder)
     known = [(path, *parsed) for path in files if (parsed := parse(path.name))]
     known = [row for row in known if row[1] != -1]
+    if not files:
+        raise BadInput(f"{folder} is empty, there is no image in it: extract the archive again")
     if not known:
         raise BadInput(
             f"no image in {folder} is named like {example} "

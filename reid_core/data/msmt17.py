@@ -57,7 +57,7 @@ def _rows(table: Path, folder: Path) -> list[tuple[Path, int, int]]:
     """(path, identity, camera) of a list. Raises BadInput, with the line."""
     rows = []
     for where, line in lines_of(table):
-        name, _, identity = line.rpartition(" ")
+        name, _, identity = line.replace("\\", "/").rpartition(" ")
         fields = name.split("_")
         if not name or len(fields) < 3 or ".." in name or name.startswith("/"):
             raise BadInput(

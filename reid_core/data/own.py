@@ -1,7 +1,7 @@
 """Any folder of one's own: a table, or Market-1501's folders and names.
 
-The table is a CSV with a header, anywhere named, in the folder: columns path, identity, split and, if
-known, camera. path is below the folder; split is train, query or gallery. Identities and cameras are
+The table is a CSV (commas, semicolons or tabs) with a header, anywhere named, in the folder: columns
+path, identity, split and, if known, camera. path is below the folder; split is train, query or gallery. Identities and cameras are
 whole numbers or words; words are numbered from 1 in sorted order, over all splits. Identity 0 is a
 distractor and -1 junk, which is left out. A camera that is empty, missing, "unknown" or -1 is unknown.
 Without any query and gallery the table serves for training with a holdout.
@@ -11,6 +11,7 @@ import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 from reid_core.data.base import Dataset, Family, Split, all_there, entries, first_names
 from reid_core.data.market import FOLDERS, NAME, has_folders, read_market
@@ -18,7 +19,8 @@ from reid_core.errors import BadInput, from_system
 
 COLUMNS = ("path", "identity", "split")
 SPLITS = ("train", "query", "gallery")
-NUMBER = re.compile(r"-?\d+")
+NUMBER = re.compile(r"\d{1,18}")  # what 64 bits hold; anything else is a word
+SEPARATORS = ",;\t"  # as spreadsheets of all countries write them
 UNKNOWN = ("", "unknown", "-1")
 
 
@@ -32,10 +34,31 @@ def tables(folder: Path) -> list[Path]:
 
 def _header(table: Path) -> Sequence[str]:
     try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            return [name.strip().lower() for name in next(csv.reader(file), [])]
-    except (OSError, UnicodeDecodeError, csv.Error):
+        with table.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+            rows = csv.reader(file, delimiter=_separator(file))
+            return [name.strip().lower() for name in next(rows, [])]
+    except (OSError, csv.Error):
         return []
+
+
+def _separator(file: TextIO) -> str:
+    """What parts the columns: of SEPARATORS the most frequent one in the header."""
+    header = file.readline()
+    file.seek(0)
+    return max(SEPARATORS, key=header.count)
+
+
+def near_misses(folder: Path) -> list[str]:
+    """Of each CSV that is no table of images, though it has one of our columns or can't be read as
+    text: what it lacks."""
+    files = [each for each in entries(folder) if each.name.lower().endswith(".csv")]
+    headers = {each.name: _header(Path(each.path)) for each in files}
+    return [
+        f"{name} lacks {', '.join(column for column in COLUMNS if column not in header)}"
+        for name, header in headers.items()
+        if not set(COLUMNS) <= set(header)
+        and (set(COLUMNS) & set(header) or any("\0" in each or "\ufffd" in each for each in header))
+    ]
 
 
 def recognise(folder: Path) -> str | None:
@@ -96,7 +119,7 @@ def _lines(table: Path) -> list[dict]:
     found = []
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, delimiter=_separator(file))
             reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
             for row in reader:
                 where = f"{table}, line {reader.line_num}"

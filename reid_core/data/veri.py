@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from reid_core.data.base import Dataset, Family, Split, all_there, first_names, lines_of, whole
-from reid_core.data.market import parse_name, read_split
+from reid_core.data.market import mostly, parse_name, read_split
 from reid_core.errors import BadInput
 
 FOLDERS = {"train": "image_train", "query": "image_query", "test": "image_test"}
@@ -29,11 +29,12 @@ def recognise(folder: Path) -> str | None:
     if not all((folder / name).is_dir() for name in FOLDERS.values()):
         return None
     names = first_names(folder / FOLDERS["query"])
-    if not names or not OFFICIAL.fullmatch(names[0]):
+    name = mostly(names, OFFICIAL)
+    if not name:
         return None
     beside = [name for name in (*KEYPOINTS, "train_label.xml") if (folder / name).is_file()]
     more = f"; beside them {', '.join(beside)}" if beside else ""
-    return f"{', '.join(FOLDERS.values())}, and names like {names[0]}{more}"
+    return f"{', '.join(FOLDERS.values())}, and names like {name}{more}"
 
 
 def read(home: Path) -> Dataset:
@@ -60,8 +61,10 @@ def _viewpoints(table: Path) -> dict[str, int]:
     an 8). Raises BadInput, with the line."""
     views = {}
     for where, line in lines_of(table):
-        name, *_, last = line.split()
-        view = whole(last, where, "the viewpoint at the end")
+        fields = line.split()
+        if len(fields) < 2:
+            raise BadInput(f"{where}: expected an image's name and numbers, got {line!r}")
+        name, view = fields[0], whole(fields[-1], where, "the viewpoint at the end")
         view = view if 0 <= view < len(VIEWPOINTS) else -1
         folder, _, file = name.replace("\\", "/").rpartition("/")
         views[f"{folder.rpartition('/')[2]}/{file}"] = view

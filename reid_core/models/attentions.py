@@ -80,7 +80,7 @@ class SimplifiedNonLocal(nn.Module):
         self.key = nn.Conv2d(channels, 1, 1, bias=False)
         self.value = nn.Linear(channels, channels, bias=False)
         nn.init.zeros_(self.value.weight)
-        self.map = Probe("spatial")
+        self.map = Probe("pooling")
 
     def forward(self, x: Tensor) -> Tensor:
         weights = self.key(x).flatten(2).softmax(dim=2)  # (B, 1, N)

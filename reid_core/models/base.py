@@ -6,6 +6,8 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
+from reid_core.distributed import alone
+
 
 @dataclass
 class Batch:
@@ -22,6 +24,8 @@ class Batch:
     finish    normalises and erases images in 0..1 as `image` was, for a model that makes another view
               of them; `finish(images, erase=0)` only normalises
     vectors   (S, N, D) S sequences of N stored features in place of images; identity is (S * N,)
+    gather    brings together what the processes of a training hold of a batch, (b, ...) -> (B, ...),
+              for a loss over all of it; gives back what it gets where there is one process
     """
 
     image: Tensor | None
@@ -33,6 +37,7 @@ class Batch:
     plain: Tensor | None = None
     finish: Callable[..., Tensor] | None = None
     vectors: Tensor | None = None
+    gather: Callable[[Tensor], Tensor] = alone
 
 
 @dataclass

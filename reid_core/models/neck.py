@@ -1,5 +1,7 @@
 """What stands between a feature and its losses. B images, D width, C classes."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +22,17 @@ class BNNeck(nn.Module):
     def forward(self, feature: Tensor, weight: float) -> tuple[Tensor, Branch]:
         normalised = self.norm(feature)  # (B, D)
         return normalised, Branch(feature, self.classifier(normalised), weight)
+
+
+def halved(necks: Sequence[BNNeck], features: Sequence[Tensor]) -> list[tuple[Tensor, Branch]]:
+    """Each feature (B, D) through its own neck: half of the loss is the first one's, the other half
+    the mean of the others'; alone it has all of it."""
+    others = len(features) - 1
+    weights = [0.5, *[0.5 / others] * others] if others else [1.0]
+    return [
+        neck(feature, weight)
+        for neck, feature, weight in zip(necks, features, weights, strict=True)
+    ]
 
 
 class Centers(nn.Module):

@@ -18,7 +18,7 @@ from reid_core.errors import BadInput
 from reid_core.knobs import knob
 from reid_core.models import vit
 from reid_core.models.base import Batch, Facts, Output, ReIDModel, Tokens, Window
-from reid_core.models.neck import BNNeck
+from reid_core.models.neck import BNNeck, halved
 from reid_core.models.transreid import TransReID
 from reid_core.probe import Probe
 
@@ -86,13 +86,13 @@ def oh_layers(text: str, depth: int) -> tuple[int, ...]:
 class Deformable(DeformConv2d):
     """torchvision's deformable convolution (Dai et al. 2017); float32 only.
 
-    Training on a CPU it samples with `grid_sample` instead: the same numbers, and a backward pass
-    that is more than ten times as fast there.
+    On a CPU it samples with `grid_sample` instead: the same numbers, a forward pass that is twice as
+    fast there and a backward pass that is more than ten times as fast.
     """
 
     def forward(self, x: Tensor, offsets: Tensor) -> Tensor:
         """x (B, D, h, w) and offsets (B, 2K, h', w'), rows before columns -> (B, D, h', w')."""
-        if not (x.is_cpu and torch.is_grad_enabled()):
+        if not x.is_cpu or torch.compiler.is_exporting():
             return super().forward(x, offsets)
         (height, width), (rows, columns) = x.shape[-2:], offsets.shape[-2:]
         size, stride, padding = self.kernel_size[0], self.stride[0], self.padding[0]
@@ -158,11 +158,13 @@ class HighOrderAttention(nn.Module):
             trunc_normal_(linear.weight, std=0.02)  # as timm starts a ViT's
             nn.init.zeros_(linear.bias)
 
-    def forward(self, patches: Tensor, first: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """One order up: (B, D, h, w) -> (B, D, h', w'), and how far its map is from the first one.
+    def forward(
+        self, patches: Tensor, first: Tensor | None, measured: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """One order up: (B, D, h, w) -> (B, D, h', w'); and, where it is measured, how far its map
+        is from the first one, a mean over images, heads and rows.
 
-        first is the first-order map on the coarse grid (B, H, M, M), or None where nobody needs it;
-        then the divergence, a mean over images, heads and rows, is None too.
+        first is the first-order map on the coarse grid (B, H, M, M), or None where nobody needs it.
         """
         local = self.local(patches)  # (B, D, h', w')
         tokens = self.norm(local.flatten(2).transpose(1, 2))  # (B, M, D)
@@ -173,7 +175,7 @@ class HighOrderAttention(nn.Module):
         attended = attention @ self.in_heads(self.value(tokens))  # (B, H, M, D/H)
         attended = self.proj(attended.transpose(1, 2).flatten(2))  # (B, M, D)
         patches = attended.transpose(1, 2).unflatten(2, local.shape[-2:])  # (B, D, h', w')
-        if first is None:
+        if not measured:
             return patches, None
         held_to = nearest if self.sharing == "weighted" else first
         return patches, js_divergence(held_to, attention).mean()
@@ -216,12 +218,12 @@ class OHLayer(nn.Module):
         """(B, 1 + N, D) -> the same; and, where they are measured, each high order's divergence."""
         tokens, first = self.first_order(tokens, self.mapped or measured)
         patches = tokens[:, 1:].transpose(1, 2).unflatten(2, self.grid)  # (B, D, h, w)
-        fused, divergences = patches, []
+        fused, divergences = tokens[:, 1:], []
         for order in self.orders.values():
-            patches, divergence = order(patches, first)  # (B, D, h', w')
-            fused = fused + self.drop_path1(self.upsampled(patches))  # (B, D, h, w)
+            patches, divergence = order(patches, first, measured)  # (B, D, h', w')
+            fused = fused + self.drop_path1(self.upsampled(patches))  # (B, N, D)
             divergences.append(divergence)
-        tokens = torch.cat([tokens[:, :1], fused.flatten(2).transpose(1, 2)], dim=1)
+        tokens = torch.cat([tokens[:, :1], fused], dim=1)
         tokens = tokens + self.drop_path2(self.ls2(self.mlp(self.norm2(tokens))))
         return self.tokens(tokens), divergences if measured else []
 
@@ -236,9 +238,11 @@ class OHLayer(nn.Module):
         return tokens + self.drop_path1(self.ls1(attended)), first
 
     def upsampled(self, cells: Tensor) -> Tensor:
-        """(B, D, h', w') -> (B, D, h, w): each patch takes what its cell has."""
-        patches = F.interpolate(cells, scale_factor=self.stride, mode="nearest")
-        return patches[:, :, : self.grid[0], : self.grid[1]]
+        """(B, D, h', w') -> (B, N, D): each patch takes what its cell has."""
+        (height, width), side = self.grid, self.stride
+        cells = cells.permute(0, 2, 3, 1)[:, :, None, :, None]  # (B, h', 1, w', 1, D)
+        patches = cells.expand(-1, -1, side, -1, side, -1).flatten(3, 4).flatten(1, 2)
+        return patches[:, :height, :width].flatten(1, 2)
 
 
 class OHFormer(ReIDModel):
@@ -340,11 +344,7 @@ class OHFormer(ReIDModel):
         tokens = self.trunk.norm(tokens)
 
         features = [tokens[:, 0], *self.part_tokens(tokens[:, 1:])]  # (B, D) each
-        weights = [0.5] + [0.5 / self.options.parts] * self.options.parts
-        heads = [
-            neck(feature, weight)
-            for neck, feature, weight in zip(self.necks, features, weights, strict=True)
-        ]
+        heads = halved(self.necks, features)
         if self.neck == "after":
             features = [normalised for normalised, _ in heads]
         losses = {}

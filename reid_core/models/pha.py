@@ -182,8 +182,9 @@ class PHA(TransReID):
             logits = self.high_neck.classifier(self.enhanced_norm(features[1]))
             output.branches.append(Branch(features[1], logits, weight))
             pairs["contrastive_views"] = (encoded[0], encoded[1])
-        for name, (first, second) in pairs.items():
-            contrast = patch_contrast(first, second, batch.identity)
+        everyone = batch.gather(batch.identity)
+        for name, pair in pairs.items():
+            contrast = patch_contrast(*map(batch.gather, pair), everyone)
             output.losses[name] = self.options.contrastive_weight * contrast
         return output
 

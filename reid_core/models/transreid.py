@@ -15,7 +15,7 @@ from reid_core.errors import BadInput
 from reid_core.knobs import knob
 from reid_core.models import vit
 from reid_core.models.base import Batch, Facts, Output, ReIDModel, Tokens
-from reid_core.models.neck import BNNeck
+from reid_core.models.neck import BNNeck, halved
 
 
 @dataclass(frozen=True)
@@ -228,14 +228,10 @@ class TransReID(ReIDModel):
 
     def heads(self, tokens: Tensor) -> Output:
         """The global feature and, with JPM, the local ones, each before its BNNeck."""
-        features, weights = [self.global_feature(tokens)], [1.0]  # (B, D) each
+        features = [self.global_feature(tokens)]  # (B, D) each
         if self.options.jpm:
             features += self.local_features(tokens)
-            weights = [0.5] + [0.5 / self.options.parts] * self.options.parts
-        heads = [
-            neck(feature, weight)
-            for neck, feature, weight in zip(self.necks, features, weights, strict=True)
-        ]
+        heads = halved(self.necks, features)
         shown = [norm if self.neck == "after" else branch.feature for norm, branch in heads]
         local = [feature / self.options.parts for feature in shown[1:]]
         embedding = torch.cat([shown[0], *local], dim=1)  # (B, (1 + P) * D)

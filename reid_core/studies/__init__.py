@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from importlib import import_module
 from inspect import cleandoc, getsource
 from typing import Any
@@ -24,12 +25,14 @@ from filelock import FileLock, Timeout
 from reid_core.errors import BadInput
 from reid_core.knobs import Knob, knobs_of, unknown
 from reid_core.runs import Run, open_run
+from reid_core.studies import images
 
 Progress = Callable[[int, int], None]
 Arrays = dict[str, np.ndarray]
 
 # Name -> module. The module has Options, a dataclass of knobs, and
 # compute(run: Run, options: Options, progress: Progress) -> Arrays, whose docstring names the arrays.
+# One that reads the test split's pictures says so: IMAGES = True.
 STUDIES: dict[str, str] = {
     "crops": "crops",
     "spread": "spread",
@@ -86,16 +89,23 @@ class Study:
         parsed = {key: known[key].parse(value) for key, value in (settings or {}).items()}
         return cls(run, name, kind(**parsed))
 
-    @property
+    @cached_property
     def key(self) -> str:
-        """Changes with the knobs, with what any of its runs has kept, and with the study's own code."""
+        """Changes with the knobs, with what any of its runs has kept, with the study's own code and,
+        where it reads them, with the run's images. What it is when first asked for holds: two steps
+        of one computation never disagree."""
         stamps = {self.run.name: self.run.stamp()}
         for field in fields(self.options):
             value = getattr(self.options, field.name)
             if field.metadata.get("kind") == "run" and value:
                 stamps[value] = open_run(value).stamp()
-        said = json.dumps([asdict(self.options), stamps, getsource(_module(self.name).compute)])
-        return hashlib.sha256(said.encode()).hexdigest()[:16]
+        said = [asdict(self.options), stamps, getsource(_module(self.name).compute)]
+        said += [images.stamp(self.run)] if self.reads_images else []
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+
+    @property
+    def reads_images(self) -> bool:
+        return getattr(_module(self.name), "IMAGES", False)
 
     def file(self, suffix: str) -> str:
         """The path of one of its files below the run's folder."""
@@ -165,6 +175,8 @@ class Study:
                 packed = io.BytesIO()
                 np.savez_compressed(packed, **found)
                 self.run.write(self.file("npz"), packed.getvalue())
+                if self.reads_images:
+                    images.remember(self.run)
                 (self.run.folder / self.file("json")).unlink(missing_ok=True)
             except BaseException as error:
                 stopped = isinstance(error, Stopped | KeyboardInterrupt)

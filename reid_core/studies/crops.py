@@ -11,6 +11,8 @@ from reid_core.runs import Run
 
 SMALL, LARGE, MANY = (32, 16), (64, 32), 3000  # pixels (height, width); small for more than so many
 
+IMAGES = True
+
 
 @dataclass(frozen=True)
 class Options:

@@ -18,6 +18,8 @@ from reid_core.look import look
 from reid_core.runs import Run
 from reid_core.studies.shares import drawn
 
+IMAGES = True
+
 
 @dataclass(frozen=True)
 class Options:

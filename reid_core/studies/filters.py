@@ -15,6 +15,7 @@ from reid_core.analysis import filters
 from reid_core.analysis.cutoffs import COARSE
 from reid_core.data import Dataset, open_dataset
 from reid_core.data.images import Images
+from reid_core.data.spaced import spaced
 from reid_core.embed import embed_test
 from reid_core.errors import BadInput
 from reid_core.evaluate import evaluate
@@ -115,7 +116,7 @@ def subset(dataset: Dataset, count: int) -> Dataset:
     known = np.unique(dataset.query.identities)
     if not count or count >= len(known):
         return dataset
-    chosen = known[np.linspace(0, len(known) - 1, count).astype(int)]
+    chosen = known[spaced(len(known), count)]
     parts = {
         name: getattr(dataset, name).take(np.isin(getattr(dataset, name).identities, chosen))
         for name in ("query", "gallery")

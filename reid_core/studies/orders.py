@@ -10,8 +10,8 @@ import torch
 
 from reid_core.analysis import orders
 from reid_core.data import open_dataset
+from reid_core.data.spaced import spaced
 from reid_core.errors import BadInput
-from reid_core.evaluate import Embeddings
 from reid_core.knobs import knob
 from reid_core.look import Looked, look
 from reid_core.runs import Run
@@ -20,6 +20,8 @@ BATCH = 4  # a ViT-B's maps of one image take 25 MB
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 BINS = 140  # from 0 to ln 2, 0.005 nats each
 ROWS = ("class token", "all rows")
+
+IMAGES = True
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def compute(run: Run, options: Options, progress) -> dict[str, np.ndarray]:
     """
     experiment, model, found = run.experiment, run.model(), run.embeddings()
     root = open_dataset(experiment.dataset, experiment.data).root
-    positions = drawn(found, options.images)
+    positions = spaced(len(found.query_rows), options.images)
     parts: list[dict[str, np.ndarray]] = []
     for start in range(0, len(positions), BATCH):
         rows = found.query_rows[positions[start : start + BATCH]]
@@ -57,12 +59,6 @@ def compute(run: Run, options: Options, progress) -> dict[str, np.ndarray]:
         parts.append(measured(seen, options.draws, 1_000_003 * options.seed + start))
         progress(start + len(rows), len(positions))
     return dict(query=positions, **joined(parts), **named(seen))
-
-
-def drawn(found: Embeddings, count: int) -> np.ndarray:
-    """Positions of so many queries, evenly through their list."""
-    queries = len(found.query_rows)
-    return np.unique(np.linspace(0, queries - 1, min(count, queries)).round().astype(int))
 
 
 @torch.no_grad()

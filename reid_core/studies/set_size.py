@@ -123,7 +123,7 @@ def square(q: Tensor, k: Tensor, drawn: Tensor, near: Tensor, mutual: Tensor) ->
     """Landmark affinities of all pairs (1, H, N, N), and 1 for mutual neighbours (1, 1, N, N)."""
     affinity = (q @ k[:, :, drawn].mT) @ (q[:, :, drawn] @ k.mT) / sqrt(q.shape[-1])
     count = q.shape[2]
-    mask = torch.zeros(1, count, count).scatter(2, near, mutual.to(q.dtype))
+    mask = q.new_zeros(1, count, count).scatter(2, near, mutual.to(q.dtype))
     return affinity, mask[:, None]
 
 

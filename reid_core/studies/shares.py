@@ -26,6 +26,8 @@ GROUPS["background"] = ("background",)
 PARTS = [[IDS[name] for name in names] for names in GROUPS.values()]
 BATCH = 8  # a ViT-B's maps of one image take 25 MB
 
+IMAGES = True
+
 
 @dataclass(frozen=True)
 class Options:

@@ -14,6 +14,7 @@ import torch
 from reid_core.analysis import frequency
 from reid_core.data import Dataset, open_dataset
 from reid_core.data.market import Split
+from reid_core.data.spaced import spaced
 from reid_core.errors import BadInput
 from reid_core.knobs import knob
 from reid_core.look import Looked, look
@@ -24,6 +25,8 @@ from reid_core.runs import Run
 GROUP = "Frequency"
 LAYERS, KINDS = ("tokens", "features"), ("tokens", "features", "attention", "values")
 AT_ONCE = 8  # images: a ViT-B's maps of them are 200 MB
+
+IMAGES = True
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def spread(dataset: Dataset, count: int) -> Split:
             for name in ("identities", "cameras", "views")
         ),
     )
-    return whole.take(np.linspace(0, len(whole) - 1, min(count, len(whole))).astype(int))
+    return whole.take(spaced(len(whole), count))
 
 
 def batch(model: ReIDModel, looked: Looked, options: Options, seed: int, found: dict) -> None:

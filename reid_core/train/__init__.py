@@ -10,12 +10,14 @@ from contextlib import suppress
 
 import psutil
 
+from reid_core.distributed import given_place, place_of
 from reid_core.errors import BadInput, from_system
 from reid_core.runs import Run
 from reid_core.train.accidents import determinism
 from reid_core.train.ending import Stopped, log, logged, stop_signals
 from reid_core.train.loop import Loop
-from reid_core.train.new import create
+from reid_core.train.new import create, redistribute
+from reid_core.train.processes import Seen, Unheard, awaited, together
 from reid_core.train.progress import Progress
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -25,16 +27,18 @@ def train(run: Run, quiet: bool = False) -> None:
     """Train a run to its end, from where it stands. Raises BadInput, or Stopped when asked to stop.
 
     Whatever ends it is in the run's status and log. quiet shows no bar and lets other programs go
-    first.
+    first. Where its knobs or the environment ask for several processes, this is the first of them.
     """
+    training = run.experiment.training
+    place = place_of(training.devices, training.nodes)
     with run.lock(), logged(run, quiet), stop_signals(run) as caught:
         if quiet:
             low = psutil.BELOW_NORMAL_PRIORITY_CLASS if psutil.WINDOWS else 10
             psutil.Process().nice(low)
         progress = Progress(run, quiet)
         try:
-            with determinism(run.experiment.training.deterministic):
-                Loop(run, progress).run_to_its_end()
+            with determinism(training.deterministic), together(run, place) as place:
+                Loop(run, progress, place).run_to_its_end()
         except Stopped as stop:
             stop.signal = caught[0] if caught else None
             log.info("%s", stop)
@@ -50,4 +54,22 @@ def train(run: Run, quiet: bool = False) -> None:
             progress.close()
 
 
-__all__ = ["Progress", "Stopped", "create", "train"]
+def help_train(name: str | None) -> int:
+    """Another process of a training: the same loop, while the first keeps the run's books. Returns
+    the exit code; the reason for any but 0 is the first process's to tell. Raises BadInput."""
+    run, place = awaited(name), given_place()
+    log.setLevel(logging.CRITICAL)
+    seen = Seen(run.name, run.folder)
+    with stop_signals(run) as caught, suppress(Stopped):
+        try:
+            with (
+                determinism(run.experiment.training.deterministic),
+                together(seen, place),
+            ):
+                Loop(seen, Unheard(seen), place).run_to_its_end()
+        except BadInput:
+            return 1
+    return 128 + caught[0] if caught else 0
+
+
+__all__ = ["Progress", "Stopped", "create", "help_train", "redistribute", "train"]

@@ -7,10 +7,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reid_core.distributed import (
+    Elsewhere,
+    Place,
+    any_of,
+    check,
+    level,
+    rank,
+    share_norms,
+    world,
+)
 from reid_core.embed import embed_test
 from reid_core.errors import BadInput
 from reid_core.evaluate import evaluate
 from reid_core.feed import Feed, seed
+from reid_core.models import MODELS, Batch
 from reid_core.optimize import fabric_for, learning_rate, optimizers_for, precision_of
 from reid_core.runs import Run, build
 from reid_core.train import accidents
@@ -25,12 +36,15 @@ from reid_core.train.step import NotFinite, take_step
 class Loop:
     """A training in progress. bare is the model itself, model the same as Fabric runs it."""
 
-    def __init__(self, run: Run, progress: Progress):
+    def __init__(self, run: Run, progress: Progress, place: Place = Place()):
         self.run, self.progress, self.experiment = run, progress, run.experiment
         training = self.experiment.training
         run.sweep()
         run.report("running", epochs=self.experiment.epochs, message="reading the images")
-        self.fabric = fabric_for(training)
+        self.fabric = fabric_for(training, place, MODELS[self.experiment.model].refines)
+        if place.world > 1:
+            check(training.identities_per_batch, place.world, training.mining)
+            self.fabric.launch()
         self.feed = Feed(run, self.experiment, self.fabric.device)
         seed(training.seed)
         self.kept = run.load_state()
@@ -39,6 +53,7 @@ class Loop:
             states.restore_model(run, self.bare, self.kept)
         elif self.experiment.encoder:
             states.take_encoder(self.bare, self.experiment.options.encoder)
+        share_norms(self.bare, training.sync_batchnorm, self.fabric.device.type)
         self.standing = Standing.of(self.kept)
         self.model = self.fabric.setup_module(self.bare)
         self.stages = stages_of(self.experiment, self.bare, self.model, self.feed)
@@ -47,9 +62,28 @@ class Loop:
         self.left_out = {(note["epoch"], note["step"]) for note in accidents.nonfinite(run)}
         self.unchecked: list[tuple[int, Tensor]] = []  # steps and their losses, on a GPU
         self.saved = time.monotonic()
+        self._announce()
+
+    def _announce(self) -> None:
+        """What is trained on what, in the log."""
+        run, training = self.run, self.experiment.training
+        size = getattr(self.experiment.options, "sequences_per_batch", 0)
         name, device = self.experiment.model, self.fabric.device
         log.info("%s: %s on %s, %s", run.name, name, device, precision_of(self.fabric))
         log.info("%d images of %d identities", len(self.feed.images), run.facts.classes)
+        count, before = world(), self.kept.get("processes", 1) if self.kept else world()
+        if count > 1:
+            how = training.mining, training.sync_batchnorm
+            log.info("%d processes, mining=%s, sync_batchnorm=%s", count, *how)
+        if size % count:
+            log.info("second stage: each process computes all of %d sequences_per_batch", size)
+        if before != count:
+            log.info(
+                "%d processes in place of %d: from here on the numbers are not, to the last bit, "
+                "those of a training that never stopped",
+                count,
+                before,
+            )
 
     def run_to_its_end(self) -> None:
         """Every epoch that is left. Raises Stopped when asked to stop, and BadInput."""
@@ -76,6 +110,7 @@ class Loop:
     def _epoch(self) -> None:
         stage, standing = self.stage, self.standing
         epoch = standing.epoch
+        level(self.bare)
         stage.feed.begin(epoch, lambda: self.progress.alive(epoch))
         plan = stage.feed.plan(epoch)
         rate = learning_rate(stage.training, epoch - stage.before)
@@ -106,13 +141,7 @@ class Loop:
     def _step(self, step: int, plan: list[np.ndarray]) -> None:
         stage, standing = self.stage, self.standing
         epoch = standing.epoch
-        seed(stage.training.seed, epoch, step)
-        try:
-            batch = stage.feed.batch(plan[step], epoch)
-        except Exception:  # an image that can't be read: nothing has moved yet
-            self._check(plan)
-            self._save()
-            raise
+        batch = self._batch(step, plan)
         take = partial(take_step, self.fabric, self.model, self.optimizers)
         try:
             terms = take(batch, stage.training)
@@ -130,11 +159,30 @@ class Loop:
         if self.fabric.device.type != "cpu":
             self.unchecked.append((step, terms["total"]))
         due = time.monotonic() - self.saved > 60 * stage.training.save_minutes
-        if due or self.run.stop_asked:
+        due, stop = any_of(due, self.run.stop_asked)
+        if due or stop:
             self._check(plan)
             self._save()
-        if self.run.stop_asked:
+        if stop:
             self.progress.stopped(epoch, step + 1, len(plan))
+
+    def _batch(self, step: int, plan: list[np.ndarray]) -> Batch:
+        """A step's batch, drawn from its seed; what is drawn after it differs between processes."""
+        stage, epoch = self.stage, self.standing.epoch
+        numbers = (stage.training.seed, epoch, step)
+        seed(*numbers)
+        batch, problem = None, None
+        try:
+            batch = stage.feed.batch(plan[step], epoch)
+        except Exception as error:  # an image that can't be read
+            problem = error
+        if any_of(problem is not None)[0]:  # nothing has moved yet
+            self._check(plan)
+            self._save()
+            raise problem or Elsewhere("another process could not make its part of a batch")
+        if rank():
+            seed(*numbers, rank())
+        return batch
 
     def _check(self, plan: list[np.ndarray]) -> None:
         """Before anything is kept: the losses since the last look. Raises NotFinite."""
@@ -165,13 +213,17 @@ class Loop:
                 f"out of memory with {rows.shape[0]} sequences of {rows.shape[1]} features: give "
                 "fewer sequences_per_batch or a shorter sequence"
             )
-        k = training.images_per_identity
+        p, k = training.identities_per_batch, training.images_per_identity
+        if world() > 1:  # the others would have to try along
+            return BadInput(
+                f"out of memory with {p} x {k} images in a batch on {world()} processes: give fewer "
+                "identities_per_batch, or more devices"
+            )
 
         def attempt(identities: int) -> None:
             batch = self.stage.feed.batch(rows[: identities * k], epoch)
             take_step(self.fabric, self.model, self.optimizers, batch, training)
 
-        p = training.identities_per_batch
         fits = accidents.largest_fitting(attempt, p - 1)
         advice = (
             f"identities_per_batch={fits} ({fits * k} images) fits"
@@ -187,10 +239,13 @@ class Loop:
         self.bare.eval()
         stage = "refined" if self.stage is self.stages[-1] else "encoder"
         feed = self.feed
+        level(self.bare)
         embeddings = embed_test(
             self.bare, feed.experiment, feed.dataset, stage=stage, images=feed.test
         )
         self.bare.train()
+        if embeddings is None:  # the first process scores
+            return {}
         try:
             scores = evaluate(embeddings).as_dict()
         except BadInput as error:

@@ -1,21 +1,29 @@
 """A new run, its knobs and its data looked at before anything is trained."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from reid_core.data import open_dataset
+from reid_core.distributed import check
 from reid_core.errors import BadInput
 from reid_core.experiment import Experiment
 from reid_core.feed import facts_of, prepared
 from reid_core.models import MODELS
-from reid_core.optimize import fabric_for
+from reid_core.optimize import device_for
 from reid_core.runs import Run, build, open_run
 
 
-def create(experiment: Experiment, name: str | None = None) -> Run:
-    """A new run for an experiment, its data looked at first. Raises BadInput."""
+def create(
+    experiment: Experiment, name: str | None = None, notes: dict[str, Any] | None = None
+) -> Run:
+    """A new run for an experiment, its data looked at first. Raises BadInput.
+
+    notes are kept in its record: what it is a clone of, which sweep it belongs to.
+    """
     dataset = prepared(experiment, open_dataset(experiment.dataset, experiment.data))
     facts, training = facts_of(dataset.train), experiment.training
     if facts.classes < training.identities_per_batch:
@@ -23,7 +31,8 @@ def create(experiment: Experiment, name: str | None = None) -> Run:
             f"identities_per_batch: {training.identities_per_batch} asked for, the training images "
             f"in {dataset.root} show {facts.classes}; give fewer"
         )
-    fabric_for(training)  # or the device is not to be had
+    check(training.identities_per_batch, training.devices * training.nodes, training.mining)
+    device_for(training, training.devices)
     if getattr(experiment.options, "encoder", ""):
         encoder = open_run(experiment.options.encoder)
         experiment = over(experiment, encoder)
@@ -33,7 +42,23 @@ def create(experiment: Experiment, name: str | None = None) -> Run:
         raise BadInput(f"pretrained: expected none, timm or the path of a file, got {file!r}")
     with torch.device("meta"):  # no memory, no weights: only whether the knobs fit together
         build(experiment, facts)
-    return Run.create(experiment, facts, name)
+    return Run.create(experiment, facts, name, notes=notes)
+
+
+def redistribute(run: Run, settings: dict[str, str]) -> None:
+    """Let a run go on in another number of processes: settings of devices and nodes. Raises
+    BadInput."""
+    if others := sorted(set(settings) - {"devices", "nodes"}):
+        raise BadInput(
+            f"--resume takes a run as it is, but for devices and nodes: leave {others[0]} out"
+        )
+    record = run.record
+    experiment = Experiment.from_dict(record | dict(knobs=record["knobs"] | settings))
+    training = experiment.training
+    check(training.identities_per_batch, training.devices * training.nodes, training.mining)
+    run.write(
+        "experiment.json", (json.dumps(record | experiment.as_dict(), indent=2) + "\n").encode()
+    )
 
 
 def over(experiment: Experiment, encoder: Run) -> Experiment:

@@ -6,6 +6,7 @@ import time
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from reid_core.distributed import any_of
 from reid_core.runs import Run
 from reid_core.train.ending import Stopped
 
@@ -47,7 +48,7 @@ class Progress:
         """Between steps, in a pass that prepares: still here, and still wanted. Raises Stopped."""
         if time.perf_counter() - self.last_beat > HEARTBEAT:
             self.say("embedding the training images", epoch)
-        if self.run.stop_asked:
+        if any_of(self.run.stop_asked)[0]:
             self.stopped(epoch, 0, 0)
 
     def say(self, message: str, epoch: int = 0) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from reid_core.distributed import world
 from reid_core.errors import BadInput
 from reid_core.models import ReIDModel
 from reid_core.runs import Run, open_run
@@ -29,7 +30,13 @@ def save(run: Run, model: ReIDModel, optimizers: list, stage: int, standing: Sta
     """Keep weights, optimisers and where the training stands."""
     states = [each.optimizer.state_dict() for each in optimizers]
     run.save_state(
-        dict(model=model.state_dict(), optimizers=states, stage=stage, **asdict(standing))
+        dict(
+            model=model.state_dict(),
+            optimizers=states,
+            stage=stage,
+            processes=world(),
+            **asdict(standing),
+        )
     )
 
 

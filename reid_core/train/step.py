@@ -4,6 +4,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from reid_core.distributed import mean
 from reid_core.errors import BadInput
 from reid_core.experiment import Training
 from reid_core.losses import objective
@@ -28,19 +29,21 @@ def take_step(
         batch.identity,
         margin=training.triplet_margin,
         label_smoothing=training.label_smoothing,
+        gather=batch.gather,
     )
     terms["total"] = sum(terms.values())
     for optimizer in optimizers:
         optimizer.zero_grad()
     fabric.backward(terms["total"])
-    if on_cpu and (odd := _not_finite(terms["total"].detach(), optimizers)):
+    terms = mean({name: term.detach() for name, term in terms.items()})
+    if on_cpu and (odd := _not_finite(terms["total"], optimizers)):
         with torch.no_grad():
             for buffer, before in zip(model.buffers(), buffers, strict=True):
                 buffer.copy_(before)
         raise NotFinite(f"the {odd} became NaN or infinite")
     for optimizer in optimizers:
         optimizer.step()
-    return {name: term.detach() for name, term in terms.items()}
+    return terms
 
 
 def _not_finite(loss: Tensor, optimizers: list) -> str:

@@ -74,10 +74,9 @@ def _read(found: Found, progress: Progress | None) -> Dataset:
 
 
 def _closed(found: Found, problem: str) -> Finding:
-    kind = "missing-file" if "missing" in problem or "expected" in problem else "layout"
-    kind = "empty-split" if "no image in" in problem else kind
     title = DATASETS[found.name].title
     remedy = f"mend that, or extract {title} again"
+    kind = folders.kind_of(problem)
     return Finding(kind, ERROR, f"{title}: {problem}", remedy, dataset=found.name)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from reid_core.data.base import ARCHIVES, DEPTH, SUFFIXES, Found, entries, walk
 from reid_core.data.doctor.findings import ERROR, WARNING, Case, Finding, few, number
+from reid_core.data.own import near_misses
 from reid_core.errors import BadInput
 
 ABOVE = 3  # folders above the given one that are tried
@@ -54,7 +55,8 @@ def unrecognised(root: Path, families) -> Iterator[Finding]:
     if refused is not None:
         yield refused
         return
-    yield from _partial(root, families)
+    misses = list(_tables(root))
+    yield from misses or _partial(root, families)
     archives, images = _files(root)
     if archives:
         yield Finding(
@@ -64,7 +66,7 @@ def unrecognised(root: Path, families) -> Iterator[Finding]:
             "extract it here, then check again",
             cases=tuple(archives[:MANY]),
         )
-    if images:
+    if images and not misses:
         yield Finding(
             "misnamed",
             ERROR,
@@ -105,10 +107,23 @@ def _refused(root: Path, families) -> Iterator[Finding]:
                 try:
                     family.read(folder)
                 except (BadInput, OSError) as problem:
-                    kind = "wrong-version" if "version" in str(problem) else "layout"
-                    kind = "misnamed" if "is named like" in str(problem) else kind
+                    kind = kind_of(str(problem))
                     remedy = f"mend that, or give another folder than {folder}"
                     yield Finding(kind, ERROR, str(problem), remedy, dataset=name)
+
+
+# What a reader says of a folder -> the kind of finding that it is; else its layout is wrong.
+SAID = {
+    "is called like another version": "wrong-version",
+    "is named like": "misnamed",
+    "there is no image in it": "empty-split",
+    "of them are missing": "missing-file",
+}
+
+
+def kind_of(problem: str) -> str:
+    """The kind of finding that a reader's complaint is."""
+    return next((kind for words, kind in SAID.items() if words in problem), "layout")
 
 
 def _partial(root: Path, families) -> Iterator[Finding]:
@@ -138,6 +153,23 @@ def _partial(root: Path, families) -> Iterator[Finding]:
             "extract the whole archive again, and give the folder that holds all of them",
             cases=tuple(Case(name) for name in missing),
         )
+
+
+def _tables(root: Path) -> Iterator[Finding]:
+    """Tables that nearly are tables of images."""
+    for folder in walk(root):
+        try:
+            misses = near_misses(folder)
+        except BadInput:
+            continue
+        for said in misses:
+            yield Finding(
+                "layout",
+                ERROR,
+                f"there is a table in {folder}, but {said}",
+                "give it a header with the columns path, identity, split and, if known, camera, and "
+                "save it as CSV in UTF-8",
+            )
 
 
 def _files(root: Path) -> tuple[list[Case], str]:
@@ -186,10 +218,14 @@ def left_out(dataset, file) -> Iterator[Finding]:
             continue
         (folder,) = folders[name]
         used = {path.name for path in split.paths}
+        try:
+            inside = entries(folder)
+        except BadInput:  # gone or closed since its images were listed: they are told as missing
+            continue
         kinds = (*SUFFIXES, ".bmp", ".webp", ".tif", ".tiff", ".gif")
         rest = [
             Path(entry.path)
-            for entry in entries(folder)
+            for entry in inside
             if entry.name.lower().endswith(kinds)
             and entry.name not in used
             and not entry.name.startswith(("-1", "."))

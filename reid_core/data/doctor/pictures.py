@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from reid_core.data.depth import eight_bits
+
 SIDE, LOOK = 32, 16  # pixels of what is hashed, and of what two pictures are compared by
 STEP = 256  # images between two words on how far it is
 ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND"}  # how a JPEG and a PNG begin and end
@@ -66,6 +68,8 @@ def _open(path: Path) -> tuple[str, str, tuple[int, int], str, np.ndarray]:
     """(kind of problem or "", its note, (height, width), digest, (32, 32) grey) of a file."""
     nothing = np.zeros((SIDE, SIDE), np.uint8)
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for without end
+            return "unreadable", "no regular file", (0, 0), "", nothing
         content = path.read_bytes()
     except OSError as error:
         kinds = {FileNotFoundError: "missing-file", PermissionError: "permission"}
@@ -77,7 +81,7 @@ def _open(path: Path) -> tuple[str, str, tuple[int, int], str, np.ndarray]:
     try:
         with Image.open(io.BytesIO(content)) as image:
             size = image.height, image.width
-            grey = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+            grey = eight_bits(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     except (
         UnidentifiedImageError,
         Image.DecompressionBombError,

@@ -1,0 +1,193 @@
+"""The folder of a run, as far as one can tell without torch: where its training stands, its log, and
+how its files are written. The process that runs the queue lives on this alone, so it stays small."""
+
+import io
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import psutil
+from filelock import FileLock, Timeout
+
+from reid_core.data import ROOT
+from reid_core.errors import BadInput
+
+QUEUED = "queued"
+ACTIVE = ("starting", "running", "stopping")
+# A process that says nothing for this long before its first step is taken for dead.
+START_PATIENCE = 120
+
+
+def runs_folder() -> Path:
+    """Where the run folders are: `checkpoints/`, or $REID_RUNS."""
+    return Path(os.environ.get("REID_RUNS") or ROOT / "checkpoints")
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a training stands.
+
+    state is "queued", "starting", "running", "stopping", "stopped", "finished", "failed" or
+    "interrupted" (its process is gone). epoch and step count what is done, steps those of this epoch.
+    place is its place in the queue, the lowest first, until its training says that it runs.
+    """
+
+    state: str
+    epoch: int = 0
+    epochs: int = 0
+    step: int = 0
+    steps: int = 0
+    images_per_second: float = 0.0
+    seconds_left: float | None = None
+    message: str = ""
+    pid: int | None = None
+    born: float | None = None
+    host: str = ""
+    time: float = 0.0
+    place: float | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether a process is at work on it."""
+        return self.state in ACTIVE
+
+    @property
+    def queued(self) -> bool:
+        """Whether it waits for its turn."""
+        return self.state == QUEUED
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run folder."""
+
+    name: str
+    folder: Path
+
+    @property
+    def has_embeddings(self) -> bool:
+        return (self.folder / "embeddings.npz").is_file()
+
+    def report(self, state: str, **progress: Any) -> None:
+        """Say where the training stands, and that it is alive."""
+        own = this_process() | dict(time=time.time())
+        if state in ("starting", QUEUED):
+            own |= dict(pid=None, born=None)  # the process that will train is another one
+        status = Status(state, **own | progress)
+        self.write("state/status.json", (json.dumps(asdict(status), indent=2) + "\n").encode())
+
+    def raw_status(self) -> Status | None:
+        """What its process last said; None where none has said anything."""
+        try:
+            status = Status(**json.loads((self.folder / "state/status.json").read_text("utf-8")))
+            return replace(status, time=float(status.time), epoch=int(status.epoch))
+        except FileNotFoundError:
+            return None
+
+    def status(self) -> Status:
+        """Where the training stands, judged by whether its process is alive."""
+        try:
+            status = self.raw_status()
+        except (ValueError, TypeError, OSError):
+            return Status("interrupted", message="state/status.json is damaged")
+        if status is None:
+            return Status("finished" if self.has_embeddings else "interrupted")
+        if status.active and not _alive(status):
+            if status.place is not None:  # its runner is gone, and it never began
+                return replace(status, state=QUEUED)
+            return replace(status, state="interrupted", message="its process is gone")
+        if status.active and self.stop_asked:
+            return replace(status, state="stopping")
+        return status
+
+    @property
+    def stop_asked(self) -> bool:
+        return (self.folder / "state/stop").exists()
+
+    def ask_stop(self, wish: bool = True) -> None:
+        """Ask the training to stop at its next step: a file, since Windows has no SIGTERM."""
+        if wish:
+            self.write("state/stop", b"")
+        else:
+            (self.folder / "state/stop").unlink(missing_ok=True)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Held while training: the system frees it when the process ends. Raises BadInput."""
+        try:
+            with FileLock(self.folder / "state/lock", timeout=1):
+                yield
+        except Timeout:
+            raise BadInput(f"run {self.name!r} is being trained by another process") from None
+
+    def log_tail(self, lines: int = 40) -> str:
+        """The last lines of the log."""
+        try:
+            with (self.folder / "log.txt").open("rb") as file:
+                file.seek(max(0, file.seek(0, io.SEEK_END) - 200 * lines))
+                return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-lines:])
+        except FileNotFoundError:
+            return ""
+
+    def write(self, name: str, content: bytes | memoryview) -> None:
+        """Write a file of the run so that a reader sees the old one or the new one."""
+        with self.writing(name) as file:
+            file.write(content)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[BinaryIO]:
+        """A file that takes its place, whole and on the disk, when the `with` block is through."""
+        path = self.folder / name
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with beside.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            move(beside, path)
+        except OSError as error:
+            error.filename = error.filename or str(path)
+            raise
+        finally:
+            with suppress(OSError):  # or it would hide what went wrong
+                beside.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what a process that was killed while writing has left. Only with the lock."""
+        for folder in (self.folder, self.folder / "state"):
+            for left in folder.glob(".*.[0-9]*"):
+                left.unlink(missing_ok=True)
+
+
+def this_process() -> dict[str, Any]:
+    """What tells this process from any other, also from a later one with its number."""
+    return dict(pid=os.getpid(), born=psutil.Process().create_time(), host=socket.gethostname())
+
+
+def _alive(status: Status) -> bool:
+    if status.host != socket.gethostname() or status.pid is None:
+        return time.time() - status.time < START_PATIENCE
+    try:
+        process = psutil.Process(status.pid)
+        same = abs(process.create_time() - (status.born or 0)) < 1
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def move(source: Path, target: Path) -> None:
+    """Replace the target; Windows refuses while a reader has it open, so try for a second."""
+    for _ in range(20):
+        try:
+            return os.replace(source, target)
+        except PermissionError:
+            if os.name != "nt":
+                raise
+            time.sleep(0.05)
+    os.replace(source, target)
