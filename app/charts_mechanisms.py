@@ -107,6 +107,6 @@ def gates(stages: Sequence[str], values: Sequence[np.ndarray]) -> go.Figure:
             col=column,
         )
     figure.update_layout(height=230, bargap=0, showlegend=False, margin=dict(l=8, r=12, t=28, b=8))
-    figure.update_xaxes(title="channels, sorted", title_standoff=4)
+    figure.update_xaxes(title="channels", title_standoff=4)
     figure.update_yaxes(title="gate", range=[0, 1], col=1)
     return figure

@@ -104,9 +104,11 @@ def _spatial(picture: Picture, looked: Looked) -> None:
     tiles = []
     for name, seen in found.items():
         told = gates.summary(seen[0, 0].numpy())
-        note = f"{told['least']:.3g} to {told['most']:.3g}, mean {told['mean']:.3g}"
-        more = dict(note=note) | (dict(scale="own") if pooling else {})
-        tiles.append(picture.tile(place(name), looked.tokens[name], seen[0, 0].numpy(), **more))
+        note, scale = f"mean {told['mean']:.3g}", "own"  # an own scale tells its ends
+        if not pooling:
+            note, scale = f"{told['least']:.3g} to {told['most']:.3g}, {note}", "shared"
+        tile = picture.tile(place(name), looked.tokens[name], seen[0, 0].numpy())
+        tiles.append(tile | dict(note=note, scale=scale))
     st.subheader("Over positions", anchor=False)
     figures.pictures(
         tiles,
@@ -119,26 +121,23 @@ def _spatial(picture: Picture, looked: Looked) -> None:
 
 
 def _relations(picture: Picture, looked: Looked) -> None:
-    found = looked.of("relation")
-    found |= {
-        name: seen
-        for name, seen in looked.of("attention").items()
-        if _gating(name, "attention", looked.tokens[name])
-    }
-    if not found:
+    stages = _stages(looked)
+    if not stages:
         return
     st.subheader("What a position relates to", anchor=False)
-    stages, bar = {place(name): name for name in found}, st.container()
+    leads = picture  # of two pictures the first one, if it has any such stage
+    if picture.beside and not _stages(picture.first.looked(KINDS)):
+        leads = replace(picture, beside=False)
     stage = pictures.choice(
-        picture, bar, "Stage", list(stages), list(stages)[-1], "stage", segmented=True
+        leads, st.container(), "Stage", list(stages), list(stages)[-1], "stage", segmented=True
     )
     name = stages[stage]
     tokens = looked.tokens[name]
-    most = _most_open(looked, name, tokens)
-    chosen = kept(picture, "node", places(tokens), most)
+    most, words = _strongest(looked, name, tokens)
+    chosen = kept(leads, "node", places(tokens), most)
     row, column = at(chosen)
     out, into = _both_ways(looked, name, row * tokens.grid[1] + column)
-    words = ", the most open position of this stage" if chosen == most else ""
+    words = words if chosen == most else ""
     said = RELATIONS if looked.kinds[name] == "relation" else ROWS
     key = picture.key("relations")
     figures.pictures(
@@ -161,6 +160,13 @@ def _relations(picture: Picture, looked: Looked) -> None:
     )
 
 
+def _stages(looked: Looked) -> dict[str, str]:
+    """Where positions relate to one another: a stage in words, and the name of its probe."""
+    found = [*looked.of("relation"), *looked.of("attention")]
+    gating = [n for n in found if _gating(n, looked.kinds[n], looked.tokens[n])]
+    return {place(name): name for name in gating}
+
+
 def _both_ways(looked: Looked, name: str, position: int) -> tuple[np.ndarray, np.ndarray]:
     """What a position relates to, and what relates to it, as maps (h, w)."""
     seen, grid = looked.seen[name][0], looked.tokens[name].grid
@@ -169,11 +175,17 @@ def _both_ways(looked: Looked, name: str, position: int) -> tuple[np.ndarray, np
     return tuple(each.numpy().reshape(grid) for each in (seen[0, position], seen[0, :, position]))
 
 
-def _most_open(looked: Looked, name: str, tokens: Tokens) -> str:
-    """The position of a stage whose gate is the most open, measured on this picture."""
-    stage = place(name)
-    gate = next((seen for n, seen in looked.of("spatial").items() if place(n) == stage), None)
-    return places(tokens)[0 if gate is None else int(np.argmax(gate[0, 0].numpy()))]
+def _strongest(looked: Looked, name: str, tokens: Tokens) -> tuple[str, str]:
+    """A position of a stage measured on this picture, and what it is: the one whose gate is the most
+    open or, without gates, the one that is attended to most."""
+    gates_of = {place(n): seen for n, seen in looked.of("spatial").items()}
+    gate = gates_of.get(place(name))
+    if gate is None and looked.kinds[name] == "attention":
+        most = looked.seen[name][0].mean(dim=(0, 1))  # (N,): over heads and rows
+        return places(tokens)[int(most.argmax())], ", the position attended to most"
+    if gate is None:
+        return places(tokens)[0], ""
+    return places(tokens)[int(gate[0, 0].argmax())], ", the most open position of this stage"
 
 
 def _channels(picture: Picture, looked: Looked) -> None:
@@ -181,7 +193,7 @@ def _channels(picture: Picture, looked: Looked) -> None:
     if not found:
         return
     st.subheader("Over channels", anchor=False)
-    told = "; ".join(f"{name} {each.min():.2f} to {each.max():.2f}" for name, each in found.items())
+    told = "; ".join(f"{name} {each.min():.3g} to {each.max():.3g}" for name, each in found.items())
     figures.chart(
         charts.gates(list(found), list(found.values())),
         Said(

@@ -105,6 +105,8 @@ def child(asked: argparse.Namespace, what: str, share: float = 1, source: str = 
     if done.returncode:
         said = (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1]
         return dict(name=name, problem=said)
+    if what == "TransReID" and what not in source:
+        name += f", the copy in {Path(source).parts[-3]}"
     return dict(name=name) | json.loads(done.stdout.splitlines()[-1])
 
 

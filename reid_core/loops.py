@@ -15,6 +15,8 @@ import torch
 from reid_core import counting
 from reid_core.nearer import BLOCK, Pairs, Rows, some
 
+FEW = 64  # rows that are not worth waking a thread
+
 
 def by_loops(
     queries: Rows, gallery: Rows, pairs: Pairs, block: tuple[int, int] = BLOCK
@@ -67,9 +69,12 @@ class _Threads(ThreadPoolExecutor):
 
     def share(self, count: int, call: Callable, *given) -> None:
         """Call with parts of range(count), one for each thread, and what else is given."""
+        if count < FEW:
+            return call(slice(0, count), *given)
         edges = np.linspace(0, count, self.count + 1).astype(int).tolist()
         parts = [slice(*each) for each in itertools.pairwise(edges)]
         list(self.map(lambda part: call(part, *given), parts))
+        return None
 
 
 def _scale(part: slice, vectors: np.ndarray, lengths: np.ndarray, units: np.ndarray) -> None:

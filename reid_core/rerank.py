@@ -22,9 +22,9 @@ from reid_core.retrieve import RankedList
 
 K1, K2, WEIGHT = 20, 6, 0.3  # Zhong et al. 2017, section 4.1
 NEIGHBOURS, POWER = 5, 3.0  # of query expansion; the number is ours, for some ten true matches
-# What is divided by the row's largest: squared Euclidean distances, as Zhong et al.'s code, TransReID
-# and fast-reid (Euclidean) have it; or their squares, as torchreid has it, which squares distances
-# that are squared already, and fast-reid where it is given cosine distances.
+# What is divided by the row's largest: squared Euclidean distances, as in Zhong et al.'s code, in
+# TransReID, and in fast-reid's re_ranking of Euclidean distances; or the squares of those, as in
+# torchreid, whose Euclidean distances are squared already when its re_ranking squares them.
 POWERS = {"squared": 1, "fourth-power": 2}
 
 Progress = Callable[[int, int], None]

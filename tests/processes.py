@@ -16,7 +16,8 @@ from reid_core.experiment import Experiment, knobs
 from reid_core.runs import Run
 from reid_core.train import loop as loops
 from reid_core.train.loop import Loop, build
-from reid_core.train.processes import Seen, Unheard, awaited
+from reid_core.train.processes import awaited
+from reid_core.train.unheard import Seen, Unheard
 
 PLAIN = dict(flip=0.0, pad=0, translate=0.0, erase=0.0, dropout=0.0, drop_path=0.0)
 

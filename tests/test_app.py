@@ -20,6 +20,7 @@ from reid_core.embed import embed_images, refine
 from reid_core.errors import BadInput
 from reid_core.evaluate import directions, distances, evaluate
 from reid_core.experiment import Experiment, knobs
+from reid_core.jobs import queue, runner
 from reid_core.knobs import Knob, knobs_of
 from reid_core.models import MODELS, Facts
 from reid_core.retrieve import retrieve
@@ -637,6 +638,126 @@ def test_a_training_is_started_with_what_was_changed(tiny_run, monkeypatch):
     assert started[0]["settings"] == {"epochs": 3, "learning_rate": "2e-4"}
     assert started[0]["data"] is None and started[0]["recipe"] == "demo"
     assert app.session_state["view"] == "Watch" and app.session_state["run"] == tiny_run
+
+
+def test_a_clone_fills_the_form_and_says_the_difference(tiny_run, monkeypatch):
+    """A link to it does, in a fresh session; the fields can be changed and the origin forgotten."""
+    monkeypatch.setenv("REID_ALLOW_TRAINING", "1")
+    started = []
+    monkeypatch.setattr(jobs, "start", lambda **asked: started.append(asked) or tiny_run)
+    app = opened("train", view="New training", clone=tiny_run)
+    key = "knob-transreid-demo-"
+    assert app.number_input(key=f"{key}epochs").value == TINY["epochs"]
+    assert "Nothing is changed" in said(app) and not app.warning
+    app.number_input(key=f"{key}epochs").set_value(7).run()
+    assert f"Against {tiny_run}" in said(app) and "epochs 7" in said(app)
+    app.button(key="start").click().run()
+    assert not app.exception and not app.error
+    assert started[0]["cloned_from"] == tiny_run and started[0]["settings"]["epochs"] == 7
+    assert started[0]["settings"].items() >= {"width": 32, "device": "cpu"}.items()
+    assert "clone" not in app.query_params
+    assert "unknown run" in said(opened("train", view="New training", clone="nobody"))
+
+
+def test_a_clone_that_is_forgotten_keeps_the_fields(tiny_run, monkeypatch):
+    app = opened("train", view="New training", clone=tiny_run)
+    app.button(key="forget").click().run()
+    assert "Against" not in said(app) and "clone" not in app.query_params
+    assert app.number_input(key="knob-transreid-demo-epochs").value == TINY["epochs"]
+
+
+def test_a_sweep_is_asked_for_in_the_form(tiny_run, monkeypatch):
+    monkeypatch.setenv("REID_ALLOW_TRAINING", "1")
+    started = []
+    monkeypatch.setattr(jobs, "start_sweep", lambda **asked: started.append(asked) or [])
+    app = opened("train", view="New training")
+    app.toggle(key="sweeping").set_value(True).run()
+    assert "wants a name" in said(app)
+    next(each for each in app.text_input if each.label == "Name of the run").set_value("s").run()
+    assert "s-s0, s-s1, s-s2." in captions(app)
+    app.selectbox(key="sweep-knob-transreid").select("erase").run()
+    assert "Type the values" in said(app)
+    app.text_input(key="sweep values").set_value("0.1, 7").run()
+    assert "rase" in said(app) and "expected" in said(app)
+    app.text_input(key="sweep values").set_value("0.1, 0.2").run()
+    assert "s-0.1-s0" in captions(app)
+    app.button(key="start").click().run()
+    assert not app.exception and app.session_state["view"] == "Queue"
+    assert started[0]["key"] == "erase" and started[0]["values"] == ["0.1", "0.2"]
+    assert started[0]["name"] == "s" and started[0]["seeds"] == [0, 1, 2]
+
+
+def waiting(tiny_run: str, *names: str) -> None:
+    """Copies of a run that wait in the queue."""
+    for name in names:
+        run = Run(name, open_run(tiny_run).folder.with_name(name))
+        shutil.copytree(open_run(tiny_run).folder, run.folder)
+        run.report("stopped", epoch=1, epochs=2)
+        queue.enqueue(run, "cpu")
+
+
+def test_the_queue_is_shown_and_changed(tiny_run, monkeypatch):
+    monkeypatch.setenv("REID_ALLOW_TRAINING", "1")
+    monkeypatch.setattr(runner, "revive", lambda: None)
+    line = lambda: [each.run.name for each in queue.waiting()]  # noqa: E731
+    waiting(tiny_run, "a", "b", "c")
+    app = opened("train", view="Queue")
+    words = " ".join(each.value for each in app.markdown)
+    assert "number 2 in the queue for cpu" in words and not app.error
+    app.button(key="up-c").click().run()
+    assert line() == ["a", "c", "b"] and not app.exception
+    app.button(key="cancel-a").click().run()
+    assert line() == ["c", "b"] and open_run("a").status().state == "stopped"
+    app.button(key="resume-a").click().run()
+    assert line() == ["c", "b", "a"]
+    app.number_input(key="limit-cpu").set_value(3).run()
+    assert queue.limits()["cpu"] == 3
+    queue.limit("cpu", 2)  # by somebody else
+    assert app.run().number_input(key="limit-cpu").value == 2
+    app.button(key="clone-b").click().run()
+    assert not app.exception and app.query_params["clone"] in ("b", ["b"])
+
+
+def test_a_run_that_waits_is_watched_and_cancelled(tiny_run, monkeypatch):
+    monkeypatch.setenv("REID_ALLOW_TRAINING", "1")
+    monkeypatch.setattr(runner, "revive", lambda: None)
+    waiting(tiny_run, "a")
+    app = opened("train", view="Watch", run="a")
+    assert "number 1 in the queue" in said(app) and not app.error
+    app.button(key="cancel").click().run()
+    assert open_run("a").status().state == "stopped" and app.button(key="resume")
+
+
+def test_the_queue_is_not_for_everybody(tiny_run, monkeypatch):
+    monkeypatch.delenv("REID_ALLOW_TRAINING", raising=False)
+    monkeypatch.setattr(runner, "revive", lambda: None)
+    waiting(tiny_run, "a", "b")
+    app = opened("train", view="Queue")
+    buttons = ("up-b", "down-a", "cancel-a")
+    assert all(app.button(key=key).disabled for key in buttons)
+    assert app.number_input(key="limit-cpu").disabled and "REID_ALLOW_TRAINING" in said(app)
+
+
+def test_how_a_training_died_and_its_last_words(tiny_run):
+    run = open_run(tiny_run)
+    run.report("interrupted", epoch=1, epochs=2, message=runner.why(-9))
+    app = opened("train", view="Watch")
+    assert "illed by signal 9" in said(app) and app.button(key="resume")
+    assert app.expander[-1].proto.expanded and run.log_tail(1) in app.code[0].value
+
+
+def test_a_sweep_is_shown(tiny_run, runs, monkeypatch):
+    assert "Sweep" not in opened("train").segmented_control(key="view").options
+    for seed in range(2):
+        shutil.copytree(runs / tiny_run, runs / f"s-s{seed}")
+        file = runs / f"s-s{seed}" / "experiment.json"
+        note = dict(sweep=dict(name="s", key="", value="", seed=seed))
+        file.write_text(json.dumps(json.loads(file.read_text()) | note))
+    app = opened("train", view="Sweep")
+    score = open_run(tiny_run).history()[-1]["mAP"]
+    table = app.dataframe[0].value
+    assert table["mAP"][0] == f"{score:.3f} ({score:.3f} to {score:.3f})"
+    assert table["finished"][0] == "2 of 2 seeds" and app.selectbox(key="sweep").value == "s"
 
 
 def test_back_to_the_recipe(tiny_run, monkeypatch):

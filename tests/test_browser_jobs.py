@@ -15,6 +15,7 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Iterator[Lab]:
     lab = Lab(tmp_path_factory.mktemp("lab"))
+    lab.train("first")  # draws the data, too
     lab.start()
     yield lab
     names = [folder.name for folder in lab.runs.iterdir() if folder.name[0] != "."]
@@ -37,11 +38,11 @@ def state(page, name: str, word: str) -> None:
 
 
 def press(page, button: str, name: str) -> None:
-    page.locator(f".st-key-{button}-{name} button").click()
+    settled(page)  # a row that has just moved stands in both places for a moment
+    page.locator(f".st-key-{button}-{name} button").first.click()
 
 
 def test_a_sweep_of_three_seeds_one_cancelled_the_app_restarted(lab, browser):
-    lab.train("first")  # draws the data, too
     names = [f"erasing-s{seed}" for seed in range(3)]
     with visitor(browser) as page:
         opened(page, lab.address + "train?view=New+training")

@@ -109,6 +109,10 @@ def test_gates_of_rga_and_of_what_it_is_compared_with(runs):
     app = opened("attention", run="global", lens="Gates")
     (rows,) = figures(app)
     assert np.sum(rows["tiles"][0]["map"]) == pytest.approx(1, abs=1e-3)
+    assert "attended to most" in captions(app) and "most open" not in captions(app)
+    app = opened("attention", run="block", lens="Gates", beside="gated")  # which has stages, alone
+    app.segmented_control(key="stage").set_value("stage 2").run()
+    assert not app.exception and "Stage 2, the most open" in captions(app)
 
 
 def test_the_simplified_non_local_map_is_no_gate(runs):

@@ -64,7 +64,7 @@ def same(hits, judged) -> None:
 
 @pytest.mark.parametrize("way", WAYS, indirect=True)
 def test_ranks_are_those_of_the_sorted_gallery(way):
-    @settings(max_examples=700, deadline=None)
+    @settings(max_examples=600, deadline=None)
     @given(
         seed=st.integers(0, 2**32),
         dtype=st.sampled_from(["f4", "f8", "f2", "i4"]),

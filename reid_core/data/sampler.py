@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from reid_core.errors import BadInput
+
 
 def batches(
     identities: np.ndarray, p: int, k: int, generator: np.random.Generator, once: bool = False
@@ -45,3 +47,18 @@ def sequences(
         pool = nearest[: int(length * (1 + generator.random()))]
         found.append(generator.choice(pool, length, replace=False))
     return found
+
+
+def check_division(p: int, processes: int, mining: str) -> None:
+    """P identities of a batch must divide among the processes. Raises BadInput."""
+    if p % processes:
+        near = max(processes, p - p % processes)
+        raise BadInput(
+            f"identities_per_batch: {p} identities can't be divided among {processes} processes; "
+            f"give {near}, say, or another number of devices"
+        )
+    if mining == "local" and processes > 1 and p // processes < 2:
+        raise BadInput(
+            f"mining=local: {p} identities on {processes} processes leave {p // processes} to each, "
+            "and so no negatives; give more, or mining=global"
+        )

@@ -26,7 +26,7 @@ GATHERED = 2**23  # numbers at once: 32 MB in float32
 ROWS = 4096  # images at a time in a feed-forward pass, at test
 # A weight is the exponential of an affinity, so a rounding of the affinity by 1e-7 of itself is one of
 # the weight by that many times the affinity: beyond this, float32 does not do.
-LARGEST = 8.0
+LARGEST = 16.0
 
 
 class Saturated(Exception):
@@ -143,13 +143,31 @@ class NeighbourAttention(nn.Module):
 
     def forward(self, x: Tensor, landmarks: Tensor, neighbours: Tensor, mutual: Tensor) -> Tensor:
         """x (S, N, D); landmarks (l,); neighbours (S, N, k) rows of the sequence; mutual (S, N, k)."""
-        q, k, v = self.projected(self.split(x))  # (S, H, N, D/H) each
-        affinity = landmark_affinity(q, k, self.drawn(landmarks), neighbours)  # (S, H, N, k)
+        landmarks = self.drawn(landmarks)
+        if self.projected.watched or self.training or torch.compiler.is_exporting():
+            q, k, v = self.projected(self.split(x))  # (S, H, N, D/H) each
+            affinity = landmark_affinity(q, k, landmarks, neighbours)  # (S, H, N, k)
+        else:
+            left, right, v = self.tables(x, *self.split(x[:, landmarks])[:2])
+            affinity = affinities(left, right, neighbours) / math.sqrt(v.shape[-1])
         if not self.training:
             refuse_saturated(affinity)
         weights = self.weights(reciprocal_softmax(affinity, mutual[:, None], self.training))
         x = listen(weights, v, neighbours)  # (S, H, N, D/H)
         return self.dropout(self.out(x.transpose(1, 2).flatten(2)))  # (S, N, D)
+
+    def tables(
+        self, x: Tensor, q_landmarks: Tensor, k_landmarks: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """left and right (S, H, N, e), whose products are affinities, and v (S, H, N, D/H), of images
+        x (S, N, D): some images at a time, so that queries and keys need no memory."""
+        parts = []
+        for part in x.split(ROWS, dim=1):
+            q, k, v = self.split(part)
+            thin = through(q, k, q_landmarks, k_landmarks)
+            parts.append([table.transpose(1, 2).contiguous() for table in (*thin, v)])
+        # Images before heads in memory, as the rows of a table.
+        return tuple(torch.cat(each, dim=1).transpose(1, 2) for each in zip(*parts, strict=True))
 
     def split(self, x: Tensor) -> Tensor:
         """Queries, keys and values of images x (S, N, D): (3, S, H, N, D/H)."""
@@ -203,14 +221,14 @@ def _listen_at_test(weights: Tensor, v: Tensor, neighbours: Tensor) -> Tensor:
     """The same, 15 times as fast: torch's sum of weighted rows of a table copies no row."""
     sequences, heads, count, width = v.shape
     table = at_least_float32(v.transpose(1, 2).reshape(-1, width))  # (S * N * H, E)
-    own = torch.arange(sequences * heads, device=v.device).view(sequences, heads, 1, 1)
-    first, head = own // heads * count, own % heads
-    rows = (neighbours[:, None] + first) * heads + head  # (S, H, n, k) of the table
-    weights = weights.to(table.dtype)
+    first = torch.arange(sequences, device=v.device)[:, None, None] * count
+    head = torch.arange(heads, device=v.device)[:, None]
+    rows = (neighbours + first)[:, :, None] * heads + head  # (S, n, H, k) of the table
+    weights = weights.transpose(1, 2).to(table.dtype)  # (S, n, H, k)
     said = F.embedding_bag(
         rows.flatten(0, 2), table, per_sample_weights=weights.flatten(0, 2), mode="sum"
     )
-    return said.view(*weights.shape[:3], width).to(v.dtype)
+    return said.view(sequences, -1, heads, width).transpose(1, 2).to(v.dtype)
 
 
 def by_rows(function: Callable[..., Tensor], rows: Tensor, near: Tensor, x: Tensor) -> Tensor:
@@ -288,14 +306,15 @@ class NeighbourLayer(nn.Module):
 
     def forward(self, x: Tensor, *graph: Tensor) -> Tensor:
         said = self.attention(x, *graph)  # (S, N, D)
-        if self.training or torch.compiler.is_exporting():
+        if torch.is_grad_enabled() or torch.compiler.is_exporting():
             return self.think(x, said)
         return self.think_in_parts(x, said)
 
     def think_in_parts(self, x: Tensor, said: Tensor) -> Tensor:
-        """`think`, some images at a time: less memory."""
-        parts = zip(x.split(ROWS, dim=1), said.split(ROWS, dim=1), strict=True)
-        return torch.cat([self.think(*part) for part in parts], dim=1)
+        """`think`, some images at a time, into the memory of what was said."""
+        for image, heard in zip(x.split(ROWS, dim=1), said.split(ROWS, dim=1), strict=True):
+            heard.copy_(self.think(image, heard))
+        return said
 
     def think(self, x: Tensor, said: Tensor) -> Tensor:
         """Each image by itself, x (S, n, D), after what its neighbours said (S, n, D)."""
@@ -343,7 +362,8 @@ class NeighbourTransformer(nn.Module):
         landmarks = landmarks or self.options.landmarks
         graphs = [mutual_neighbours(e, neighbours or self.options.neighbours) for e in vectors]
         near, mutual = (torch.stack(part) for part in zip(*graphs, strict=True))  # (S, N, k)
-        self.graph(torch.stack([near, mutual.long()]))
+        if self.graph.watched:
+            self.graph(torch.stack([near, mutual.long()]))
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         count = vectors.shape[1]
         draw = cache(lambda layer: torch.randperm(count, generator=generator)[:landmarks])

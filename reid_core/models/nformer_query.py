@@ -28,7 +28,6 @@ from reid_core.models.nformer import (
     listen,
     reciprocal_softmax,
     refuse_saturated,
-    through,
 )
 from reid_core.nearest import first, nearest, rounded
 
@@ -211,8 +210,8 @@ def _kept(layer: NeighbourLayer, x: Tensor, landmarks: Tensor) -> Kept:
 
 def _projected(kept: Kept, x: Tensor) -> list[Tensor]:
     """left, right, v (1, n, H, ...) of rows x (n, D) that come into a layer."""
-    q, k, v = kept.layer.attention.split(x[None])
-    return [t.transpose(1, 2).contiguous() for t in (*through(q, k, *kept.through), v)]
+    tables = kept.layer.attention.tables(x[None], *kept.through)
+    return [table.transpose(1, 2).contiguous() for table in tables]
 
 
 def _put(table: Tensor, where, what: Tensor, old: list) -> None:

@@ -17,8 +17,9 @@ from reid_core.train.accidents import determinism
 from reid_core.train.ending import Stopped, log, logged, stop_signals
 from reid_core.train.loop import Loop
 from reid_core.train.new import create, redistribute
-from reid_core.train.processes import Seen, Unheard, awaited, together
+from reid_core.train.processes import awaited, together
 from reid_core.train.progress import Progress
+from reid_core.train.unheard import Seen, Unheard
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from reid_core.errors import BadInput
+from reid_core.experiment import Training
 from reid_core.runs import Run
 
 NOTES = "state/nonfinite.json"
@@ -65,6 +66,31 @@ def largest_fitting(attempt: Callable[[int], None], most: int) -> int:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     return low
+
+
+def too_large(
+    training: Training, shape: tuple[int, ...], processes: int, attempt: Callable[[int], None]
+) -> BadInput:
+    """What to say of a batch that takes too much memory, its rows of this shape: which smaller one
+    fits, by attempt(number of images)."""
+    if len(shape) > 1:
+        return BadInput(
+            f"out of memory with {shape[0]} sequences of {shape[1]} features: give fewer "
+            "sequences_per_batch or a shorter sequence"
+        )
+    p, k = training.identities_per_batch, training.images_per_identity
+    if processes > 1:  # the others would have to try along
+        return BadInput(
+            f"out of memory with {p} x {k} = {p * k} images in a batch on {processes} processes: give "
+            "fewer identities_per_batch, or more devices"
+        )
+    fits = largest_fitting(lambda identities: attempt(identities * k), p - 1)
+    advice = (
+        f"identities_per_batch={fits} ({fits * k} images) fits"
+        if fits
+        else "not even 2 identities fit; give a smaller size, a larger stride or a smaller model"
+    )
+    return BadInput(f"out of memory with {p} x {k} = {p * k} images in a batch: {advice}")
 
 
 @contextmanager

@@ -7,21 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_core.distributed import (
-    Elsewhere,
-    Place,
-    any_of,
-    check,
-    level,
-    rank,
-    share_norms,
-    world,
-)
+from reid_core.data.sampler import check_division
+from reid_core.distributed import Elsewhere, Place, any_of, level, rank, world
 from reid_core.embed import embed_test
 from reid_core.errors import BadInput
 from reid_core.evaluate import evaluate
 from reid_core.feed import Feed, seed
 from reid_core.models import MODELS, Batch
+from reid_core.models.norms import share_norms
 from reid_core.optimize import fabric_for, learning_rate, optimizers_for, precision_of
 from reid_core.runs import Run, build
 from reid_core.train import accidents
@@ -43,7 +36,7 @@ class Loop:
         run.report("running", epochs=self.experiment.epochs, message="reading the images")
         self.fabric = fabric_for(training, place, MODELS[self.experiment.model].refines)
         if place.world > 1:
-            check(training.identities_per_batch, place.world, training.mining)
+            check_division(training.identities_per_batch, place.world, training.mining)
             self.fabric.launch()
         self.feed = Feed(run, self.experiment, self.fabric.device)
         seed(training.seed)
@@ -79,7 +72,7 @@ class Loop:
             log.info("second stage: each process computes all of %d sequences_per_batch", size)
         if before != count:
             log.info(
-                "%d processes in place of %d: from here on the numbers are not, to the last bit, "
+                "processes: %d in place of %d; from here on the numbers are not, to the last bit, "
                 "those of a training that never stopped",
                 count,
                 before,
@@ -208,31 +201,12 @@ class Loop:
         """Try smaller batches; returns what to raise. The model is spoilt after it, the state is not."""
         training, epoch = self.stage.training, self.standing.epoch
         self.progress.say("out of memory: trying smaller batches")
-        if rows.ndim > 1:
-            return BadInput(
-                f"out of memory with {rows.shape[0]} sequences of {rows.shape[1]} features: give "
-                "fewer sequences_per_batch or a shorter sequence"
-            )
-        p, k = training.identities_per_batch, training.images_per_identity
-        if world() > 1:  # the others would have to try along
-            return BadInput(
-                f"out of memory with {p} x {k} images in a batch on {world()} processes: give fewer "
-                "identities_per_batch, or more devices"
-            )
 
-        def attempt(identities: int) -> None:
-            batch = self.stage.feed.batch(rows[: identities * k], epoch)
+        def attempt(images: int) -> None:
+            batch = self.stage.feed.batch(rows[:images], epoch)
             take_step(self.fabric, self.model, self.optimizers, batch, training)
 
-        fits = accidents.largest_fitting(attempt, p - 1)
-        advice = (
-            f"identities_per_batch={fits} ({fits * k} images) fits"
-            if fits
-            else (
-                "not even 2 identities fit; give a smaller size, a larger stride or a smaller model"
-            )
-        )
-        return BadInput(f"out of memory with {p} x {k} = {p * k} images in a batch: {advice}")
+        return accidents.too_large(training, rows.shape, world(), attempt)
 
     def _evaluate(self) -> dict[str, float]:
         """Embed and score the test split in float32; weights, embeddings and scores go to the run."""

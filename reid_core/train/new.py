@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from reid_core.data import open_dataset
-from reid_core.distributed import check
+from reid_core.data.sampler import check_division
 from reid_core.errors import BadInput
 from reid_core.experiment import Experiment
 from reid_core.feed import facts_of, prepared
@@ -31,7 +31,9 @@ def create(
             f"identities_per_batch: {training.identities_per_batch} asked for, the training images "
             f"in {dataset.root} show {facts.classes}; give fewer"
         )
-    check(training.identities_per_batch, training.devices * training.nodes, training.mining)
+    check_division(
+        training.identities_per_batch, training.devices * training.nodes, training.mining
+    )
     device_for(training, training.devices)
     if getattr(experiment.options, "encoder", ""):
         encoder = open_run(experiment.options.encoder)
@@ -55,7 +57,9 @@ def redistribute(run: Run, settings: dict[str, str]) -> None:
     record = run.record
     experiment = Experiment.from_dict(record | dict(knobs=record["knobs"] | settings))
     training = experiment.training
-    check(training.identities_per_batch, training.devices * training.nodes, training.mining)
+    check_division(
+        training.identities_per_batch, training.devices * training.nodes, training.mining
+    )
     run.write(
         "experiment.json", (json.dumps(record | experiment.as_dict(), indent=2) + "\n").encode()
     )

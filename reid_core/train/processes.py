@@ -16,18 +16,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
-from typing import Any, BinaryIO
 
 import torch.distributed as dist
-from tqdm import tqdm
 
 from reid_core.data import ROOT
 from reid_core.distributed import PATIENCE, Elsewhere, Place, leave
 from reid_core.errors import BadInput
 from reid_core.runs import Run, checked, open_run, runs_folder
 from reid_core.train.ending import Stopped, log
-from reid_core.train.progress import Progress
 
 BEAT = 1.0  # seconds between signs of life
 GRACE = 10.0  # for a process to end by itself, once another is gone
@@ -35,40 +31,6 @@ LOST = 60.0  # without a sign of life: gone, or its machine is
 REASON = "reid/reason"
 # What gloo and NCCL say where the other side is gone.
 DISCONNECTED = re.compile(r"gloo|nccl|connection|broken pipe|timed out", re.IGNORECASE)
-
-
-class Seen(Run):
-    """A run as all but the first process have it: to read, not to write."""
-
-    @contextmanager
-    def writing(self, name: str) -> Iterator[BinaryIO]:
-        with Path(os.devnull).open("wb") as nothing:
-            yield nothing
-
-    def save_state(self, state: dict[str, Any]) -> None:
-        """The first process does."""
-
-    def sweep(self) -> None:
-        """The first process does."""
-
-    def ask_stop(self, wish: bool = True) -> None:
-        """The first process does."""
-
-
-class Unheard(Progress):
-    """The progress of a process that nobody listens to."""
-
-    def __init__(self, run: Run):
-        self.run, self.epochs = run, run.experiment.epochs
-        self.bar = tqdm(disable=True)
-        self.last_step = self.last_beat = time.perf_counter()
-        self.rate, self.last = 0.0, True
-
-    def plot(self, entry: dict[str, float]) -> None:
-        """Nothing."""
-
-    def close(self) -> None:
-        """Nothing."""
 
 
 def awaited(name: str | None) -> Run:
