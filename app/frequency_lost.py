@@ -1,5 +1,7 @@
 """The Frequency lab's view of what is lost: scores without low or high frequencies, run by run."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -7,7 +9,7 @@ import streamlit as st
 from app import cached, charts_frequency, figures, pickers
 from app.charts_frequency import Line
 from app.figures import Said
-from app.frequency_settings import url
+from app.frequency_settings import filter_passes, url
 from app.frequency_tokens import Found, chosen_runs, colours
 from app.notices import plain, say
 from app.studies import study
@@ -51,7 +53,11 @@ def show(run: Run) -> None:
         for each in runs
         if (
             found := study(
-                each, STUDY, label=f"Filter the test split of {plain(each.name)}", identities=count
+                each,
+                STUDY,
+                label=f"Filter the test split of {plain(each.name)}",
+                passes=partial(filter_passes, each, count),
+                identities=count,
             )
         )
         is not None

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from app import pickers
+from app import cached, pickers
 from reid_core.runs import Run
+from reid_core.studies import filters
 
 WAVELETS = ("haar", "db2", "db4", "sym4", "coif1", "bior2.2")
 SHARES = ("0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.8")
@@ -63,3 +64,10 @@ def url(image: np.ndarray) -> str:
     packed = io.BytesIO()
     Image.fromarray(pixels.repeat(times, axis=0).repeat(times, axis=1)).save(packed, "PNG")
     return "data:image/png;base64," + base64.b64encode(packed.getvalue()).decode()
+
+
+def filter_passes(run: Run, identities: int) -> int:
+    """How many images the study "filters" embeds. Raises BadInput where the data set is gone."""
+    test = filters.subset(cached.dataset(*cached.folder(run.experiment)), identities)
+    ways = len(list(filters.filters_of(filters.Options().wavelet)))
+    return ways * (len(test.query) + len(test.gallery))

@@ -142,6 +142,12 @@ def _chart(picture: Picture, found: Tested, insertion: bool) -> None:
     )
 
 
+def _passes(positions: int) -> int:
+    """Of the study, for an image: without each position, and both ways through the usual maps and
+    random orders."""
+    return 2 + positions + 2 * (USUAL + DRAWS) * len(faithfulness.ticks(positions))
+
+
 def _many(run: Run, picture: Picture, insertion: bool) -> None:
     st.subheader("Over a set of images", anchor=False)
     count = int(
@@ -152,7 +158,13 @@ def _many(run: Run, picture: Picture, insertion: bool) -> None:
     if not run.has_embeddings:
         st.caption("This run has no test split: evaluate it on a data set first.")
         return
-    arrays = studies.study(run, "deletion", label=f"Measure {count} images", images=count)
+    arrays = studies.study(
+        run,
+        "deletion",
+        label=f"Measure {count} images",
+        passes=lambda: count * _passes(math.prod(cached.positions(run.name, run.stamp()).grid)),
+        images=count,
+    )
     if arrays is None:
         return
     random = arrays["random"][int(insertion)].mean(axis=1)  # (n, S + 1), mean over draws

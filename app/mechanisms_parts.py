@@ -149,7 +149,9 @@ def _many(run: Run, picture: Picture, chosen: LayerMap) -> None:
             picture, st.container(), "Images", COUNTS, COUNTS[1], "share images", segmented=True
         )
     )
-    arrays = studies.study(run, "shares", label=f"Measure {count} images", images=count)
+    arrays = studies.study(
+        run, "shares", label=f"Measure {count} images", images=count, passes=lambda: count
+    )
     if arrays is None:
         return
     left, right = st.columns(2, gap="medium")

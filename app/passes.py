@@ -41,7 +41,7 @@ class Passes:
             on_click=self._want,
             args=(True,),
         )
-        row.markdown(f"{self.left} passes of this model, {_about(seconds)} on this machine.")
+        row.markdown(f"{self.left} passes of this model, {about(seconds)} on this machine.")
         return False
 
     def step(self, count: int) -> None:
@@ -71,5 +71,8 @@ class Passes:
         st.session_state[self.key] = wanted
 
 
-def _about(seconds: float) -> str:
-    return f"about {seconds:.0f} s" if seconds < 90 else f"about {seconds / 60:.0f} min"
+def about(seconds: float) -> str:
+    """A time to wait, in words."""
+    if seconds < 90:
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.0f} h"

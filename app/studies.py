@@ -1,5 +1,8 @@
 """Long analyses on a page: started, followed and cancelled there, computed in their own processes."""
 
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from threading import Lock
 from typing import Any
 
@@ -8,6 +11,7 @@ import streamlit as st
 
 from app import cached
 from app.notices import explained, say
+from app.passes import about
 from reid_core import jobs
 from reid_core.errors import BadInput
 from reid_core.runs import Run
@@ -19,11 +23,18 @@ _turn = Lock()
 
 
 def study(
-    run: Run, name: str, *, label: str, start: bool = False, **settings: Any
+    run: Run,
+    name: str,
+    *,
+    label: str,
+    start: bool = False,
+    passes: Callable[[], float] | None = None,
+    **settings: Any,
 ) -> dict[str, np.ndarray] | None:
     """What a study found; until then a button, a progress bar or a failure, and None.
 
-    start: begin without being asked. Not to be called in a fragment, since it brings one of its own.
+    start: begin without being asked. passes: about how many images the model will be given, so that
+    the button can say how long that takes. Not to be called in a fragment, since it brings one of its own.
     """
     with explained():
         asked = Study.asked(run, name, settings)
@@ -41,11 +52,11 @@ def study(
     waiting = bool(st.session_state.get(key))
     busy = waiting or standing.state == "running"
     follow = st.fragment(_follow, run_every=1 if busy else None)
-    follow(asked, key, label, (standing.state, waiting))
+    follow(asked, key, label, (standing.state, waiting), passes)
     return None
 
 
-def _follow(asked: Study, key: str, label: str, before: tuple[str, bool]) -> None:
+def _follow(asked: Study, key: str, label: str, before: tuple[str, bool], passes) -> None:
     """Where the study stands, again every second for as long as it is under way."""
     standing, waiting = asked.standing(), bool(st.session_state.get(key))
     if before != (standing.state, waiting) or (waiting and _room()):
@@ -56,7 +67,7 @@ def _follow(asked: Study, key: str, label: str, before: tuple[str, bool]) -> Non
         elif waiting:
             _wait(key, label)
         else:
-            _offer(asked, key, label, standing)
+            _offer(asked, key, label, standing, passes)
 
 
 def _wait(key: str, label: str) -> None:
@@ -71,6 +82,9 @@ def _progress(asked: Study, label: str, standing: Standing) -> None:
     done, total = standing.done, standing.total
     stopping = (asked.run.folder / asked.file("stop")).exists()
     words = f"{done} of {total}" if total else "loading the libraries and the data"
+    if done:
+        left = (time.time() - standing.born) * (total / done - 1)
+        words += f", {about(left)} left"
     row = st.container(horizontal=True, vertical_alignment="center")
     row.progress(
         min(1.0, done / total) if total else 0.0,
@@ -85,7 +99,7 @@ def _progress(asked: Study, label: str, standing: Standing) -> None:
     )
 
 
-def _offer(asked: Study, key: str, label: str, standing: Standing) -> None:
+def _offer(asked: Study, key: str, label: str, standing: Standing, passes) -> None:
     """A button, and what went wrong the last time."""
     problem = st.session_state.get(f"{key} problem") or standing.message
     failed = standing.state == "failed" or bool(problem)
@@ -101,6 +115,12 @@ def _offer(asked: Study, key: str, label: str, standing: Standing) -> None:
         args=(key, True),
         help="Computed in a process of its own and kept with the run.",
     )
+    with suppress(BadInput):  # what is missing is said once it is started
+        if passes and (count := passes()):
+            seconds = count * cached.pass_seconds(asked.run.name, asked.run.stamp())
+            st.caption(
+                f"About {count:,.0f} passes of this model, {about(seconds)} on this machine."
+            )
     if failed and (log := _log(asked)):
         with st.expander("Log", icon=":material/notes:"):
             st.code(log, language=None, wrap_lines=True, height=200)

@@ -117,7 +117,10 @@ def rank() -> int:
 
 
 def part(rows: np.ndarray) -> slice:
-    """Which of a batch's rows are this process's. A batch that can't be divided is everyone's."""
+    """Which of a batch's rows are this process's.
+
+    A batch that can't be divided is everyone's: the same loss and gradient, and no time gained.
+    """
     count, processes = len(rows), world()
     if count % processes:
         return slice(0, count)

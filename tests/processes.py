@@ -23,7 +23,8 @@ PLAIN = dict(flip=0.0, pad=0, translate=0.0, erase=0.0, dropout=0.0, drop_path=0
 
 
 def asked(case: str) -> Experiment:
-    """A case of SMALL, perhaps with a word behind a bar: "nformer|second" is its second stage,
+    """A case of SMALL, perhaps with a word behind a bar: "nformer|second" is its second stage, with
+    "nformer|second whole" in batches of one sequence, which can't be divided,
     "transreid|drawn" has its augmentation, "rga|double" computes in float64 (in float32 the last bit
     of a number near zero decides whether ReLU lets its gradient through)."""
     model, _, word = case.partition("|")
@@ -42,6 +43,7 @@ def asked(case: str) -> Experiment:
         sie="camera",
     )
     settings |= {} if word == "drawn" else PLAIN
+    settings |= dict(sequences_per_batch=1) if "whole" in word else {}
     settings |= dict(erase=0.5, flip=0.5, pad=4, translate=0.5) if word == "drawn" else {}
     name = model.split()[0]
     known = {knob.name for knob in knobs(name)}
@@ -55,7 +57,7 @@ def step(run: Run, word: str, place: Place) -> dict:
         loops.build = lambda *given, **more: build(*given, **more).double()
     loop = Loop(run, Unheard(run), place)
     loops.build = build
-    second = word == "second"
+    second = word.startswith("second")
     if second:
         loop.standing.epoch = loop.experiment.epochs
     loop._begin_stage()

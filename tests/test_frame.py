@@ -226,7 +226,7 @@ def test_a_study_is_started_followed_and_shown(asked):
     app = page(with_a_study)
     assert state(app) == ["Compute"] and app.text[0].value == "nothing"
     app.button[0].click().run()
-    assert state(app) == ["Cancel"] and "1 of 4" in app.get("progress")[0].proto.text
+    assert state(app) == ["Cancel"] and "1 of 4, about" in app.get("progress")[0].proto.text
     keep(asked)
     app.run()
     assert app.text[0].value == "42" and not app.button

@@ -205,3 +205,12 @@ def test_figures_end_at_the_bound():
     )  # fmt: skip
     assert [list(each) for each in cells.data[1].customdata] == [[0, 0], [0, 1], [1, 0], [1, 1]]
     assert cells.data[0].zmax == 1.0
+
+
+@pytest.mark.parametrize("count, numbers", [(4, True), (12, False)])
+def test_cells_of_a_deep_model_have_no_room_for_numbers(count, numbers):
+    names, values = [str(each) for each in range(count)], np.full((count, count), 0.3)
+    about = dict(axes=("a", "b"), limit=1.0, chosen=None, unit="nats")
+    figure = charts_orders.matrix(values, names, names, np.full((count, count), ""), **about)
+    assert (figure.data[0].texttemplate is not None) == numbers
+    assert figure.data[1].marker.size == (30 if numbers else 12)  # what a click may hit

@@ -16,7 +16,7 @@ from reid_core.analysis.costs import seconds_a_pass
 from reid_core.data.masks import IDS, outline
 from reid_core.models.base import Tokens
 from reid_core.runs import open_run
-from reid_core.studies import Study
+from reid_core.studies import Stopped, Study
 
 
 @pytest.fixture(autouse=True)
@@ -267,4 +267,35 @@ def test_the_time_of_a_pass(tiny_run):
     calls = []
     slow = lambda batch: calls.append(len(batch.image)) or time.sleep(0.11)  # noqa: E731
     assert 0.1 < seconds_a_pass(slow, 64, 32) < 60 and calls == [1] * 4
-    assert passes._about(12.4) == "about 12 s" and passes._about(200) == "about 3 min"
+    assert passes.about(12.4) == "about 12 s" and passes.about(200) == "about 3 min"
+
+
+def test_a_study_says_how_long_it_takes_before_it_starts(tiny_run, monkeypatch):
+    monkeypatch.setattr("app.cached.pass_seconds", lambda run, stamp: 0.5)
+    app = opened("attention", run=tiny_run, lens="On the person")
+    app.session_state["share images"] = "256"
+    app.run()
+    assert "About 256 passes of this model, about 2 min" in captions(app)
+    app = opened("frequency", run=tiny_run, part="What is lost")
+    images = len(open_run(tiny_run).embeddings().names)
+    assert f"About {19 * images:,} passes of this model" in captions(app)
+    assert [passes.about(seconds) for seconds in (3, 600, 7200)] == [
+        "about 3 s",
+        "about 10 min",
+        "about 2 h",
+    ]
+
+
+def test_the_deletion_study_stops_between_batches(tiny_run):
+    """One image of a ViT-B takes a minute: its study is asked to stop before it is done."""
+    told = []
+
+    def progress(done, total):
+        told.append(done)
+        if len(told) > 3:
+            raise Stopped
+
+    run = open_run(tiny_run)
+    with pytest.raises(Stopped):
+        Study.asked(run, "deletion", {"images": 8, "seed": 5}).compute(progress)
+    assert told == [0] * 4

@@ -45,7 +45,12 @@ def compute(run: Run, options: Options, progress) -> dict[str, np.ndarray]:
     for done, row in enumerate(rows):
         said = int(found.cameras[row]), int(found.views[row])
         seen = look(model, experiment, [root / found.names[row]], *([x] for x in said), kinds=KINDS)
-        embed, pixels = alone(model, experiment, *said), seen.pixels[0]
+        inner, pixels = alone(model, experiment, *said), seen.pixels[0]
+
+        def embed(images, inner=inner, done=done):
+            progress(done, len(rows))  # it may be stopped between batches: an image takes a minute
+            return inner(images)
+
         traced = pulled(model, experiment, seen.pixels, *said) if chain(seen) else None
         image = left_out(embed, pixels, tokens)
         maps = faithfulness.candidates(seen, tokens, image, traced)
