@@ -65,8 +65,8 @@ def act(asked: argparse.Namespace) -> None:
 
     run = open_run(asked.run)
     writable(asked.out)
+    model, experiment = asked_model(run, asked), run.experiment  # says what does not fit the model
     pictures = asked_pictures(asked, run)
-    model, experiment = asked_model(run, asked), run.experiment
     told = pictures.cameras.tolist(), pictures.views.tolist()
     with Unfinished(asked.out, said_of(asked, run, pictures)) as kept:
         if kept.news:
