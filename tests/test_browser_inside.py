@@ -242,9 +242,10 @@ def test_every_view_is_a_click_away_in_a_narrow_window(lab, browser):
     with visitor(browser, 900) as page:
         opened(page, f"{lab.address}attention?run=transreid-demo")
         group = page.locator(".st-key-lens")
-        edge = group.evaluate("each => each.getBoundingClientRect().right")
         views = group.get_by_role("radio")
         views.nth(5).wait_for()
+        settled(page)
+        edge = page.evaluate("document.documentElement.clientWidth")
         for place in range(views.count()):
             right = views.nth(place).evaluate(
                 "e => e.closest('label, button, [role=radio]').getBoundingClientRect().right"
