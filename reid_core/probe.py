@@ -30,7 +30,8 @@ class Probe(nn.Module):
 
     kind says what the axes mean: "attention" (B, H, N, N) with rows that sum to 1, "values"
     (B, H, N, D/H) that such a map averages, "tokens" (B, N, D) after a layer, "features"
-    (B, D, h, w), "spatial" (B, 1, h, w), "channel" (B, C), "pooling" (B, 1, h, w) that sums to 1
+    (B, D, h, w), "spatial" (B, 1, h, w), "high frequency" (B, 1, h, w)
+    of 0 and 1, "channel" (B, C), "pooling" (B, 1, h, w) that sums to 1
     and averages positions, "neighbours" (S, H, N, k) over images, "neighbour graph" (2, S, N, k)
     their rows and whether it is mutual, "neighbour projections"
     (3, S, H, N, D/H) queries, keys and values of images, "landmarks" (l,) their rows,

@@ -147,7 +147,7 @@ def test_watched_equals_unwatched(case):
         KINDS[kind](seen[name])
         groups, count = max(1, len(stands.groups)), math.prod(stands.grid)
         length = len(stands.prefix) + (len(stands.groups[0]) if stands.groups else count)
-        if kind in ("features", "spatial", "pooling"):
+        if kind in ("features", "spatial", "pooling", "high frequency"):
             assert seen[name].shape[2:] == stands.grid
         if kind in ("attention", "values"):
             assert seen[name].shape[:1] + seen[name].shape[2:3] == (8 * groups, length)
@@ -174,6 +174,11 @@ def _spatial(x):
 def _pooling(x):
     _spatial(x)
     torch.testing.assert_close(x.sum((2, 3)), torch.ones(len(x), 1))
+
+
+def _chosen(x):
+    _spatial(x)
+    assert set(x.unique().tolist()) == {0, 1}
 
 
 def _channel(x):
@@ -207,6 +212,7 @@ KINDS = {
     "features": _features,
     "spatial": _spatial,
     "pooling": _pooling,
+    "high frequency": _chosen,
     "channel": _channel,
     "relation": _relation,
     "channel relation": _relation,

@@ -13,9 +13,10 @@ from reid_core.analysis.positions import spread
 from reid_core.look import Looked
 from reid_core.models.base import Tokens
 
-KINDS = ("attention", "spatial", "pooling", "features", "tokens")
+KINDS = ("attention", "spatial", "pooling", "high frequency", "features", "tokens")
 CLASS, RECEIVED = "class token's attention", "attention received"
-GATE, POOLING, NORM = "spatial gate", "pooling map", "feature norm"
+GATE, POOLING, MASK, NORM = "spatial gate", "pooling map", "high-frequency patches", "feature norm"
+PLAIN = {"spatial": GATE, "pooling": POOLING, "high frequency": MASK}  # the layer's map as it is
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ def maps_of(looked: Looked) -> list[LayerMap]:
     """Every layer's map, in the order of the model's modules.
 
     Attention is a mean over heads: the class token's row over the patches, made to sum to 1; where
-    no token stands before the grid, the mean of all rows, which is what a position receives. A gate
-    or a map that averages positions is itself; features and tokens are taken by their length (L2).
+    no token stands before the grid, the mean of all rows, which is what a position receives. A gate,
+    a map that averages positions or a choice of patches is itself; features and tokens are taken by their length (L2).
     Layers that see parts of the grid are left out, since their rows are distributions over other
     things.
     """
@@ -60,8 +61,8 @@ def _weights(kind: str, seen: Tensor, prefix: int) -> tuple[str, Tensor]:
             return RECEIVED, mean.mean(dim=1)
         row = mean[:, 0, prefix:]
         return CLASS, row / row.sum(dim=1, keepdim=True).clamp(min=1e-12)
-    if kind in ("spatial", "pooling"):
-        return GATE if kind == "spatial" else POOLING, seen.flatten(1)
+    if kind in PLAIN:
+        return PLAIN[kind], seen.flatten(1)
     if kind == "features":
         return NORM, seen.norm(dim=1).flatten(1)
     return NORM, seen[:, prefix:].norm(dim=2)

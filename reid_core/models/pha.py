@@ -157,7 +157,7 @@ class PHA(TransReID):
             # The quantised view has statistics of its own and the classifier of the other.
             self.enhanced_norm = nn.BatchNorm1d(self.trunk.embed_dim)
             self.enhanced_norm.bias.requires_grad_(False)
-        self.high_frequency = Probe("spatial")
+        self.high_frequency = Probe("high frequency")
 
     def forward(self, batch: Batch) -> Output:
         embedded = self.embed(batch)
