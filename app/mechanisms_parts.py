@@ -91,9 +91,9 @@ def _one(picture: Picture, chosen: LayerMap, mask: np.ndarray) -> None:
     weights = chosen.weights[0]
     drawn = shares(weights, chosen.tokens, mask, PARTS)
     even = even_shares(chosen.tokens, mask, PARTS)
-    hit = bool(points(weights, chosen.tokens, mask, PERSON_IDS))
+    hit = float(points(weights, chosen.tokens, mask, PERSON_IDS))
+    strongest = np.argwhere(weights == weights.max())
     luck = chance(chosen.tokens, mask, PERSON_IDS)
-    row, column = divmod(int(weights.argmax()), weights.shape[1])
     left, right = st.columns([2, 5], gap="medium")
     with left:
         src = cached.outlined(picture.run, picture.stamp, picture.row, PERSON_IDS)
@@ -105,14 +105,16 @@ def _one(picture: Picture, chosen: LayerMap, mask: np.ndarray) -> None:
                     weights,
                     src=src,
                     scale="own",
-                    marks=[dict(row=row, column=column, text="", tone="strong")],
+                    marks=[
+                        dict(row=int(row), column=int(column), text="", tone="strong")
+                        for row, column in strongest
+                    ],
                     note=f"{drawn[0]:.0%} on the person, even weights {even[0]:.0%}",
                 )
             ],
             Said(
-                "The map over the picture, the person outlined, the strongest position framed: its "
-                f"middle is {'on' if hit else 'off'} the person. A random position's is "
-                f"on it {luck:.0%} of the time."
+                f"The map over the picture, the person outlined, {_where(len(strongest), hit)} the "
+                f"person. A random position's is on it {luck:.0%} of the time."
             ),
             key=picture.key("on person"),
             alt=f"{chosen.method} over {picture.label}: {drawn[0]:.0%} on the person",
@@ -170,6 +172,13 @@ WORDS = {  # what is drawn -> its title, axis and baseline
         "a random position",
     ),
 }
+
+
+def _where(count: int, hit: float) -> str:
+    """Where the strongest positions lie."""
+    if count == 1:
+        return f"the strongest position framed: its middle is {'on' if hit else 'off'}"
+    return f"the {count} equally strong positions framed: the middles of {hit:.0%} are on"
 
 
 def _layers(run: Run, picture: Picture, arrays: dict[str, np.ndarray], what: str) -> None:

@@ -90,6 +90,9 @@ def test_the_pointing_game_against_a_loop(tokens):
     maps = random.random((6, *tokens.grid))
     won = [middles[each.argmax()] for each in maps]
     assert (points(maps, tokens, mask, [1]) == won).all()
+    tied = np.isin(np.arange(len(middles)), (0, 3, len(middles) - 1)).reshape(tokens.grid)
+    share = np.mean([middles[0], middles[3], middles[-1]])
+    assert points(tied.astype(float), tokens, mask, [1]) == pytest.approx(share)
 
 
 def test_maps_by_kind_against_loops():

@@ -52,9 +52,12 @@ def on_mask(tokens: Tokens, mask: np.ndarray, ids: Sequence[int]) -> np.ndarray:
 
 def points(weights: np.ndarray, tokens: Tokens, mask: np.ndarray, ids: Sequence[int]) -> np.ndarray:
     """The pointing game (Zhang et al., ECCV 2016): whether the middle of the strongest position of
-    each map (..., h, w) shows one of these ids. Ours: no margin, since positions are coarse."""
+    each map (..., h, w) shows one of these ids. Ours: no margin, since positions are coarse; where
+    several are equally strong, the share of them that does."""
     inside = on_mask(tokens, mask, ids).ravel()
-    return inside[np.reshape(weights, (*weights.shape[:-2], -1)).argmax(axis=-1)]
+    flat = np.reshape(weights, (*weights.shape[:-2], -1))  # (..., N)
+    strongest = flat == flat.max(axis=-1, keepdims=True)
+    return (strongest * inside).sum(axis=-1) / strongest.sum(axis=-1)
 
 
 def chance(tokens: Tokens, mask: np.ndarray, ids: Sequence[int]) -> float:

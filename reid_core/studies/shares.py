@@ -40,7 +40,7 @@ class Placed:
     """Where maps lie. Images n, layers L, parts P.
 
     probes (L,) and methods (L,) say what each layer's map is; share (n, L, P) of its weight on each
-    part of GROUPS, even (n, L, P) what even weights would have there; hit (n, L) whether the map points at the person,
+    part of GROUPS, even (n, L, P) what even weights would have there; hit (n, L) how far the map points at the person,
     chance (n, L) how often a random position does; rows (n,) of the run's embeddings.
     """
 
@@ -118,6 +118,6 @@ def _one(maps: list[LayerMap], place: int, mask: np.ndarray):
     return (
         [shares(each.weights[place], each.tokens, mask, PARTS) for each in maps],
         [even_shares(each.tokens, mask, PARTS) for each in maps],
-        [bool(points(each.weights[place], each.tokens, mask, person)) for each in maps],
+        [float(points(each.weights[place], each.tokens, mask, person)) for each in maps],
         [chance(each.tokens, mask, person) for each in maps],
     )
