@@ -66,12 +66,19 @@ def graph(centre: str, own: float, nodes: Sequence[Node], ties: Sequence[tuple[i
         _thumbnail(figure, node.src, x[place], y[place], height, frame)
     _thumbnail(figure, centre, 0, 0, 0.56, dict(color=SHADES[0], width=3))
     signs = [STATES[node.state][1] for node in nodes]
-    said = [f"{n.weight:.2f}" if n.mutual else "one-sided" for n in nodes]
+    said = [f"{n.weight:.2f}" if n.mutual else "0" for n in nodes]
+    # On the side that no line to the middle comes from, and no neighbour's picture.
+    beside = np.abs(x) > 0.9
+    upper = y > 0.05
+    over = np.where(beside, 0, np.where(upper, 1, -1) * (height / 2 + 0.02))
+    aside = np.where(beside, np.sign(x) * (height / 4 + 0.02), 0)
+    sides = np.where(upper, "top center", "bottom center")
+    sides = np.where(beside, np.where(x > 0, "middle right", "middle left"), sides)
     figure.add_scatter(
-        x=[0, *x],
-        # On the side that no line to the middle comes from.
-        y=[-0.34, *(y + np.where(y > 0.05, 1, -1) * (height / 2 + 0.055))],
+        x=[0, *(x + aside)],
+        y=[-0.3, *(y + over)],
         mode="text",
+        textposition=["bottom center", *sides],
         text=[f"itself {own:.2f}", *(f"{s} {t}" for s, t in zip(signs, said, strict=True))],
         textfont=dict(size=11),
         hoverinfo="skip",
@@ -84,7 +91,7 @@ def graph(centre: str, own: float, nodes: Sequence[Node], ties: Sequence[tuple[i
         text=[_said(node) for node in nodes],
         hovertemplate="%{text}<extra></extra>",
     )
-    figure.update_xaxes(range=[-1.5, 1.5], visible=False)
+    figure.update_xaxes(range=[-1.75, 1.75], visible=False)
     figure.update_yaxes(range=[-1.36, 1.36], visible=False, scaleanchor="x")
     figure.update_layout(height=500, hovermode="closest", margin=dict(l=0, r=0, t=0, b=0))
     return figure

@@ -33,7 +33,7 @@ unit = orders.switch(bar, "Unit", "unit", list(UNITS), "nats")
 if view == MODES:
     sharing.show(run, unit)
     st.stop()
-rows_place = bar.container()
+rows_place = bar.container(width="content")
 picture = pictures.pick(run)
 with explained():
     numbers, tokens = cached.comparable(run.name, stamp, picture.who, picture.content)
