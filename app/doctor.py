@@ -124,10 +124,9 @@ def counts(place: Place, found: dict | None) -> None:
     try:
         images = cached.images(place.name, place.home, place.stamp)
     except BadInput as problem:
-        if found:
-            show_checkup(place)
-        else:
+        if not found:  # else the report says it
             say("error", str(problem))
+        show_checkup(place)
         st.stop()
     published = DATASETS[place.name].published
     rows = []

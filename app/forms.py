@@ -36,9 +36,10 @@ def fill(experiment: Experiment) -> None:
 
 def place(where: str) -> dict[str, Any]:
     """Draw what a place wants to know of a training; returns it."""
+    if lacks := WHERE[where].missing():
+        st.warning(plain(lacks), icon=":material/warning:")
     knobs = WHERE[where].knobs
-    usual = {knob.name: knob.default for knob in knobs}
-    return _tabs(knobs, usual, f"where-{where}") if knobs else {}
+    return _tabs(knobs, WHERE[where].usual(where), f"where-{where}") if knobs else {}
 
 
 def _tabs(knobs: list[Knob], usual: dict[str, Any], key: str) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from app.access import training_allowed
 from app.notices import plain, say
 from reid_core import jobs
 from reid_core.errors import BadInput, from_system
-from reid_core.jobs import queue, runner
-from reid_core.jobs.where import WHERE, place_of
+from reid_core.jobs import queue, where
+from reid_core.jobs.where import place_of
 from reid_core.models import MODELS
 from reid_core.run_folder import runs_folder
 from reid_core.runs import Run
@@ -132,24 +132,26 @@ def _button(label: str, icon: str, name: str, act, arguments: tuple, off: bool =
 
 def _about(run: Run, entry: queue.Entry) -> str:
     """What it is, where it stands."""
-    status, where = entry.status, entry.job.get("where", "here")
+    status, place = entry.status, place_of(entry.run)
+    away = entry.job.get("where", "here") != "here"
     try:
         asked = run.experiment
         what = f"{MODELS[asked.model].title}, {asked.dataset}"
     except BadInput:
         what = "damaged"
+    there = place.title if away else ""
     if status.queued:
-        stand = place_of(entry.run).describe(entry.run)
+        stand, there = place.describe(entry.run), ""
     elif status.active and status.steps:
         stand = f"epoch {status.epoch} of {status.epochs}"
+        there = place.describe(entry.run) if away else ""
     else:
         stand = status.message
-    there = WHERE[where].title if where in WHERE and where != "here" else ""
     return ", ".join(each for each in (what, there, stand) if each)
 
 
 def _see_to_it() -> None:
     try:
-        runner.revive()
+        where.watch()
     except OSError as error:
         say("error", str(from_system(error)))

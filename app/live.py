@@ -10,6 +10,7 @@ from app.access import training_allowed
 from app.notices import explained, plain, say
 from reid_core import jobs
 from reid_core.errors import BadInput
+from reid_core.jobs import queue, where
 from reid_core.jobs.clones import cloned_from
 from reid_core.jobs.where import place_of
 from reid_core.run_folder import Status
@@ -29,7 +30,7 @@ STATES = {  # state -> colour, icon
 
 def watch(run: Run) -> None:
     """The run's live view; asks the folder every two seconds for as long as there is news."""
-    news = _news(run.status())
+    news = _news(run, run.status())
     st.fragment(_show, run_every=2 if news else None)(run, news)
 
 
@@ -82,15 +83,16 @@ def leave() -> None:
         st.rerun()
 
 
-def _news(status: Status) -> bool:
-    return status.active or status.queued
+def _news(run: Run, status: Status) -> bool:
+    return status.active or status.queued or queue.is_open(run)
 
 
 def _show(run: Run, news: bool) -> None:
     leave()
+    where.watch()
     with explained():
         status, history, origin = run.status(), run.history(), cloned_from(run)
-    if news != _news(status):
+    if news != _news(run, status):
         st.rerun()  # it has just ended, or goes on: the whole page should know how often to ask
     _head(run, status)
     if origin:
@@ -99,11 +101,14 @@ def _show(run: Run, news: bool) -> None:
         st.info(plain(f"Waits: {place_of(run).describe(run)}."), icon=":material/schedule:")
     elif status.active:
         _progress(status)
+        if queue.job_of(run).get("where", "here") != "here":
+            there = place_of(run).describe(run)
+            st.caption(plain(f"{there[0].upper()}{there[1:]}."))
     elif status.message:
         say("warning" if status.state == "interrupted" else "error", status.message)
     if history:
         _curves(run, history)
-    elif _news(status):
+    elif status.active or status.queued:
         st.caption("Curves appear after the first epoch.")
     elif run.imported:
         st.caption(_imported(run))

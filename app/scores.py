@@ -76,16 +76,9 @@ def _row(run: Run, stamp: int, name: str) -> dict:
 def verification(run: Run, stamp: int, asked: Experiment, chosen: str) -> None:
     """Which distance still counts as a match."""
     st.subheader("Match or no match", anchor=False)
-    pickers.linked("far", list(RATES), "1 %")
-    rate = st.segmented_control(
-        "False accepts",
-        RATES,
-        key="far",
-        required=True,
-        help="The share of pairs of two people that may be taken for one.",
-    )
+    share = false_accepts()
     found = cached.roc(run.name, stamp, chosen)
-    point = found.at(float(rate.removesuffix(" %")) / 100)
+    point = found.at(share)
     left, right = st.columns(2, gap="large")
     line = charts.colour(asked.model)
     with left:
@@ -93,6 +86,20 @@ def verification(run: Run, stamp: int, asked: Experiment, chosen: str) -> None:
     with right:
         _distances(found, point, line, chosen)
     contents.link("By pairs of cameras", "errors", "arrow_forward", run=run.name, errors="Tables")
+
+
+def false_accepts() -> float:
+    """The share of false accepts that a visitor allows."""
+    pickers.linked("far", list(RATES), "1 %")
+    rate = st.segmented_control(
+        "False accepts",
+        RATES,
+        key="far",
+        required=True,
+        help="The share of pairs of two people, on the run's test split, that may be taken for one. "
+        "It decides the distance from which on there is no match.",
+    )
+    return float(rate.removesuffix(" %")) / 100
 
 
 def _curve(found: Roc, point, line: str, chosen: str) -> None:

@@ -3,14 +3,15 @@
 import numpy as np
 import streamlit as st
 
-from app import cached, pickers
+from app import cached
 from app.notices import say
-from app.scores import RATES
+from app.scores import false_accepts
 from reid_core.errors import BadInput
+from reid_core.evaluate import JOINT
 from reid_core.experiment import Experiment
 from reid_core.retrieve import RankedList
 from reid_core.runs import Run
-from reid_core.threshold import Threshold, at
+from reid_core.threshold import REFINED, Threshold, at
 
 NOTHING = (
     "No threshold: this run has no evaluated test split to measure one on, so nothing is called a "
@@ -32,7 +33,7 @@ def show(run: Run, asked: Experiment, ranking: RankedList, own: bool) -> None:
         say("info", f"Match by the threshold: {words} So near: {near} of {len(there):,}.")
     else:
         say("info", f"No match: {words}")
-    st.caption(" ".join(_said(limit, asked, len(there), own)))
+    st.caption(" ".join(_said(limit, asked, _protocol(run), len(there), own)))
 
 
 def _threshold(run: Run) -> Threshold | None:
@@ -41,24 +42,20 @@ def _threshold(run: Run) -> Threshold | None:
         st.caption(NOTHING)
         return None
     stamp = run.stamp()
-    pickers.linked("far", list(RATES), "1 %")
-    rate = st.segmented_control(
-        "False accepts",
-        RATES,
-        key="far",
-        required=True,
-        help="The share of pairs of two people, on the run's test split, that may be taken for one. "
-        "It decides the distance from which on there is no match.",
-    )
+    share = false_accepts()
     try:
-        pairs = cached.roc(run.name, stamp, cached.protocols(run.name, stamp)[0])
-        return at(pairs, float(rate.removesuffix(" %")) / 100)
+        return at(cached.roc(run.name, stamp, _protocol(run)), share)
     except BadInput as problem:
         say("warning", f"no threshold: {problem}")
         return None
 
 
-def _said(limit: Threshold, asked: Experiment, count: int, own: bool) -> list[str]:
+def _protocol(run: Run) -> str:
+    """The run's usual one, by which the pairs are counted."""
+    return cached.protocols(run.name, run.stamp())[0]
+
+
+def _said(limit: Threshold, asked: Experiment, protocol: str, count: int, own: bool) -> list[str]:
     """What the threshold was measured on, and how far it carries."""
     words = [
         f"The threshold was measured on {asked.evaluated_on} of `{asked.dataset}`: of "
@@ -67,6 +64,8 @@ def _said(limit: Threshold, asked: Experiment, count: int, own: bool) -> list[st
         f"The share counts pairs: a query that meets {count:,} strangers would find about "
         f"{limit.false_accepts * count:,.1f} of them nearer.",
     ]
+    if protocol == JOINT:
+        words.append(REFINED)
     if own:
         words.append(
             "It was not measured on your pictures: nobody knows who is on them, and with another "

@@ -51,7 +51,7 @@ def main() -> int:
         result = dict(images=asked.queries + asked.gallery, dimensions=asked.dimensions)
         result["study_s"] = studies(run, asked.method)
         result["study_peak_gb"] = round(
-            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2
         )
         result |= page(run, asked)
     print(json.dumps(result, indent=2) if asked.json else table(result))
@@ -119,7 +119,7 @@ def page(run: Run, asked: argparse.Namespace) -> dict:
         times["next query"].append(milliseconds(app.button(key="next").click().run))
         app.session_state[f"map {key}"] = {"rows": np.roll(rows, 97 * turn)[: asked.lasso].tolist()}
         times["lasso"].append(milliseconds(app.run))
-    memory = psutil.Process().memory_info().rss / 2**30
+    memory = psutil.Process().memory_info().rss / 1e9
     medians = {name: round(statistics.median(values), 1) for name, values in times.items()}
     return dict(first_view_ms=round(first), changes_ms=medians, resident_gb=round(memory, 2))
 

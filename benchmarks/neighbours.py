@@ -59,7 +59,7 @@ def main() -> int:
     )
     means = [took(lambda n=n: seen.mean(n % 4, n % 2))[0] for n in range(asked.count)]
     show("change of layer or head", means)
-    print(f"memory: {psutil.Process().memory_info().rss / 2**30:.2f} GB")
+    print(f"memory: {psutil.Process().memory_info().rss / 1e9:.2f} GB")
     return 0
 
 

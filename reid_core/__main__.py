@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from reid_core.commands import check, clone, embed, evaluate, ledger, query, queue, sweep
+from reid_core.commands import check, clone, embed, evaluate, ledger, places, query, queue, sweep
 from reid_core.commands.asked import Bar, folder, pair
 from reid_core.errors import BadInput, from_system
 
@@ -66,6 +66,7 @@ def parser() -> Parser:
     train.add_argument("--resume", default=None, metavar="RUN")
     # As the app starts it: no bar, and room for whoever else uses the machine.
     train.add_argument("--quiet", action="store_true", help=argparse.SUPPRESS)
+    places.add(train, "in the foreground")
     train.set_defaults(act=act_train)
 
     queue.add(commands)
@@ -160,7 +161,8 @@ def act_train(asked: argparse.Namespace) -> int:
     from reid_core.runs import checked, open_run, runs_folder
     from reid_core.train import Stopped, create, help_train, redistribute, train
 
-    place = given_place()
+    there = places.asked_place(asked)
+    place = given_place() if there["where"] is None else None
     if place and place.rank:  # the first process sees to the rest
         return help_train(asked.resume or asked.run)
     if place and not (asked.resume or asked.run):
@@ -170,6 +172,8 @@ def act_train(asked: argparse.Namespace) -> int:
         if any(getattr(asked, name) is not None for name in given):
             raise BadInput("--resume takes a run as it is: leave the other options out")
         run = open_run(asked.resume)
+        if there["where"]:
+            return _sent(run, asked, there)
         state = run.status().state
         if run.resumable:
             run.ask_stop(False)  # an old wish
@@ -195,6 +199,8 @@ def act_train(asked: argparse.Namespace) -> int:
             raise BadInput(f"run {asked.run!r} exists already; give another --run name")
         with Bar() as progress:
             prepare(experiment.dataset, experiment.data, progress)
+        if there["where"]:
+            return _sent(experiment, asked, there)
         run = create(experiment, asked.run)
     print(run.name, flush=True)
     try:
@@ -206,6 +212,28 @@ def act_train(asked: argparse.Namespace) -> int:
         if not asked.quiet:
             raise
         return 1  # stderr is the run's log, and the reason stands there already
+    return 0
+
+
+def _sent(what, asked: argparse.Namespace, there: dict) -> int:
+    """Send a run or a new experiment to a place that trains; its name and where it stands there."""
+    from reid_core import jobs
+    from reid_core.experiment import Experiment
+    from reid_core.jobs.where import place_of
+    from reid_core.runs import open_run
+    from reid_core.train import redistribute
+
+    if isinstance(what, Experiment):
+        how = dict(model=what.model, recipe=what.recipe, dataset=what.dataset, data=what.data)
+        name = jobs.start(**how, settings=what.values, run=asked.run, **there)
+    else:
+        name = what.name
+        if asked.set and what.resumable:
+            redistribute(what, dict(pair(each) for each in asked.set))
+        jobs.resume(name, **there)
+    run = open_run(name)
+    print(name)
+    print(f"reid_core: {place_of(run).describe(run)}", file=sys.stderr)
     return 0
 
 

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from reid_core.data import Dataset
+from reid_core.data.erasing import sent
 from reid_core.data.images import Images, normalise
 from reid_core.distributed import share, to_first
 from reid_core.errors import BadInput
@@ -138,16 +139,10 @@ def batch_of(
     pixels = pixels.to(device)
     return Batch(
         normalise(pixels, experiment.training.normalisation),
-        camera=_sent(rows_of(cameras, model.facts.cameras), device),
-        view=_sent(rows_of(views, model.facts.views), device),
+        camera=sent(rows_of(cameras, model.facts.cameras), device),
+        view=sent(rows_of(views, model.facts.views), device),
         clean=pixels,
     )
-
-
-def _sent(rows: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """To the device; to a GPU without waiting for what it is busy with."""
-    ready = rows.pin_memory() if device.type == "cuda" else rows
-    return ready.to(device, non_blocking=ready.is_pinned())
 
 
 def rows_of(ids: Sequence[int | None], known: tuple[int, ...]) -> torch.Tensor:

@@ -65,6 +65,16 @@ class Training:
         "Images",
         choices=("bicubic", "bilinear"),
     )
+    input: Literal["fast", "official"] = knob(
+        "fast",
+        "fast resizes each image once and augments whole batches on the device. official reads each "
+        "image from its file every time and augments it by itself, through PIL and torchvision, as "
+        "the official repositories do: slower, for comparison. Both draw alike, but for the aspect of "
+        "erased rectangles that are not noise and the border cases of `translate`: official draws "
+        "them as the convolutional models' code does.",
+        "Images",
+        choices=("fast", "official"),
+    )
     flip: float = knob(0.5, "Probability of mirroring an image.", "Images", least=0, most=1)
     pad: int = knob(
         10,
@@ -134,6 +144,39 @@ class Training:
         "Machine",
         choices=("auto", "bf16", "fp32"),
     )
+    accumulate: int = knob(
+        1,
+        "Parts of a batch that are computed one after the other, for small cards: their gradients are "
+        "added up. Triplets are still looked for in the whole batch; batch normalisation and a "
+        "model's own losses see one part. Costs one more pass without gradient.",
+        "Machine",
+        least=1,
+    )
+    checkpointing: bool = knob(
+        False,
+        "Keep only what goes into each layer, and compute the rest again for its gradient: the same "
+        "numbers, less memory, about a third slower.",
+        "Machine",
+    )
+    compile: bool = knob(
+        False,
+        "Let torch.compile rewrite the model before the first step, which takes minutes and needs a "
+        "compiler. The last digits differ.",
+        "Machine",
+    )
+    channels_last: Literal["auto", "on", "off"] = knob(
+        "auto",
+        "Keep the channels of a position together in memory. auto does so for convolutional trunks on "
+        "a GPU. The last digits differ.",
+        "Machine",
+        choices=("auto", "on", "off"),
+    )
+    fused: Literal["auto", "on", "off"] = knob(
+        "auto",
+        "An optimiser that moves all weights in one go. auto does so on a GPU. The last digits differ.",
+        "Machine",
+        choices=("auto", "on", "off"),
+    )
     deterministic: bool = knob(
         False,
         "Only operations that give the same bits each time, so that a resumed run on a GPU equals one "
@@ -176,7 +219,15 @@ class Training:
     )
     cache: float = knob(
         4.0,
-        "GiB of decoded images kept in memory; larger sets are decoded anew.",
+        "GiB of decoded images kept in memory, of the training images and of the test images each; "
+        "larger sets are kept on disk.",
+        "Machine",
+        least=0,
+    )
+    disk: float = knob(
+        16.0,
+        "GiB that decoded images may take on disk, all data sets together, in the folder decoded/ "
+        "beside your data sets. It may be deleted at any time. What does not fit is decoded anew.",
         "Machine",
         least=0,
     )

@@ -1,7 +1,6 @@
 """A run's training images as batches: of images, or of sequences of stored features."""
 
 import os
-import random
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -11,12 +10,14 @@ import numpy as np
 import torch
 
 from reid_core.data import Dataset, Split, joined, open_dataset
-from reid_core.data.images import FILTERS, Images, augment, finish
+from reid_core.data.erasing import sent
+from reid_core.data.images import FILTERS, Images, finish
 from reid_core.data.sampler import batches, sequences
-from reid_core.distributed import gathered, part, share
+from reid_core.distributed import gathered, part, rank, share, world
 from reid_core.embed import rows_of
 from reid_core.errors import BadInput
 from reid_core.experiment import Experiment
+from reid_core.input import AHEAD, INPUTS, Ahead, Fast, ending, seed
 from reid_core.models import Batch, Facts, ReIDModel
 from reid_core.runs import Run
 
@@ -67,20 +68,27 @@ class Feed:
         if found != run.facts:
             root = self.dataset.root
             raise BadInput(f"the images in {root} changed since run {run.name!r} was created")
-        size, cache = self.training.size, self.training.cache
+        size, kept = self.training.size, dict(cache=self.training.cache, disk=self.training.disk)
         test = (*self.dataset.query.paths, *self.dataset.gallery.paths)
         test = test[share(len(test))]  # what this process embeds
         self.images, self.test = (
-            Images(split.paths, size, FILTERS[self.training.resize], cache),
-            Images(test, size, cache=cache),
+            Images(split.paths, size, FILTERS[self.training.resize], **kept),
+            Images(test, size, **kept),
         )
+        self.input = INPUTS[self.training.input](self.images, self.training, device)
+        self.ahead = Ahead(self.input.read, device)
+        self.unfilled = isinstance(self.input, Fast) and self.images.file is not None
         # Sorted, so that row i of a classifier is the i-th smallest identity.
         self.classes = np.unique(split.identities, return_inverse=True)[1]
         self.cameras = rows_of(split.cameras.tolist(), run.facts.cameras)
         self.views = rows_of(split.views.tolist(), run.facts.views)
 
-    def begin(self, epoch: int, alive: Callable[[], None]) -> None:
-        """Before an epoch."""
+    def begin(self, epoch: int, alive: Callable[..., None]) -> None:
+        """Before an epoch: the first time, the images that shall be kept on disk are decoded. Calls
+        alive(message) now and then, which may end it."""
+        if self.unfilled:
+            self.images.fill(alive, start=rank() / world())
+            self.unfilled = False
 
     def plan(self, epoch: int) -> list[np.ndarray]:
         """The batches of an epoch, as rows."""
@@ -93,23 +101,21 @@ class Feed:
         root, paths = self.dataset.root, self.dataset.train.paths
         return [Path(os.path.relpath(paths[row], root)).as_posix() for row in rows.ravel()]
 
+    def expect(self, plan: list[np.ndarray]) -> None:
+        """These batches are next: a thread decodes the first of them, while others are computed."""
+        self.ahead.expect([rows[part(rows)] for rows in plan[:AHEAD]])
+
     def batch(self, rows: np.ndarray, epoch: int) -> Batch:
         """The augmented images of these rows, on the device; of several processes each has its part."""
-        own, asked = part(rows), self.training
-        images = self.images[rows[own]].to(self.device)
-        end = dict(erase=asked.erase, area=asked.erase_area, fill=asked.erase_fill)
-        end |= dict(normalisation=asked.normalisation)
         # Drawn for the whole batch, so that an image is augmented as it would be in one process.
-        whole = _filled(images, len(rows), own)
-        seen, clean = augment(
-            whole, flip=asked.flip, pad=asked.pad, translate=asked.translate, **end
-        )
-        seen, clean, rows = seen[own], clean[own], rows[own]
-        identity = torch.as_tensor(self.classes[rows], device=self.device)
-        camera, view = self.cameras[rows].to(self.device), self.views[rows].to(self.device)
-        plain = images.float() / 255
-        made = Batch(seen, camera, view, identity, epoch, clean, plain, partial(finish, **end))
-        return _shared(made, asked.mining, own, len(whole))
+        own, count = part(rows), len(rows)
+        rows = rows[own]
+        seen, clean, plain = self.input.made(self.ahead.take(rows), (count, own))
+        labels = torch.from_numpy(self.classes[rows]), self.cameras[rows], self.views[rows]
+        identity, camera, view = (sent(each, self.device) for each in labels)
+        finished = partial(finish, **ending(self.training))
+        made = Batch(seen, camera, view, identity, epoch, clean, plain, finished)
+        return _shared(made, self.training.mining, own, count)
 
 
 class Sequences:
@@ -122,15 +128,17 @@ class Sequences:
         self.rows = np.empty(0, int)
 
     @torch.no_grad()
-    def begin(self, epoch: int, alive: Callable[[], None]) -> None:
+    def begin(self, epoch: int, alive: Callable[..., None]) -> None:
         """Embed the training images of one epoch of batches, in evaluation mode; calls alive after
         each batch, which may end it."""
+        self.feed.begin(epoch, alive)
         seed(self.feed.training.seed, epoch)
         plan = self.feed.plan(epoch)
         self.model.eval()
         found = []
-        for rows in plan:
+        for step, rows in enumerate(plan):
             batch = self.feed.batch(rows, epoch)
+            self.feed.expect(plan[step + 1 :])
             batch.identity = None
             found.append(gathered(self.model(batch).embedding.float()))
             alive()
@@ -151,23 +159,18 @@ class Sequences:
         """Whose features these rows are."""
         return self.feed.names(self.rows[rows])
 
+    def expect(self, plan: list[np.ndarray]) -> None:
+        """Nothing is to be decoded."""
+
     def batch(self, rows: np.ndarray, epoch: int) -> Batch:
         """Stored features as sequences, on the device; identities follow one another."""
         own, count = part(rows), len(rows)
         rows = rows[own]
-        identity = torch.as_tensor(self.classes[rows].ravel(), device=self.feed.device)
+        identity = sent(torch.from_numpy(self.classes[rows].ravel()), self.feed.device)
+        chosen = sent(torch.from_numpy(rows), self.vectors.device)
         nothing = torch.empty(0, dtype=torch.long, device=self.feed.device)
-        made = Batch(None, nothing, nothing, identity, epoch, vectors=self.vectors[rows])
+        made = Batch(None, nothing, nothing, identity, epoch, vectors=self.vectors[chosen])
         return _shared(made, self.feed.training.mining, own, count)
-
-
-def _filled(images: torch.Tensor, count: int, own: slice) -> torch.Tensor:
-    """A whole batch of images, black but for this process's own."""
-    if len(images) == count:
-        return images
-    whole = images.new_zeros(count, *images.shape[1:])
-    whole[own] = images
-    return whole
 
 
 def _shared(batch: Batch, mining: str, own: slice, count: int) -> Batch:
@@ -177,9 +180,4 @@ def _shared(batch: Batch, mining: str, own: slice, count: int) -> Batch:
     return batch
 
 
-def seed(*numbers: int) -> None:
-    """Seed every generator from a tuple of numbers."""
-    drawn = int(np.random.SeedSequence(numbers).generate_state(1)[0])
-    random.seed(drawn)
-    np.random.seed(drawn)
-    torch.manual_seed(drawn)
+__all__ = ["Feed", "Sequences", "facts_of", "prepared", "seed"]

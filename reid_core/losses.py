@@ -1,6 +1,6 @@
 """The objective of a training step: identity and triplet loss over a model's branches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -31,9 +31,24 @@ def objective(
         b.weight * F.cross_entropy(b.logits.float(), identities, label_smoothing=label_smoothing)
         for b in branches
     ]
+    features, weights = [b.feature for b in branches], [b.weight for b in branches]
+    triplet = triplets(features, weights, identities, margin, gather)
+    return {"identity": sum(identity), "triplet": triplet, **output.losses}
+
+
+def triplets(
+    features: Sequence[Tensor],
+    weights: Sequence[float],
+    identities: Tensor,
+    margin: float | None,
+    gather: Callable[[Tensor], Tensor] = alone,
+) -> Tensor:
+    """The batch-hard triplet loss of each branch's feature (B, D), by its weight, summed."""
     everyone = gather(identities)
-    triplet = [b.weight * batch_hard_triplet(gather(b.feature), everyone, margin) for b in branches]
-    return {"identity": sum(identity), "triplet": sum(triplet), **output.losses}
+    return sum(
+        weight * batch_hard_triplet(gather(feature), everyone, margin)
+        for feature, weight in zip(features, weights, strict=True)
+    )
 
 
 def batch_hard_triplet(features: Tensor, identities: Tensor, margin: float | None) -> Tensor:

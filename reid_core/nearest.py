@@ -21,6 +21,7 @@ NUMBERS = 2**25  # of a block of rows: 128 MB
 SPARE = 8  # candidates beyond k
 SMALL = 4096  # images of a set that is not worth loading compiled code for
 PAIRS = 2**16  # products from which on it is
+CANDIDATES = 2**19  # that are compared again at a time: some 20 MB
 MOST = 128  # candidates above which a compiled insertion is slower than a sort
 TIE = 3e-7  # similarities that a distance in float32 can't tell apart
 
@@ -110,16 +111,22 @@ def _decided(
     vectors: Tensor, others: Tensor, places: Tensor, values: Tensor, k: int
 ) -> tuple[Tensor, Tensor]:
     """The k nearest among the candidates, and among all where the candidates can't be enough."""
-    own = torch.arange(len(vectors), device=vectors.device).repeat_interleave(places.shape[1])
-    exact = products(vectors, others, own, places.flatten()).view(places.shape)  # float64
-    # What float32 was off by among so many candidates bounds what it was off by among the others.
-    error = 4 * (exact - values).abs().max().item() + TIE
-    places, by_row = places.sort(dim=1)
-    distances, order = rounded(exact.gather(1, by_row)).sort(dim=1, stable=True)
-    rows, distances = places.gather(1, order)[:, :k], distances[:, :k].contiguous()
-    if values.shape[1] < len(others):
+    size = max(1, CANDIDATES // places.shape[1])
+    found, error = [], 0.0
+    for start in range(0, len(places), size):
+        some, theirs = places[start : start + size], values[start : start + size]
+        own = torch.arange(start, start + len(some), device=places.device)
+        own = own.repeat_interleave(places.shape[1])
+        exact = products(vectors, others, own, some.flatten()).view(some.shape)  # (n, C) float64
+        error = max(error, (exact - theirs).abs().max().item())
         kth = exact.sort(dim=1, descending=True).values[:, k - 1]
-        doubtful = (kth <= values[:, -1] + error).nonzero().flatten()
+        some, by_row = some.sort(dim=1)
+        distances, order = rounded(exact.gather(1, by_row)).sort(dim=1, stable=True)
+        found.append((some.gather(1, order)[:, :k], distances[:, :k], kth))
+    rows, distances, kth = (torch.cat(each) for each in zip(*found, strict=True))
+    if values.shape[1] < len(others):
+        # What float32 was off by among so many candidates bounds what it was off by among the others.
+        doubtful = (kth <= values[:, -1] + 4 * error + TIE).nonzero().flatten()
         if len(doubtful):  # many equal vectors, say
             rows[doubtful], distances[doubtful] = _among_all(vectors[doubtful], others, k)
     return rows, distances

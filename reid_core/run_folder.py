@@ -98,13 +98,24 @@ class RunFolder:
             return Status("interrupted", message="state/status.json is damaged")
         if status is None:
             return Status("finished" if self.has_embeddings else "interrupted")
-        if status.active and not _alive(status):
+        if status.active and not _alive(status, self._sign()):
             if status.place is not None:  # its runner is gone, and it never began
                 return replace(status, state=QUEUED)
             return replace(status, state="interrupted", message="its process is gone")
         if status.active and self.stop_asked:
             return replace(status, state="stopping")
         return status
+
+    def vouch(self) -> None:
+        """A sign of life, whatever the training is at."""
+        with suppress(OSError):
+            os.utime(self.folder / "state/status.json")
+
+    def _sign(self) -> float:
+        """When there was one last."""
+        with suppress(OSError):
+            return (self.folder / "state/status.json").stat().st_mtime
+        return 0.0
 
     @property
     def stop_asked(self) -> bool:
@@ -113,7 +124,7 @@ class RunFolder:
     def ask_stop(self, wish: bool = True) -> None:
         """Ask the training to stop at its next step: a file, since Windows has no SIGTERM."""
         if wish:
-            self.write("state/stop", b"")
+            (self.folder / "state/stop").touch()  # at once: a signal may come within a signal
         else:
             (self.folder / "state/stop").unlink(missing_ok=True)
 
@@ -170,8 +181,11 @@ def this_process() -> dict[str, Any]:
     return dict(pid=os.getpid(), born=psutil.Process().create_time(), host=socket.gethostname())
 
 
-def _alive(status: Status) -> bool:
-    if status.host != socket.gethostname() or status.pid is None:
+def _alive(status: Status, sign: float) -> bool:
+    """sign is when its folder last showed one of life: all there is to see from another machine."""
+    if status.host != socket.gethostname():
+        return time.time() - max(status.time, sign) < START_PATIENCE
+    if status.pid is None:
         return time.time() - status.time < START_PATIENCE
     try:
         process = psutil.Process(status.pid)

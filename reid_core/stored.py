@@ -18,7 +18,9 @@ import numpy as np
 
 from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings
+from reid_core.measure import CHUNK
 from reid_core.protocols import PROTOCOLS, named
+from reid_core.ranks import SMALL, warm
 from reid_core.record import Wish, record
 
 ARRAYS = ("embeddings", "identities", "cameras", "is_query")
@@ -34,13 +36,16 @@ def evaluate_stored(path: Path, wish: Wish, refiner: str | None = None) -> dict[
         raise BadInput("--flip needs images: stored features can't be mirrored")
     name = named(wish.protocol, refiner is not None)
     embeddings, away = read_stored(path), None
+    if len(embeddings.query_rows) * len(embeddings.gallery_rows) > SMALL:
+        warm()
     conditions: dict[str, Any] = dict(features=str(path), dimensions=embeddings.vectors.shape[1])
     spent = dict(read=time.perf_counter() - started)
     if missing := left_out(path):
         conditions["left_out"] = missing
+    if refiner is not None and embeddings.encoded is not None:  # `embed` refined them already
+        embeddings = replace(embeddings, vectors=embeddings.encoded)
+    refuse_no_numbers(embeddings.vectors, path)
     if refiner is not None:
-        if embeddings.encoded is not None:  # `embed` refined them already
-            embeddings = replace(embeddings, vectors=embeddings.encoded)
         embeddings, away = refined_by(embeddings, refiner, name)
         conditions["refined_by"] = refiner
         spent["refine"] = time.perf_counter() - started - sum(spent.values())
@@ -74,12 +79,25 @@ def refined_by(
             f"(embed --stage encoder), got {embeddings.vectors.shape[1]}"
         )
     encoded = np.array(embeddings.vectors, np.float32)
-    if not np.isfinite(encoded).all():
-        raise BadInput("the embeddings hold NaN or infinity: they can't be refined")
     if PROTOCOLS[protocol].alone:
         embeddings = replace(embeddings, vectors=encoded, encoded=encoded)
         return embeddings, per_query_distances(model, embeddings)
     return replace(embeddings, vectors=refine(model, encoded), encoded=encoded), None
+
+
+def refuse_no_numbers(vectors: np.ndarray, path: Path) -> None:
+    """Raises BadInput where vectors (N, D) of a file hold NaN or infinity; names the first row."""
+    bad: list[int] = []
+    for start in range(0, len(vectors), CHUNK):
+        part = np.asarray(vectors[start : start + CHUNK])
+        with np.errstate(all="ignore"):  # a sum is quick to form; too large a one decides nothing
+            doubtful = np.flatnonzero(~np.isfinite(part.sum(axis=1)))
+        bad += [start + int(row) for row in doubtful if not np.isfinite(part[row]).all()]
+    if bad:
+        raise BadInput(
+            f"{path}: {len(bad):,} of {len(vectors):,} embeddings hold NaN or infinity, the first in "
+            f"row {bad[0]} (from 0): write the file without those rows, or embed their images anew"
+        )
 
 
 def peak_memory() -> int:

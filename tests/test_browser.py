@@ -6,9 +6,12 @@ import shutil
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from browsing import Lab, asked, hears_keys, opened, settled, visitor
 
+from reid_core.data import open_dataset
+from reid_core.evaluate import distances
 from reid_core.experiment import recipe_values
 from reid_core.knobs import knobs_of
 from reid_core.models import MODELS
@@ -248,6 +251,31 @@ def test_an_imported_run_and_pictures_of_ones_own(ready, browser, tmp_path):
         names = tiles.evaluate_all("all => all.map(tile => tile.ariaLabel)")
         assert len(names) == 3 and all("truth unknown" in name for name in names)
     shutil.rmtree(run.folder)
+
+
+def test_nobody_in_a_gallery_of_ones_own_is_like_the_query(ready, browser):
+    """The person whom the model finds least like the query: no match. The same picture: a match."""
+    found = ready.run("first").embeddings()
+    queries, gallery = found.query_rows, found.gallery_rows
+    away = distances(found.directions[queries], found.directions[gallery])
+    query, farthest = np.unravel_index(away.argmax(), away.shape)
+    dataset = open_dataset("pedestrians", ready.data / "pedestrians")
+    query, stranger = dataset.query.paths[query], dataset.gallery.paths[farthest]
+    with visitor(browser) as page:
+        opened(page, f"{ready.address}retrieval?run=first&far=1+%25")
+        page.get_by_text("Your pictures", exact=True).first.click()
+        page.get_by_text("The gallery: up to").wait_for()
+        files = page.locator("input[type=file]")
+        files.nth(0).set_input_files(query)
+        settled(page)
+        files.nth(1).set_input_files(stranger)
+        page.get_by_text("No match: the nearest is at").wait_for()
+        words = page.get_by_text("No match: the nearest is at").inner_text()
+        nearest, limit = (float(each) for each in re.findall(r"\d+\.\d{3}", words))
+        assert nearest >= limit > 0
+        page.get_by_text("It was not measured on your pictures").wait_for()
+        files.nth(1).set_input_files(query)
+        page.get_by_text("Match by the threshold: the nearest is at 0.000").wait_for()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -426,6 +426,61 @@ def test_a_list_that_names_what_is_missing(tmp_path, tiny_data):
     assert "missing" in of(report, "missing-file")[0].message
 
 
+@pytest.mark.parametrize(
+    "layout, folder, table",
+    [
+        ("msmt17-v1", "test", "list_gallery.txt"),
+        ("veri776", "image_train", "name_train.txt"),
+        ("vehicleid", "image", "train_list.txt"),
+        ("cuhk03-images", "images_labeled", "cuhk03_new_protocol_config_labeled.mat"),
+        ("folder", "", ""),
+    ],
+)
+def test_the_rest_is_examined_where_images_are_missing(
+    layout, folder, table, tmp_path, tiny_data, monkeypatch
+):
+    """One image gone and another damaged: both are told, and everything is counted."""
+    home = layouts.build(layout, tiny_data, tmp_path)
+    name = layouts.NAMES[layout][0]
+    split = "gallery" if table == "list_gallery.txt" else "train"
+    whole = getattr(DATASETS[name].read(home), split)
+    gone, damaged = whole.paths[0], whole.paths[1]
+    gone.unlink()
+    damaged.write_bytes(b"no picture")
+    report = examine(tmp_path, name)
+    absent, broken = of(report, "missing-file"), of(report, "unreadable")
+    assert report.code == 1 and len(absent) == 1 and table in absent[0].message
+    assert [Path(case.file).name for case in absent[0].cases] == [gone.name]
+    assert damaged.name in {Path(case.file).name for each in broken for case in each.cases}
+    assert report.recognised[0].splits[split].images == len(whole) - 1
+    assert not of(report, "layout")
+    with pytest.raises(ValueError, match="1 of them are missing"):  # nobody else goes on
+        DATASETS[name].read(home)
+
+
+def test_joined_sets_are_examined_one_by_one(tmp_path, tiny_data, capsys):
+    layouts.build("msmt17-v1", tiny_data, tmp_path)
+    layouts.build("veri776", tiny_data, tmp_path)
+    ask = ["check", str(tmp_path), "--dataset", "msmt17-v1+veri776", "--json"]
+    assert main(ask) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert {each["name"] for each in said["recognised"]} == {"msmt17-v1", "veri776"}
+    report = examine(tmp_path, "veri776+cuhk03-labeled")
+    assert report.code == 1 and "CUHK03" in report.findings[0].message
+    assert [each.name for each in report.recognised] == ["veri776"]
+    for name, message in (("veri776+nosuch", "dataset"), ("veri776+veri776", "with itself")):
+        with pytest.raises(ValueError, match=message):
+            examine(tmp_path, name)
+
+
+def test_what_is_asked_for_can_be_read_as_what_lies_there(tiny_data, tmp_path):
+    shutil.copytree(tiny_data, tmp_path / "drawn")
+    layouts.build("veri776", tiny_data, tmp_path)
+    report = examine(tmp_path, "market1501+veri776")
+    assert {each.name for each in report.recognised} == {"market1501", "veri776"}
+    assert not of(report, "not-recognised") and not of(report, "wrong-version")
+
+
 def test_a_damaged_mat_file(tmp_path, tiny_data, monkeypatch):
     monkeypatch.setenv("REID_DATA", str(tmp_path / "own"))
     layouts.build("cuhk03-mat", tiny_data, tmp_path / "given")

@@ -227,6 +227,21 @@ def test_damaged_matlab_files_are_named(make):
     assert protocol.name in refused("cuhk03-labeled", root)
 
 
+@pytest.mark.parametrize(
+    "odd", ["/etc/1_001_1_01.png", "../1_001_1_01.png", "..\\1_001_1_01.png", ".."]
+)
+def test_a_protocol_file_names_no_image_elsewhere(make, odd):
+    from scipy.io import loadmat, savemat
+
+    root = make("cuhk03-images")
+    protocol = root / "cuhk03_new_protocol_config_labeled.mat"
+    said = {key: value for key, value in loadmat(protocol).items() if not key.startswith("_")}
+    said["filelist"].ravel()[0] = np.array([odd if "_" in odd else f"{odd}/a_b_1_c.png"])
+    savemat(protocol, said)
+    message = refused("cuhk03-labeled", root)
+    assert "no image right in images_labeled" in message and protocol.name in message
+
+
 def test_links_out_of_the_original_are_not_followed(make, tmp_path):
     import h5py
 

@@ -443,6 +443,22 @@ def test_parts_of_a_set_are_refined_as_the_whole(monkeypatch):
         torch.testing.assert_close(transformer()(vectors()[None], 0), whole)
 
 
+def test_memory_is_used_again_and_nobody_elses(monkeypatch):
+    """Layers after the first write where they read; the caller's features stay, watched or not, and
+    with gradients the result is the same."""
+    monkeypatch.setattr(nformer, "ROWS", 5)
+    made, given = transformer(layers=3), vectors()[None]
+    before = given.clone()
+    expected = made(given, 0).detach()
+    with torch.no_grad():
+        torch.testing.assert_close(made(given, 0), expected)
+        for pattern in ("*weights", "*projected"):
+            with observe(made, pattern) as seen:
+                torch.testing.assert_close(made(given, 0), expected)
+            assert len(seen) == 3 and all(12 in each.shape for each in seen.values())  # of all
+    assert torch.equal(given, before)
+
+
 def test_protocols_by_name_on_the_command_line(refined, tiny_run, capsys):
     for protocol in ("nformer-joint", "nformer-per-query"):
         assert main(["evaluate", "refined", "--protocol", protocol]) == 0

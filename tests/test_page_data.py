@@ -131,6 +131,20 @@ def test_one_file_is_unpacked_by_the_checkup(runs, tmp_path, tiny_data, monkeypa
     assert app.dataframe[0].value["images"].sum() > 0 and strips(app)
 
 
+def test_a_set_with_a_missing_image_is_checked_all_the_same(runs, tmp_path, tiny_data):
+    home = build("msmt17-v1", tiny_data, tmp_path)
+    gone, damaged, *_ = sorted(home.glob("test/*/*.jpg"))
+    gone.unlink()
+    damaged.write_bytes(b"no picture")
+    app = opened(folder=str(tmp_path))
+    assert "1 of them are missing" in said(app)
+    words = said(check(app))
+    assert "1 image that is missing; the others were examined" in words
+    assert "can't be read as images" in words
+    names = " ".join(each.label for each in app.expander).replace("\\", "")
+    assert gone.name in names and damaged.name in names
+
+
 def test_where_paths_are_off_only_the_own_folder_is_looked_at(runs, tmp_path, monkeypatch):
     monkeypatch.setenv("REID_ALLOW_TRAINING", "0")
     monkeypatch.setattr("app.access.local", lambda: False)

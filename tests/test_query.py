@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from test_app import captions, coloured, drawn, give, imported, jpeg, opened, said
 from test_cli import fails
+from test_nformer import refined  # noqa: F401 - a fixture
 
 from app import own
 from app.scores import RATES
@@ -169,9 +170,22 @@ def test_no_match_on_the_page(tiny_run):
         words = said(app)
         assert ("No match" in words) == (nearest >= it.distance)
         assert f"{it.strangers:,} pairs of two identities" in captions(app)
+        assert "nformer" not in captions(app)
         assert "the test split" in captions(app) and "not measured on your pictures" in captions(
             app
         )
+
+
+def test_a_threshold_of_a_model_that_refines_says_where_it_comes_from(refined, tiny_data, capsys):  # noqa: F811
+    """It was measured on queries and gallery refined as one set: in words, in JSON, on the page."""
+    assert main(["query", "refined", "--images", str(next((tiny_data / "query").iterdir()))]) == 0
+    assert "refined as one set" in " ".join(capsys.readouterr().out.split())
+    answer = asked(capsys, "refined", "--images", next((tiny_data / "query").iterdir()))
+    assert answer["threshold"]["protocol"] == "nformer-joint"
+    app = opened("retrieval", run="refined")
+    app.segmented_control(key="source").set_value(own.KIND).run()
+    give(app, ("who.jpg", jpeg()), coloured())
+    assert not app.exception and "It was measured by nformer-joint" in captions(app)
 
 
 def test_an_upload_has_a_verdict_too(tiny_run):

@@ -113,7 +113,11 @@ def test_what_files_cannot_be(split, tmp_path, capsys):
     assert "pickled" in message(identities=good["identities"].astype(object))
     nothing = good["embeddings"].copy()
     nothing[3] = np.nan
-    assert "NaN" in message(embeddings=nothing)
+    said = message(embeddings=nothing)
+    assert "1 of 220 embeddings hold NaN" in said and "row 3" in said and "learning" not in said
+    large = np.full_like(good["embeddings"], 6e4, np.float16)  # no sum of them is a float16
+    assert main(["evaluate", "--embeddings", str(_kept(tmp_path, good, embeddings=large))]) == 0
+    capsys.readouterr()
     np.savez_compressed(tmp_path / "f.npz", **good | dict(cameras=np.array(["a"] * 220, object)))
     ask = ["evaluate", "--embeddings", str(tmp_path / "f.npz")]
     assert "pickled" in fails(capsys, *ask)
@@ -134,6 +138,20 @@ def test_what_files_cannot_be(split, tmp_path, capsys):
     assert "pickled" in fails(capsys, *ask[:-1], str(tmp_path / "empty"))
 
 
+def _kept(folder: Path, good: dict, **changed) -> Path:
+    np.savez(folder / "f.npz", **good | changed)
+    return folder / "f.npz"
+
+
+def test_loops_are_loaded_while_a_large_file_is_read(stored, capsys, monkeypatch):
+    called = []
+    monkeypatch.setattr("reid_core.stored.warm", lambda: called.append(True))
+    plain = scored(capsys, stored)
+    assert not called
+    monkeypatch.setattr("reid_core.stored.SMALL", 1)
+    assert scored(capsys, stored)["mAP"] == plain["mAP"] and called
+
+
 def test_options_that_do_not_go_together(stored, capsys):
     ask = ["evaluate", "--embeddings", str(stored)]
     for more, message in (
@@ -141,6 +159,8 @@ def test_options_that_do_not_go_together(stored, capsys):
         (["--flip"], "needs images"),
         (["--neck", "after"], "--neck is for a RUN"),
         (["--data", "x"], "--data is for a RUN"),
+        (["--batch-size", "8"], "--batch-size is for a RUN"),
+        (["--precision", "bf16"], "--precision is for a RUN"),
         (["--rerank", "20,6"], "such as 20,6,0.3"),
         (["--rerank", "0,6,0.3"], "1 or more"),
         (["--rerank", "8,6,0.3,cubed"], "unknown convention"),

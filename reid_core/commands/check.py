@@ -24,7 +24,12 @@ def add(commands: argparse._SubParsersAction) -> None:
         "check", help="what is in a data folder, and what is odd about it", description=ABOUT
     )
     check.add_argument("dir", type=_folder, metavar="DIR")
-    check.add_argument("--dataset", default=None, metavar="NAME", help="examine this one only")
+    check.add_argument(
+        "--dataset",
+        default=None,
+        metavar="NAME",
+        help="examine this one only, or several joined by +",
+    )
     check.add_argument("--json", action="store_true", help="one JSON object on stdout")
     check.add_argument(
         "--progress", choices=("bar", "lines"), default="bar", help=argparse.SUPPRESS

@@ -3,7 +3,9 @@
 import argparse
 import sys
 
+from reid_core.commands import places
 from reid_core.commands.asked import pair
+from reid_core.errors import BadInput
 
 
 def add(commands) -> None:
@@ -19,6 +21,7 @@ def add(commands) -> None:
     command.add_argument("--run", default=None, metavar="NAME")
     command.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
     command.add_argument("--train", action="store_true", help="queue it")
+    places.add(command, "with --train, this machine")
     command.set_defaults(act=act)
 
 
@@ -27,12 +30,17 @@ def act(asked: argparse.Namespace) -> None:
     from reid_core import jobs
     from reid_core.jobs.clones import clone, cloned_from
 
-    run = clone(asked.source, asked.run, dict(map(pair, asked.set)))
+    there = places.asked_place(asked)
+    if there["where"] and not asked.train:
+        raise BadInput("--on: says where to --train; give that too")
+    run = clone(
+        asked.source, asked.run, dict(map(pair, asked.set)), here=there["where"] in (None, "here")
+    )
     changes = cloned_from(run)["changes"]
     for name, (before, now) in changes.items():
         print(f"reid_core: {name}: {before} -> {now}", file=sys.stderr)
     if not changes:
         print(f"reid_core: nothing differs from {asked.source}", file=sys.stderr)
     if asked.train:
-        jobs.resume(run.name)
+        jobs.resume(run.name, **there)
     print(run.name)

@@ -19,6 +19,16 @@ def add(commands) -> None:
     command = commands.add_parser(
         "evaluate", help="score a run on a test split, as JSON", description=ABOUT
     )
+    _what(command)
+    _how(command)
+    _more(command)
+    feature_options(command)
+    speed_options(command)
+    command.set_defaults(act=act)
+
+
+def _what(command: argparse.ArgumentParser) -> None:
+    """Whose features of which images."""
     command.add_argument("run", metavar="RUN", nargs="?")
     command.add_argument(
         "--embeddings",
@@ -39,6 +49,13 @@ def add(commands) -> None:
     )
     command.add_argument("--data", default=None, type=folder, metavar="DIR")
     command.add_argument(
+        "--flip", action="store_true", help="mean of an image's embedding and its mirror image's"
+    )
+
+
+def _how(command: argparse.ArgumentParser) -> None:
+    """Protocol and distance."""
+    command.add_argument(
         "--protocol",
         default=None,
         metavar="NAME",
@@ -53,9 +70,6 @@ def add(commands) -> None:
         help="euclidean or cosine between vectors of length 1; euclidean-unnormalised",
     )
     command.add_argument(
-        "--flip", action="store_true", help="mean of an image's embedding and its mirror image's"
-    )
-    command.add_argument(
         "--rerank",
         default=None,
         type=_rerank,
@@ -63,6 +77,16 @@ def add(commands) -> None:
         help="k-reciprocal re-ranking, such as 20,6,0.3; CONVENTION is squared (distances; the default) "
         "or fourth-power, torchreid's",
     )
+    command.add_argument(
+        "--approximate",
+        choices=("faiss",),
+        default=None,
+        help="search approximately; tells its recall",
+    )
+
+
+def _more(command: argparse.ArgumentParser) -> None:
+    """What is told beside the scores."""
     command.add_argument(
         "--bootstrap", default=0, type=int, metavar="N", help="95%% intervals from N resamples"
     )
@@ -79,17 +103,8 @@ def add(commands) -> None:
         help="CMC at ranks 1 to 50, verification, mAP by pairs of cameras",
     )
     command.add_argument(
-        "--approximate",
-        choices=("faiss",),
-        default=None,
-        help="search approximately; tells its recall",
-    )
-    command.add_argument(
         "--seed", default=0, type=int, metavar="S", help="of what a protocol or --bootstrap draws"
     )
-    feature_options(command)
-    speed_options(command)
-    command.set_defaults(act=act)
 
 
 def act(asked: argparse.Namespace) -> None:
@@ -101,9 +116,11 @@ def act(asked: argparse.Namespace) -> None:
 
 
 def _of_file(asked: argparse.Namespace) -> dict:
-    given = ("dataset", "data", "neck", "stage", "views")
-    if odd := [name for name in given if getattr(asked, name) is not None]:
-        raise BadInput(f"--{odd[0]} is for a RUN: stored features are scored as they are")
+    usual = dict(dataset=None, data=None, neck=None, stage=None, views=None, batch_size=None)
+    for name, value in (usual | dict(precision="fp32")).items():
+        if getattr(asked, name) != value:
+            said = f"--{name.replace('_', '-')}"
+            raise BadInput(f"{said} is for a RUN: stored features are scored as they are")
     from reid_core.stored import evaluate_stored
 
     return evaluate_stored(asked.embeddings, _wish(asked), asked.refine)

@@ -78,6 +78,7 @@ def act(asked: argparse.Namespace) -> None:
 
 def asked_threshold(asked: argparse.Namespace, run) -> tuple[Any, dict | None]:
     """The threshold, and what is said of it; none where there is nothing to measure it on."""
+    from reid_core.protocols import named
     from reid_core.threshold import Threshold, measured
 
     if asked.threshold is not None:
@@ -95,7 +96,8 @@ def asked_threshold(asked: argparse.Namespace, run) -> tuple[Any, dict | None]:
             file=sys.stderr,
         )
         return None, None
-    it = measured(run.embeddings(), 0.01 if asked.far is None else asked.far)
+    embeddings = run.embeddings()
+    it = measured(embeddings, 0.01 if asked.far is None else asked.far)
     experiment = run.experiment
     return it, dict(
         distance=it.distance,
@@ -104,6 +106,7 @@ def asked_threshold(asked: argparse.Namespace, run) -> tuple[Any, dict | None]:
         pairs_of_two_identities=it.strangers,
         pairs_of_one_identity=it.same,
         measured_on=f"{experiment.evaluated_on} of {experiment.dataset}",
+        protocol=named(None, embeddings.encoded is not None),
     )
 
 
@@ -170,10 +173,17 @@ def _entry(gallery, ranking, rank: int, place: int) -> dict[str, Any]:
 
 def _table(answer: dict[str, Any]) -> Iterator[str]:
     """The answer as lines to read."""
+    from textwrap import fill
+
+    from reid_core.evaluate import JOINT
+    from reid_core.threshold import REFINED
+
     limit, size = answer["threshold"], answer["gallery"]["images"]
     yield f"gallery: {answer['gallery']['title']}, {size} images"
     if limit:
         yield f"threshold: {limit['distance']:.4f}{_measured(limit)}"
+    if limit and limit.get("protocol") == JOINT:
+        yield fill(REFINED, 100)
     for each in answer["queries"]:
         first = each["ranked"][0] if each["ranked"] else None
         verdict = {None: "nearest first", True: "match", False: "no match"}[each["match"]]

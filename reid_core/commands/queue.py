@@ -3,6 +3,7 @@
 import argparse
 import json
 
+from reid_core.commands import places
 from reid_core.errors import BadInput
 
 
@@ -29,6 +30,7 @@ def add(commands) -> None:
     act_on.add_argument("--up", metavar="RUN", help="one place up")
     act_on.add_argument("--down", metavar="RUN", help="one place down")
     command.add_argument("--json", action="store_true")
+    places.add(command, "with --resume, where it was sent last")
     command.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     command.set_defaults(act=act)
 
@@ -39,18 +41,26 @@ def act(asked: argparse.Namespace) -> None:
 
     if asked.serve:
         return runner.serve()
+    from reid_core.jobs import where
+
     _change(asked)
-    runner.revive()
+    where.look()
     found, limits = queue.entries(), queue.limits()
     if asked.json:
         rows = [
-            dict(run=each.run.name, state=each.status.state, device=each.device, here=each.here)
+            dict(
+                run=each.run.name,
+                state=each.status.state,
+                device=each.device,
+                here=each.here,
+                where=each.job.get("where", "here"),
+            )
             for each in found
         ]
         print(json.dumps(dict(limits={k: limits[k] for k in queue.DEVICES}, runs=rows), indent=2))
         return
     for each in found:
-        elsewhere = "" if each.here else each.job.get("where", "here").replace("here", "elsewhere")
+        elsewhere = "" if each.here else where.place_of(each.run).describe(each.run) or "elsewhere"
         print(f"{each.run.name:<32} {each.status.state:<12} {each.device:<6} {elsewhere}".rstrip())
 
 
@@ -64,8 +74,11 @@ def _change(asked: argparse.Namespace) -> None:
         jobs.limit(device, number)
     if asked.cancel is not None:
         jobs.stop(asked.cancel)
+    there = places.asked_place(asked)
+    if there["where"] and asked.resume is None:
+        raise BadInput("--on: says where to --resume RUN; a new one is sent with train --on")
     if asked.resume is not None:
-        jobs.resume(asked.resume)
+        jobs.resume(asked.resume, **there)
     if asked.up is not None:
         jobs.shift(asked.up, -1)
     if asked.down is not None:

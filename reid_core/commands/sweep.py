@@ -3,6 +3,7 @@
 import argparse
 import json
 
+from reid_core.commands import places
 from reid_core.commands.asked import folder, pair
 from reid_core.errors import BadInput
 
@@ -28,6 +29,7 @@ def add(commands) -> None:
     command.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
     command.add_argument("--show", default=None, metavar="NAME")
     command.add_argument("--json", action="store_true", help="with --show")
+    places.add(command, "here")
     command.set_defaults(act=act)
 
 
@@ -43,6 +45,7 @@ def act(asked: argparse.Namespace) -> None:
     key, equals, values = asked.sweep.partition("=")
     if asked.sweep and not equals:
         raise BadInput(f"--sweep {asked.sweep}: expected KEY=VALUE,VALUE,...")
+    there = places.asked_place(asked)
     what = dict(model=asked.model, recipe=asked.recipe, dataset=asked.dataset, data=asked.data)
     prepare(asked.dataset, asked.data)
     names = jobs.start_sweep(
@@ -52,6 +55,7 @@ def act(asked: argparse.Namespace) -> None:
         seeds=_seeds(asked.seeds),
         settings=dict(map(pair, asked.set)),
         **what,
+        **there | dict(where=there["where"] or "here"),
     )
     print("\n".join(names))
 

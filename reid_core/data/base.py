@@ -5,6 +5,8 @@ N images. A family reads the folder it is given and never writes into it.
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -212,10 +214,26 @@ def whole(text: str, where: str, what: str) -> int:
         raise BadInput(f"{where}: expected {what} as a whole number, got {text!r}") from None
 
 
+_absent: ContextVar[list[tuple[Path, list[Path]]] | None] = ContextVar("absent", default=None)
+
+
+@contextmanager
+def absent_allowed() -> Iterator[list[tuple[Path, list[Path]]]]:
+    """In this block a reader goes on where images that a list names are missing. Yields a list that
+    fills with each such list file and the images that it names and nobody finds."""
+    token = _absent.set(found := [])
+    try:
+        yield found
+    finally:
+        _absent.reset(token)
+
+
 def all_there(paths: Sequence[Path], said_by: Path) -> None:
     """Raises BadInput where images that a list names are missing: how many, and the first."""
     missing = [path for path in paths if not path.is_file()]
-    if missing:
+    if missing and (told := _absent.get()) is not None:
+        told.append((said_by, missing))
+    elif missing:
         raise BadInput(
             f"{said_by} names {len(paths)} images and {len(missing)} of them are missing, the first "
             f"is {missing[0]}: unpack the archive again, it looks half extracted"

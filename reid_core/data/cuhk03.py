@@ -9,6 +9,7 @@ The last two need cuhk03_new_protocol_config_{labeled,detected}.mat beside them:
 pair_person_camera_image, the third number is the camera.
 """
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from reid_core.errors import BadInput
 
 SPLITS = ("train", "query", "gallery")
 SPELLINGS = {"labeled": ("labeled", "labelled"), "detected": ("detected",)}
+PLAIN = re.compile(r"\w[^/\\:]*")  # a name without folders, which could lead anywhere
 WHERE = "zhunzhong07/person-re-ranking has it in evaluation/data/CUHK03"
 
 
@@ -101,6 +103,8 @@ def _splits(protocol: Path, folder: Path) -> list[Split]:
         inside = all(numbers.min() >= 0 and numbers.max() < len(names) for numbers in rows)
         if len(identities) != len(names) or not inside:
             raise ValueError("its lists do not fit together")
+        if odd := [name for name in names if not PLAIN.fullmatch(name)]:
+            raise ValueError(f"it names {odd[0]!r}, which is no image right in {folder.name}")
     except OSError as error:
         raise BadInput(f"{protocol} can't be read ({error}): download it anew") from None
     except Exception as error:  # whatever scipy says of a damaged file

@@ -1,8 +1,9 @@
 """Images as tensors: decoding, and a batch's augmentation. B images of H x W pixels."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 
+from reid_core.data.cache import PixelFile
 from reid_core.data.depth import eight_bits
+from reid_core.data.erasing import Among, erased
 from reid_core.errors import BadInput
 
 NORMALISATIONS = {
@@ -26,13 +28,32 @@ FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BIL
 TEST_FILTER = FILTERS["bilinear"]
 
 
+BLOCK = 256  # images that `Images.fill` decodes before it says so
+
+
 def read(
     source: Path | Image.Image, size: tuple[int, int], filter: int = TEST_FILTER
 ) -> np.ndarray:
     """One image as (H, W, 3) uint8 RGB, resized to size = (H, W). Raises BadInput."""
+    with _explained(source):
+        return np.asarray(_opened(source).resize(size[::-1], filter))
+
+
+def opened(source: Path | Image.Image) -> Image.Image:
+    """One image as it is in its file, in RGB. Raises BadInput."""
+    with _explained(source):
+        return _opened(source)
+
+
+def _opened(source: Path | Image.Image) -> Image.Image:
+    image = source if isinstance(source, Image.Image) else Image.open(source)
+    return eight_bits(image).convert("RGB")
+
+
+@contextmanager
+def _explained(source: Path | Image.Image) -> Iterator[None]:
     try:
-        image = source if isinstance(source, Image.Image) else Image.open(source)
-        image = eight_bits(image).convert("RGB").resize(size[::-1], filter)
+        yield
     except FileNotFoundError:
         raise BadInput(f"no image {source}: was the data set moved?") from None
     except IsADirectoryError:
@@ -47,14 +68,14 @@ def read(
         raise BadInput(
             f"{source} can't be read as an image ({error}); replace or remove it"
         ) from None
-    return np.asarray(image)
 
 
 class Images:
     """A list of images by number: `images[rows]` is (B, 3, H, W) uint8.
 
-    Each is decoded once and kept, resized, as long as all of them fit into `cache` GiB; otherwise
-    it is decoded each time. Threads decode: PIL lets go of Python's lock while it does.
+    Each is decoded once and kept, resized: in memory as long as all of them fit into `cache` GiB,
+    otherwise in a file, unless that and others like it would take more than `disk` GiB; else it is
+    decoded each time. Threads decode: PIL lets go of Python's lock while it does.
     """
 
     def __init__(
@@ -63,10 +84,12 @@ class Images:
         size: tuple[int, int],
         filter: int = TEST_FILTER,
         cache: float = 4.0,
+        disk: float = 0.0,
     ):
         self.sources, self.size, self.filter = sources, size, filter
         fits = len(sources) * 3 * size[0] * size[1] <= cache * 2**30
         self.kept: dict[int, np.ndarray] | None = {} if fits else None
+        self.file = None if fits or not disk else PixelFile(sources, size, filter, disk)
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -94,15 +117,34 @@ class Images:
         stacked = np.stack([decoded[row] for row in rows])  # (B, H, W, 3)
         return rows, torch.from_numpy(stacked).permute(0, 3, 1, 2), problems  # (B, 3, H, W)
 
+    def fill(self, alive: Callable[[str], None], start: float = 0.0) -> None:
+        """Decode what the file on disk lacks; one that can't be read is left for whoever asks for it.
+
+        alive(message) is called after each block of images, equally often whatever is there, and may
+        end it. Several processes share the work, if each begins at its own `start` (0 to 1).
+        """
+        blocks = [range(i, min(i + BLOCK, len(self))) for i in range(0, len(self), BLOCK)]
+        first, done = int(start * len(blocks)), 0
+        for block in blocks[first:] + blocks[:first]:
+            if self.file and (missing := self.file.lacking(block)):
+                self.readable(missing)
+            done += len(block)
+            alive(f"decoding the images, to be kept on disk: {done:,} of {len(self):,}")
+
     def name(self, row: int) -> Path | Image.Image:
         """What a row was made of: a file, unless it came as a picture."""
         return self.sources[row]
 
     def _tried(self, row: int) -> np.ndarray | BadInput:
+        if self.file and (pixels := self.file.get(row)) is not None:
+            return pixels
         try:
-            return self._read(row)
+            pixels = self._read(row)
         except BadInput as problem:
             return problem
+        if self.file:
+            self.file.put(row, pixels)
+        return pixels
 
     def _read(self, row: int) -> np.ndarray:
         return read(self.sources[row], self.size, self.filter)
@@ -122,54 +164,67 @@ def _statistics(normalisation: str, device: torch.device, dtype: torch.dtype) ->
 
 
 def finish(
-    image: Tensor, *, erase: float, normalisation: str, area: float = 1 / 3, fill: str = "noise"
+    image: Tensor,
+    *,
+    erase: float,
+    normalisation: str,
+    area: float = 1 / 3,
+    fill: str = "noise",
+    among: Among | None = None,
 ) -> Tensor:
     """How `augment` ends: (B, 3, H, W) in 0..1 -> normalised, and erased with this probability.
 
     A rectangle of 0.02 to `area` of the image becomes noise, zero, or the numbers of ImageNet's mean.
     """
     seen = normalise(image, normalisation)
-    if not erase:
-        return seen
-    mode = "pixel" if fill == "noise" else "const"
-    eraser = RandomErasing(erase, max_area=area, mode=mode, device=str(image.device))
-    if fill == "mean":  # timm's constant is zero
-        mean = seen.new_tensor(IMAGENET_DEFAULT_MEAN)[:, None, None]
-        return eraser(seen - mean) + mean
-    return eraser(seen)
+    return erased(seen, erase, area, fill, among) if erase else seen
 
 
 def augment(
-    image: Tensor, *, flip: float, pad: int, translate: float = 0.0, **end
+    image: Tensor,
+    *,
+    flip: float,
+    pad: int,
+    translate: float = 0.0,
+    among: Among | None = None,
+    **end,
 ) -> tuple[Tensor, Tensor]:
     """The official training transforms on a batch: flip, pad with black and crop, or enlarge and
     crop with probability `translate`; then `finish` with `end`.
 
     image (B, 3, H, W) uint8 -> (what the model sees, the same before normalising and erasing), both
-    float. Draws from torch's and (erasing) Python's global generators.
+    float. Draws from torch's and (erasing) Python's global generators. among (count, slice): image is
+    that part of a batch of so many, and comes out as it would in the whole batch.
     """
-    count, _, height, width = image.shape
-    clean = image.float() / 255
-    mirrored = torch.rand(count, device=image.device) < flip
-    clean = torch.where(mirrored[:, None, None, None], clean.flip(3), clean)
+    _, _, height, width = image.shape
+    count, own = among = among or (len(image), slice(0, len(image)))
+    mirrored = (torch.rand(count, device=image.device) < flip)[own]
+    moved = torch.where(mirrored[:, None, None, None], image.flip(3), image)
     if pad:
-        clean = cropped(F.pad(clean, (pad,) * 4), (height, width))
+        moved = cropped(F.pad(moved, (pad,) * 4), (height, width), among)
+    clean = moved.float() / 255  # not before: bytes are moved four times as fast
     if translate:
         # RGA's code enlarges the file's image; this one has been resized before.
         size = (round(1.125 * height), round(1.125 * width))
         larger = F.interpolate(clean, size=size, mode="bilinear")
-        moved = torch.rand(count, device=image.device) < translate
-        clean = torch.where(moved[:, None, None, None], cropped(larger, (height, width)), clean)
-    return finish(clean, **end), clean
+        chosen = (torch.rand(count, device=image.device) < translate)[own]
+        parts = cropped(larger, (height, width), among)
+        clean = torch.where(chosen[:, None, None, None], parts, clean)
+    return finish(clean, among=among, **end), clean
 
 
-def cropped(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, 3, H', W') -> (B, 3, H, W) with size = (H, W): each image at a random place."""
-    count, (height, width), device = len(image), size, image.device
-    top = torch.randint(0, image.shape[2] - height + 1, (count, 1), device=device)
-    left = torch.randint(0, image.shape[3] - width + 1, (count, 1), device=device)
+def cropped(image: Tensor, size: tuple[int, int], among: Among) -> Tensor:
+    """(B, 3, H', W') -> (B, 3, H, W) with size = (H, W): each image at a random place, drawn for all
+    that it is among."""
+    (height, width), device = size, image.device
+    count, own = among
+    top = torch.randint(0, image.shape[2] - height + 1, (count, 1), device=device)[own]
+    left = torch.randint(0, image.shape[3] - width + 1, (count, 1), device=device)[own]
+    if device.type == "cpu":  # where to look at a number is not to wait for it
+        places = zip(image, top.flatten().tolist(), left.flatten().tolist(), strict=True)
+        return torch.stack([x[:, y : y + height, z : z + width] for x, y, z in places]).contiguous()
     rows = top + torch.arange(height, device=device)  # (B, H)
     columns = left + torch.arange(width, device=device)  # (B, W)
-    each = torch.arange(count, device=device)[:, None, None]
+    each = torch.arange(len(image), device=device)[:, None, None]
     found = image.movedim(1, 3)[each, rows[:, :, None], columns[:, None]]  # (B, H, W, 3)
     return found.movedim(3, 1).contiguous()

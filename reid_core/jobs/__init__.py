@@ -3,7 +3,8 @@
     processes    commands of ours, detached
     queue        runs that wait for their device: files in their folders, changed by whoever likes
     runner       the process that takes them
-    where        the places that train: this machine, ...
+    where        the places that train: this machine, Slurm
+    slurm        the second of them
     clones       a run once more, with other knobs
     sweeps       a training over values of a knob and over seeds
 
@@ -12,6 +13,7 @@ What needs torch is imported where it is used: the runner needs none.
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -51,8 +53,12 @@ def start(
     )
     notes = origin(cloned_from, experiment) if cloned_from else None
     try:
-        created = create(experiment, run, notes=notes)
-        submit(created, where, asked)
+        created = create(experiment, run, notes=notes, here=where == "here")
+        try:
+            submit(created, where, asked)
+        except BadInput:
+            shutil.rmtree(created.folder)  # or its name would be taken for what follows
+            raise
     except OSError as error:
         raise from_system(error) from error
     return created.name
@@ -71,13 +77,21 @@ def start_sweep(
 
     members, key = planned(name, **what), what.get("key", "")
     try:
-        created = [create(each.experiment, each.run, each.note(name, key)) for each in members]
+        here = where == "here"
+        created = [
+            create(each.experiment, each.run, each.note(name, key), here=here) for each in members
+        ]
         for run in created:
             run.report(
                 "stopped", epochs=run.experiment.epochs
             )  # one that is not reached can be resumed
-        for run in created:
-            submit(run, where, asked)
+        for done, run in enumerate(created):
+            try:
+                submit(run, where, asked)
+            except BadInput:
+                for left in created if not done else ():
+                    shutil.rmtree(left.folder)
+                raise
     except OSError as error:
         raise from_system(error) from error
     return [run.name for run in created]
@@ -86,17 +100,19 @@ def start_sweep(
 def resume(name: str, where: str | None = None, asked: dict[str, Any] | None = None) -> None:
     """Go on with a stopped, failed or interrupted run, or with one that waits on another machine, by
     the queue: where it was sent last unless another place is named. Raises BadInput."""
-    from reid_core.jobs.where import submit
+    from reid_core.jobs.where import place_of, submit
     from reid_core.runs import open_run
 
     run = open_run(name)
     try:
-        if run.status().queued and not queue.Entry(run, run.status()).here:
-            queue.cancel(run)
+        place_of(run).look()  # what seems gone may only be silent
+        job, status = queue.job_of(run), run.status()
+        same = where is None or where == job.get("where", "here")
+        elsewhere = job.get("where", "here") == "here" and not queue.Entry(run, status).here
+        if status.queued and (elsewhere or not same):
+            place_of(run).cancel(run)
         if not run.resumable:
             raise BadInput(f"run {name!r} can't be resumed: it is {run.status().state}")
-        job = queue.job_of(run)
-        same = where is None or where == job.get("where", "here")
         submit(
             run, where or job.get("where", "here"), asked or (job.get("asked") if same else None)
         )

@@ -8,10 +8,17 @@ from reid_core.runs import Run, open_run
 from reid_core.train import create
 
 
-def clone(name: str, run: str | None = None, settings: dict[str, Any] | None = None) -> Run:
-    """A new run with another's experiment but these knobs, not started. Raises BadInput."""
+def clone(
+    name: str,
+    run: str | None = None,
+    settings: dict[str, Any] | None = None,
+    *,
+    here: bool = True,
+) -> Run:
+    """A new run with another's experiment but these knobs, not started; here: this machine has the
+    device that it wants. Raises BadInput."""
     experiment = cloned(open_run(name).experiment, settings)
-    made = create(experiment, run, notes=origin(name, experiment))
+    made = create(experiment, run, notes=origin(name, experiment), here=here)
     made.report("stopped", epochs=experiment.epochs)  # so that it can be resumed
     return made
 

@@ -85,9 +85,31 @@ def job_of(run: RunFolder) -> dict[str, Any]:
         return {}
 
 
+def is_open(run: RunFolder) -> bool:
+    """Whether it was sent elsewhere and is not known to have ended there, whatever its status says."""
+    job = job_of(run)
+    return bool(job.get("number")) and not job.get("over")
+
+
 def keep_job(run: RunFolder, **job: Any) -> None:
     """What `job_of` reads."""
     run.write(JOB, _json(job))
+
+
+def remember(where: str, asked: dict[str, Any]) -> None:
+    """What a place was asked last, for who asks next."""
+    beside = folder() / f".{where}.{os.getpid()}"
+    beside.write_bytes(_json(asked))
+    move(beside, folder() / f"{where}.json")
+
+
+def remembered(where: str) -> dict[str, Any]:
+    """What `remember` kept; empty before."""
+    try:
+        asked = json.loads((folder() / f"{where}.json").read_text("utf-8"))
+        return asked if isinstance(asked, dict) else {}
+    except (OSError, ValueError):
+        return {}
 
 
 # What changes it
@@ -103,7 +125,7 @@ def enqueue(run: RunFolder, device: str) -> None:
         keep_job(run, where="here", device=device, environment=environment)
         run.ask_stop(False)  # an old wish
         last = max((each.status.place or 0 for each in entries()), default=0)
-        run.report(QUEUED, place=last + 1, **_progress(status))
+        run.report(QUEUED, place=last + 1, **progress(status))
 
 
 def cancel(run: RunFolder) -> None:
@@ -111,7 +133,7 @@ def cancel(run: RunFolder) -> None:
     with changing():
         status = run.status()
         if status.queued:
-            run.report("stopped", **_progress(status))
+            run.report("stopped", **progress(status))
             return
     run.ask_stop()
 
@@ -128,7 +150,7 @@ def shift(run: RunFolder, by: int) -> None:
         places = [each.status.place for each in line]
         before = places[there - 1] if there else places[0] - 2 if places else 0
         after = places[there] if there < len(places) else before + 2
-        run.report(QUEUED, place=(before + after) / 2, **_progress(entry.status))
+        run.report(QUEUED, place=(before + after) / 2, **progress(entry.status))
 
 
 def take(but: Collection[str] = ()) -> Entry | None:
@@ -146,11 +168,11 @@ def take(but: Collection[str] = ()) -> Entry | None:
             if not entry.here or not entry.status.queued or run.name in but:
                 continue
             if run.stop_asked:
-                run.report("stopped", **_progress(entry.status))
+                run.report("stopped", **progress(entry.status))
                 run.ask_stop(False)
             elif going[device] + going["auto"] < limit[device]:
                 place = entry.status.place
-                run.report("starting", place=place, **this_process(), **_progress(entry.status))
+                run.report("starting", place=place, **this_process(), **progress(entry.status))
                 return entry
         return None
 
@@ -202,7 +224,8 @@ def _all() -> list[Entry]:
     return [Entry(run, run.status()) for run in runs]
 
 
-def _progress(status: Status) -> dict[str, Any]:
+def progress(status: Status) -> dict[str, Any]:
+    """What a status says of how far the training is."""
     return {name: getattr(status, name) for name in ("epoch", "epochs", "step", "steps")}
 
 

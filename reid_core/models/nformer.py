@@ -23,7 +23,7 @@ from reid_core.nearest import nearest
 from reid_core.probe import Probe
 
 GATHERED = 2**23  # numbers at once: 32 MB in float32
-ROWS = 4096  # images at a time in a feed-forward pass, at test
+ROWS = 2048  # images at a time in a layer, at test
 # A weight is the exponential of an affinity, so a rounding of the affinity by 1e-7 of itself is one of
 # the weight by that many times the affinity: beyond this, float32 does not do.
 LARGEST = 16.0
@@ -143,31 +143,44 @@ class NeighbourAttention(nn.Module):
 
     def forward(self, x: Tensor, landmarks: Tensor, neighbours: Tensor, mutual: Tensor) -> Tensor:
         """x (S, N, D); landmarks (l,); neighbours (S, N, k) rows of the sequence; mutual (S, N, k)."""
+        return self.hear(*self.projections(x, landmarks), neighbours, mutual)
+
+    def projections(self, x: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """left and right (S, H, N, e), whose products are affinities, and v (S, H, N, D/H)."""
         landmarks = self.drawn(landmarks)
-        if self.projected.watched or self.training or torch.compiler.is_exporting():
+        whole = torch.is_grad_enabled() or self.training or torch.compiler.is_exporting()
+        if whole or self.projected.watched:
             q, k, v = self.projected(self.split(x))  # (S, H, N, D/H) each
-            affinity = landmark_affinity(q, k, landmarks, neighbours)  # (S, H, N, k)
-        else:
-            left, right, v = self.tables(x, *self.split(x[:, landmarks])[:2])
-            affinity = affinities(left, right, neighbours) / math.sqrt(v.shape[-1])
-        if not self.training:
-            refuse_saturated(affinity)
-        weights = self.weights(reciprocal_softmax(affinity, mutual[:, None], self.training))
-        x = listen(weights, v, neighbours)  # (S, H, N, D/H)
-        return self.dropout(self.out(x.transpose(1, 2).flatten(2)))  # (S, N, D)
+            return *through(q, k, q[:, :, landmarks], k[:, :, landmarks]), v
+        return self.tables(x, *self.split(x[:, landmarks])[:2])
 
     def tables(
         self, x: Tensor, q_landmarks: Tensor, k_landmarks: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """left and right (S, H, N, e), whose products are affinities, and v (S, H, N, D/H), of images
-        x (S, N, D): some images at a time, so that queries and keys need no memory."""
-        parts = []
-        for part in x.split(ROWS, dim=1):
+        """The same without gradients, some images at a time: queries and keys need no memory."""
+        tables: list[Tensor] = []
+        for start, part in zip(range(0, x.shape[1], ROWS), x.split(ROWS, dim=1), strict=True):
             q, k, v = self.split(part)
             thin = through(q, k, q_landmarks, k_landmarks)
-            parts.append([table.transpose(1, 2).contiguous() for table in (*thin, v)])
-        # Images before heads in memory, as the rows of a table.
-        return tuple(torch.cat(each, dim=1).transpose(1, 2) for each in zip(*parts, strict=True))
+            parts = [each.transpose(1, 2) for each in (*thin, v)]  # (S, n, H, ...)
+            # Images before heads in memory, as the rows of a table.
+            tables = tables or [
+                each.new_empty(len(x), x.shape[1], *each.shape[2:]) for each in parts
+            ]
+            for table, each in zip(tables, parts, strict=True):
+                table[:, start : start + each.shape[1]] = each
+        return tuple(table.transpose(1, 2) for table in tables)
+
+    def hear(
+        self, left: Tensor, right: Tensor, v: Tensor, neighbours: Tensor, mutual: Tensor
+    ) -> Tensor:
+        """What n of the images hear: left (S, H, n, e); neighbours, mutual (S, n, k) -> (S, n, D)."""
+        affinity = affinities(left, right, neighbours) / math.sqrt(v.shape[-1])  # (S, H, n, k)
+        if not self.training:
+            refuse_saturated(affinity)
+        weights = self.weights(reciprocal_softmax(affinity, mutual[:, None], self.training))
+        said = listen(weights, v, neighbours)  # (S, H, n, D/H)
+        return self.dropout(self.out(said.transpose(1, 2).flatten(2)))
 
     def split(self, x: Tensor) -> Tensor:
         """Queries, keys and values of images x (S, N, D): (3, S, H, N, D/H)."""
@@ -304,17 +317,39 @@ class NeighbourLayer(nn.Module):
             nn.Dropout(dropout),
         )
 
-    def forward(self, x: Tensor, *graph: Tensor) -> Tensor:
-        said = self.attention(x, *graph)  # (S, N, D)
+    def forward(
+        self,
+        x: Tensor,
+        landmarks: Tensor,
+        neighbours: Tensor,
+        mutual: Tensor,
+        into: Tensor | None = None,
+    ) -> Tensor:
+        """x (S, N, D), the others as `NeighbourAttention` takes them -> (S, N, D). into: memory that
+        may be used for it without gradients, x's own too."""
         if torch.is_grad_enabled() or torch.compiler.is_exporting():
-            return self.think(x, said)
-        return self.think_in_parts(x, said)
+            return self.think(x, self.attention(x, landmarks, neighbours, mutual))
+        projections = self.attention.projections(x, landmarks)
+        return self.in_parts(x, *projections, neighbours, mutual, into=into)
 
-    def think_in_parts(self, x: Tensor, said: Tensor) -> Tensor:
-        """`think`, some images at a time, into the memory of what was said."""
-        for image, heard in zip(x.split(ROWS, dim=1), said.split(ROWS, dim=1), strict=True):
-            heard.copy_(self.think(image, heard))
-        return said
+    def in_parts(
+        self,
+        x: Tensor,
+        left: Tensor,
+        right: Tensor,
+        v: Tensor,
+        *graph: Tensor,
+        into: Tensor | None = None,
+    ) -> Tensor:
+        """What becomes of n images x (S, n, D), left (S, H, n, e), without gradients: some at a time,
+        unless somebody watches whom they all listen to. into: memory for it, which may be x's own."""
+        watched = self.attention.weights.watched or self.attention.projected.watched
+        size = max(1, x.shape[1]) if watched else ROWS
+        found = torch.empty_like(x) if into is None else into
+        rows = (each.split(size, dim=1) for each in (found, x, left.transpose(1, 2), *graph))
+        for out, image, own, *near in zip(*rows, strict=True):
+            out.copy_(self.think(image, self.attention.hear(own.transpose(1, 2), right, v, *near)))
+        return found
 
     def think(self, x: Tensor, said: Tensor) -> Tensor:
         """Each image by itself, x (S, n, D), after what its neighbours said (S, n, D)."""
@@ -381,7 +416,8 @@ def through_layers(
     """x (S, N, D) through the layers, each with landmarks (l,) of its own."""
     for number, layer in enumerate(layers):
         drawn = draw(number).to(x.device)
-        x = layer(x, from_first(drawn) if layer.training else drawn, *graph)
+        drawn = from_first(drawn) if layer.training else drawn
+        x = layer(x, drawn, *graph, into=x if number else None)  # the first x is the caller's
     return x
 
 

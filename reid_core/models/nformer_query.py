@@ -22,12 +22,8 @@ from reid_core.models.nformer import (
     NeighbourLayer,
     NFormer,
     Saturated,
-    affinities,
     in_float64,
     is_mutual,
-    listen,
-    reciprocal_softmax,
-    refuse_saturated,
 )
 from reid_core.nearest import first, nearest, rounded
 
@@ -181,12 +177,7 @@ class GalleryPass:
         """What a layer makes of some rows (n,) of its tables: (n, D)."""
         near, mutual = self.near[rows][None], self.mutual[rows][None]  # (1, n, k)
         left, right, v = (t.transpose(1, 2) for t in (kept.left[:, rows], kept.right, kept.v))
-        attention = kept.layer.attention
-        affinity = affinities(left, right, near) / v.shape[-1] ** 0.5  # (1, H, n, k)
-        refuse_saturated(affinity)
-        weights = reciprocal_softmax(affinity, mutual[:, None], training=False)
-        said = attention.out(listen(weights, v, near).transpose(1, 2).flatten(2))  # (1, n, D)
-        return kept.layer.think_in_parts(kept.x[rows][None], said)[0]
+        return kept.layer.in_parts(kept.x[rows][None], left, right, v, near, mutual)[0]
 
     def _from(self, number: int) -> Tensor:
         """All rows (G + 1, D), from the inputs of a layer on."""

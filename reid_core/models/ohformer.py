@@ -196,6 +196,8 @@ class OHLayer(nn.Module):
     Its own parts keep the names that they have in a ViT, so that ImageNet weights fit.
     """
 
+    is_layer = True
+
     def __init__(self, layer: nn.Module, grid: tuple[int, int], options: OHFormerOptions):
         super().__init__()
         for name, part in layer.named_children():

@@ -88,19 +88,18 @@ class RelationAware(nn.Module):
         self.relation = Probe(kind)
 
     def forward(self, x: Tensor) -> Tensor:
-        own = self.own(x).mean(dim=1, keepdim=True)  # (B, 1, rows, columns)
-        # Training goes the short way; else the official order of sums, to the last digit.
-        if torch.is_grad_enabled() and not self.relation.watched:
-            related = self.related[1:](self.first_layer(x).unflatten(2, x.shape[2:]))
+        own = applied(self.own, x.flatten(2)).mean(dim=1, keepdim=True)  # (B, 1, N)
+        if self.relation.watched:  # the official order of sums
+            related = applied(self.related, self.relation(self.relations(x)))  # (B, N/8, N)
         else:
-            relations = self.relation(self.relations(x)).unflatten(2, x.shape[2:])
-            related = self.related(relations)  # (B, N/8, rows, columns)
-        return self.weigh(torch.cat([own, related], dim=1)).sigmoid()
+            related = normalised(self.related, self.first_layer(x))
+        weights = applied(self.weigh[:3], torch.cat([own, related], dim=1))
+        return applied(self.weigh[3:], weights).unflatten(2, x.shape[2:]).sigmoid()
 
     def relations(self, x: Tensor) -> Tensor:
         """(B, 2N, N): column i is the relation vector of node i, first the relations of i to every
         node, theta_i . phi_j, then those of every node to i, theta_j . phi_i."""
-        theta, phi = self.theta(x).flatten(2), self.phi(x).flatten(2)  # (B, D/8, N) each
+        theta, phi = self.embedded(x)
         outward = phi.transpose(1, 2) @ theta  # (B, N, N): [j, i] is theta_i . phi_j
         return torch.cat([outward, outward.transpose(1, 2)], dim=1)
 
@@ -110,9 +109,25 @@ class RelationAware(nn.Module):
         Both are products of matrices, so that those of few columns can be multiplied first. The N x N
         relations of 64 images of 256x128 would take 1 GiB after stage 1, and so after stage 4.
         """
-        theta, phi = self.theta(x).flatten(2), self.phi(x).flatten(2)  # (B, D/8, N) each
+        theta, phi = self.embedded(x)
         to, back = self.related[0].weight[:, :, 0, 0].chunk(2, dim=1)  # (N/8, N) each
         return (to @ phi.transpose(1, 2)) @ theta + (back @ theta.transpose(1, 2)) @ phi
+
+    def embedded(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """theta and phi of every node, (B, D/8, N) each."""
+        nodes = x.flatten(2)  # (B, D, N)
+        return applied(self.theta, nodes), applied(self.phi, nodes)
+
+
+def applied(layer: nn.Sequential, nodes: Tensor) -> Tensor:
+    """A learned function of nodes (B, D, N) -> (B, D', N). Its 1x1 convolution as a product of
+    matrices, which reads nodes as they lie; a convolution would copy those of the channels."""
+    return normalised(layer, layer[0].weight[:, :, 0, 0] @ nodes)
+
+
+def normalised(layer: nn.Sequential, nodes: Tensor) -> Tensor:
+    """(B, D', N): what follows the convolution of a learned function."""
+    return layer[1:](nodes[..., None])[..., 0]
 
 
 class RGAModule(nn.Module):
@@ -120,6 +135,8 @@ class RGAModule(nn.Module):
 
     (B, C, h, w) -> the same, each position and each channel scaled by its attention.
     """
+
+    is_layer = True
 
     def __init__(self, channels: int, grid: tuple[int, int], options: RGAOptions):
         super().__init__()

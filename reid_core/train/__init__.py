@@ -14,7 +14,7 @@ from reid_core.distributed import given_place, place_of
 from reid_core.errors import BadInput, from_system
 from reid_core.runs import Run
 from reid_core.train.accidents import determinism
-from reid_core.train.ending import Stopped, log, logged, stop_signals
+from reid_core.train.ending import Stopped, log, logged, signs_of_life, stop_signals
 from reid_core.train.loop import Loop
 from reid_core.train.new import create, redistribute
 from reid_core.train.processes import awaited, together
@@ -32,7 +32,7 @@ def train(run: Run, quiet: bool = False) -> None:
     """
     training = run.experiment.training
     place = place_of(training.devices, training.nodes)
-    with run.lock(), logged(run, quiet), stop_signals(run) as caught:
+    with run.lock(), logged(run, quiet), signs_of_life(run), stop_signals(run) as caught:
         if quiet:
             low = psutil.BELOW_NORMAL_PRIORITY_CLASS if psutil.WINDOWS else 10
             psutil.Process().nice(low)

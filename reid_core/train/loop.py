@@ -20,6 +20,7 @@ from reid_core.runs import Run, build
 from reid_core.train import accidents
 from reid_core.train import state as states
 from reid_core.train.ending import log
+from reid_core.train.equip import equip
 from reid_core.train.progress import Progress
 from reid_core.train.stages import Stage, stages_of
 from reid_core.train.state import Standing
@@ -48,6 +49,7 @@ class Loop:
             states.take_encoder(self.bare, self.experiment.options.encoder)
         share_norms(self.bare, training.sync_batchnorm, self.fabric.device.type)
         self.standing = Standing.of(self.kept)
+        equip(self.bare, training, self.fabric.device.type)
         self.model = self.fabric.setup_module(self.bare)
         self.stages = stages_of(self.experiment, self.bare, self.model, self.feed)
         self.stage: Stage | None = None
@@ -104,7 +106,7 @@ class Loop:
         stage, standing = self.stage, self.standing
         epoch = standing.epoch
         level(self.bare)
-        stage.feed.begin(epoch, lambda: self.progress.alive(epoch))
+        stage.feed.begin(epoch, partial(self.progress.alive, epoch))
         plan = stage.feed.plan(epoch)
         rate = learning_rate(stage.training, epoch - stage.before)
         for group in self.optimizers[0].param_groups:
@@ -132,9 +134,9 @@ class Loop:
         self._save()
 
     def _step(self, step: int, plan: list[np.ndarray]) -> None:
-        stage, standing = self.stage, self.standing
-        epoch = standing.epoch
+        stage, standing, epoch = self.stage, self.standing, self.standing.epoch
         batch = self._batch(step, plan)
+        stage.feed.expect(plan[step + 1 :])
         take = partial(take_step, self.fabric, self.model, self.optimizers)
         try:
             terms = take(batch, stage.training)
@@ -214,9 +216,10 @@ class Loop:
         stage = "refined" if self.stage is self.stages[-1] else "encoder"
         feed = self.feed
         level(self.bare)
-        embeddings = embed_test(
-            self.bare, feed.experiment, feed.dataset, stage=stage, images=feed.test
-        )
+        with torch.compiler.set_stance("force_eager"):  # the sizes differ from a training batch's
+            embeddings = embed_test(
+                self.bare, feed.experiment, feed.dataset, stage=stage, images=feed.test
+            )
         self.bare.train()
         if embeddings is None:  # the first process scores
             return {}

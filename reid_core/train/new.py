@@ -15,14 +15,21 @@ from reid_core.feed import facts_of, prepared
 from reid_core.models import MODELS
 from reid_core.optimize import device_for
 from reid_core.runs import Run, build, open_run
+from reid_core.train.equip import check_compiler
+from reid_core.train.parts import check_parts
 
 
 def create(
-    experiment: Experiment, name: str | None = None, notes: dict[str, Any] | None = None
+    experiment: Experiment,
+    name: str | None = None,
+    notes: dict[str, Any] | None = None,
+    *,
+    here: bool = True,
 ) -> Run:
     """A new run for an experiment, its data looked at first. Raises BadInput.
 
-    notes are kept in its record: what it is a clone of, which sweep it belongs to.
+    notes are kept in its record: what it is a clone of, which sweep it belongs to. here: this machine
+    will train it, so it must have the device.
     """
     dataset = prepared(experiment, open_dataset(experiment.dataset, experiment.data))
     facts, training = facts_of(dataset.train), experiment.training
@@ -34,7 +41,11 @@ def create(
     check_division(
         training.identities_per_batch, training.devices * training.nodes, training.mining
     )
-    device_for(training, training.devices)
+    check_parts(training)
+    if here:
+        device = device_for(training, training.devices)
+        if training.compile:
+            check_compiler(device)
     if getattr(experiment.options, "encoder", ""):
         encoder = open_run(experiment.options.encoder)
         experiment = over(experiment, encoder)
@@ -60,6 +71,7 @@ def redistribute(run: Run, settings: dict[str, str]) -> None:
     check_division(
         training.identities_per_batch, training.devices * training.nodes, training.mining
     )
+    check_parts(training)
     run.write(
         "experiment.json", (json.dumps(record | experiment.as_dict(), indent=2) + "\n").encode()
     )

@@ -44,10 +44,10 @@ class Progress:
             self.beat(epoch, step, steps, left * images / self.rate if self.last else None)
         return seconds
 
-    def alive(self, epoch: int) -> None:
+    def alive(self, epoch: int, message: str = "embedding the training images") -> None:
         """Between steps, in a pass that prepares: still here, and still wanted. Raises Stopped."""
         if time.perf_counter() - self.last_beat > HEARTBEAT:
-            self.say("embedding the training images", epoch)
+            self.say(message, epoch)
         if any_of(self.run.stop_asked)[0]:
             self.stopped(epoch, 0, 0)
 

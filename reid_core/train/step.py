@@ -9,6 +9,7 @@ from reid_core.errors import BadInput
 from reid_core.experiment import Training
 from reid_core.losses import objective
 from reid_core.models import Batch
+from reid_core.train.parts import gradient_in_parts
 
 
 class NotFinite(BadInput):
@@ -24,17 +25,23 @@ def take_step(
     """
     on_cpu = fabric.device.type == "cpu"
     buffers = [each.clone() for each in model.buffers()] if on_cpu else []  # BatchNorm's means
-    terms = objective(
-        model(batch),
-        batch.identity,
-        margin=training.triplet_margin,
-        label_smoothing=training.label_smoothing,
-        gather=batch.gather,
-    )
-    terms["total"] = sum(terms.values())
-    for optimizer in optimizers:
-        optimizer.zero_grad()
-    fabric.backward(terms["total"])
+    if training.accumulate > 1 and batch.image is not None:
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        terms = gradient_in_parts(fabric, model, batch, training)
+        terms["total"] = sum(terms.values())
+    else:
+        terms = objective(
+            model(batch),
+            batch.identity,
+            margin=training.triplet_margin,
+            label_smoothing=training.label_smoothing,
+            gather=batch.gather,
+        )
+        terms["total"] = sum(terms.values())
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        fabric.backward(terms["total"])
     terms = mean({name: term.detach() for name, term in terms.items()})
     if on_cpu and (odd := _not_finite(terms["total"], optimizers)):
         with torch.no_grad():

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_core.data import ALIKE, DATASETS, Dataset, Found, find
+from reid_core.data import ALIKE, DATASETS, Dataset, Found, find, names_of
+from reid_core.data.base import absent_allowed
 from reid_core.data.doctor import folders
 from reid_core.data.doctor.duplicates import Seen, examine_duplicates
 from reid_core.data.doctor.findings import (
@@ -19,26 +20,26 @@ from reid_core.data.doctor.findings import (
     Finding,
     Recognised,
     Report,
+    number,
 )
 from reid_core.data.doctor.labels import SPLITS, counted, examine_labels
 from reid_core.data.doctor.pictures import Progress, Scan, scan
 from reid_core.data.doctor.sizes import examine_files, examine_sizes
 from reid_core.errors import BadInput
-from reid_core.knobs import unknown
 
 # Where the first lies, the second holds the same images and more.
 WIDER = {"market1501": "market1501-500k"} | {f"msmt17-v{n}": f"msmt17-v{n}-trainval" for n in "12"}
 
 
 def examine(root: Path, name: str | None = None, progress: Progress | None = None) -> Report:
-    """What lies in a folder and what is odd about it; name asks for one data set of DATASETS.
+    """What lies in a folder and what is odd about it; name asks for one data set of DATASETS, or for
+    several joined by "+", each of which is examined by itself.
 
     Every image is decoded once; progress(done, total) tells how far that is. Whatever can't be read
     becomes a finding and the rest is examined all the same. Raises BadInput for an unknown name.
     """
     root = Path(root)
-    if name is not None and name not in DATASETS:
-        raise BadInput(unknown("dataset", name, DATASETS))
+    asked = names_of(name) if name is not None else []
     known = tuple(folders.looked_for(DATASETS))
     try:
         found, findings = find(root), list(folders.closed(root))
@@ -49,14 +50,16 @@ def examine(root: Path, name: str | None = None, progress: Progress | None = Non
     if not found:
         told = _ordered([*findings, *folders.unrecognised(root, DATASETS)])
         return Report(str(root), (), tuple(told), known)
-    if name in ALIKE and name not in [each.name for each in found]:  # it can be read as that
-        found = [replace(each, name=name) if each.name in ALIKE else each for each in found]
-    findings += folders.wrong_version(found, name, DATASETS)
-    wanted = [each for each in found if name in (None, each.name)]
+    for each in asked:
+        found = _read_as(each, found, asked)
+        findings += folders.wrong_version(found, each, DATASETS)
+    wanted = [each for each in found if not asked or each.name in asked]
     opened: list[tuple[Found, Dataset]] = []
     for each in wanted:
         try:
-            opened.append((each, _read(each, progress)))
+            data, absent = _read(each, progress)
+            opened.append((each, data))
+            findings += absent
         except (BadInput, OSError) as problem:
             findings.append(_closed(each, str(problem)))
     recognised = tuple(_recognised(each, None) for each in wanted)
@@ -66,11 +69,44 @@ def examine(root: Path, name: str | None = None, progress: Progress | None = Non
     return Report(str(root), recognised, tuple(_ordered(findings)), known)
 
 
-def _read(found: Found, progress: Progress | None) -> Dataset:
+def _read_as(name: str, found: list[Found], asked: list[str]) -> list[Found]:
+    """The same, where another that is not asked for can be read as what is."""
+    if name not in ALIKE or name in [each.name for each in found]:
+        return found
+    other = [name for name in ALIKE if name not in asked]
+    return [replace(each, name=name) if each.name in other else each for each in found]
+
+
+def _read(found: Found, progress: Progress | None) -> tuple[Dataset, list[Finding]]:
+    """The images that are there, and what is said of those that a list names and that are not."""
     family = DATASETS[found.name]
     if family.extract is not None:
         family.extract(found.home, progress)
-    return family.read(found.home)
+    with absent_allowed() as absent:
+        data = family.read(found.home)
+    gone = {path for _, paths in absent for path in paths}
+    for split in SPLITS if gone else ():
+        images = getattr(data, split)
+        there = np.array([path not in gone for path in images.paths], bool)
+        data = replace(data, **{split: images.take(there)})
+    return data, [_absent(found, data, *each) for each in absent]
+
+
+def _absent(found: Found, data: Dataset, table: Path, paths: list[Path]) -> Finding:
+    images = f"{number(paths, 'image')} that {'is' if len(paths) == 1 else 'are'} missing"
+    return Finding(
+        "missing-file",
+        ERROR,
+        f"{table.name} names {images}; the others were examined",
+        "extract the archive again, it looks half extracted",
+        dataset=found.name,
+        cases=tuple(Case(_called(path, data.root)) for path in paths),
+    )
+
+
+def _called(path: Path, root: Path) -> str:
+    """How a file is called in a report."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def _closed(found: Found, problem: str) -> Finding:
@@ -107,9 +143,7 @@ def _of(found: Found, data: Dataset, seen: Scan, rows: list[np.ndarray]) -> Iter
     """Everything that is odd about one data set."""
 
     def file(path: Path) -> str:
-        return (
-            path.relative_to(data.root).as_posix() if path.is_relative_to(data.root) else str(path)
-        )
+        return _called(path, data.root)
 
     yield from examine_labels(data, DATASETS[found.name].restarts, file)
     yield from folders.left_out(data, file)

@@ -1,0 +1,77 @@
+"""How a model is run in training: its memory format, what of it is computed twice, whether it is
+compiled. Weights and their names stay as they are."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from importlib.util import find_spec
+
+import torch
+from timm.models.resnet import BasicBlock, Bottleneck
+from timm.models.vision_transformer import Block
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from reid_core.errors import BadInput
+from reid_core.experiment import Training
+
+RESIDUAL = Bottleneck, BasicBlock
+
+
+def equip(model: nn.Module, training: Training, device: str) -> None:
+    """Make a model run as its knobs ask, on the kind of device that it will be on. Raises BadInput."""
+    convolutional = any(isinstance(each, RESIDUAL) for each in model.modules())
+    wanted = dict(auto=device == "cuda" and convolutional, on=True, off=False)
+    if wanted[training.channels_last]:
+        model.to(memory_format=torch.channels_last)
+    if training.checkpointing:
+        for block in [each for each in model.modules() if is_layer(each)]:
+            block.forward = partial(_twice, block, block.forward)
+    if training.compile:
+        check_compiler(device)
+        model.compile()
+
+
+def is_layer(module: nn.Module) -> bool:
+    """timm's layers, and what a model calls one of its own."""
+    return isinstance(module, (Block, *RESIDUAL)) or getattr(module, "is_layer", False)
+
+
+def check_compiler(device: str) -> None:
+    """Raises BadInput where torch.compile would fail in the first step."""
+    names = (os.environ.get("CXX"), "g++", "clang++", "cl")
+    if device == "cuda" and find_spec("triton") is None:
+        raise BadInput(
+            "compile: expected triton, which torch.compile needs on a GPU; install it, or "
+            "train with compile=false"
+        )
+    if device == "cpu" and not any(name and shutil.which(name) for name in names):
+        raise BadInput(
+            "compile: expected a C++ compiler, which torch.compile needs, and found none; "
+            "install g++, or train with compile=false"
+        )
+
+
+def _twice(block: nn.Module, forward, *given, **named):
+    """Nothing between a block's input and its output is kept; its gradient computes it anew, from the
+    same draws (dropout, drop path)."""
+    if not torch.is_grad_enabled():
+        return forward(*given, **named)
+    contexts = lambda: (nullcontext(), _same_statistics(block))  # noqa: E731
+    return checkpoint(forward, *given, use_reentrant=False, context_fn=contexts, **named)
+
+
+@contextmanager
+def _same_statistics(block: nn.Module) -> Iterator[None]:
+    """BatchNorm's running statistics have seen these images: they see them once."""
+    norms = [each for each in block.modules() if isinstance(each, _BatchNorm)]
+    before = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, kept in before:
+                buffer.copy_(kept)
