@@ -53,6 +53,8 @@ def named(page, name: str) -> None:
     page.get_by_label("Name of the run").fill(name)
     page.keyboard.press("Enter")
     settled(page)
+    page.wait_for_timeout(3000)  # a button that is pressed before would send the name before it
+    settled(page)
 
 
 def test_a_training_on_slurm(lab, browser):

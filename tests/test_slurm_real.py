@@ -189,10 +189,6 @@ def test_its_time_is_over(slurm):
 def test_refused(slurm):
     with pytest.raises(BadInput, match="invalid partition specified: nowhere"):
         sent("job", partition="nowhere")
-    with pytest.raises(BadInput, match=r"refused it: .*(gres|GRES|node configuration|TRES)"):
-        sent("job", dict(device="cuda"), gpus=2)
-    with pytest.raises(BadInput, match="refused it: "):
-        sent("job", nodes=2)
     assert not list(Path(os.environ["REID_RUNS"]).glob("job"))
 
 
