@@ -91,7 +91,7 @@ def test_a_training_on_slurm(lab, browser):
             words = r"Waits: pending on Slurm, job \d+ \(\w+\)\."
             other.get_by_text(re.compile(words)).wait_for()
             assert asked(other, "run") == "waits"
-            other.locator(".st-key-cancel button").click()
+            other.locator(".st-key-cancel button").first.click()
             other.get_by_role("button", name="Resume training").wait_for()
         assert lab.run("waits").status().state == "stopped"
 
