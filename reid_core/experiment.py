@@ -167,13 +167,14 @@ class Training:
     channels_last: Literal["auto", "on", "off"] = knob(
         "auto",
         "Keep the channels of a position together in memory. auto does so for convolutional trunks on "
-        "a GPU. The last digits differ.",
+        "NVIDIA GPUs and processors. The last digits differ.",
         "Machine",
         choices=("auto", "on", "off"),
     )
     fused: Literal["auto", "on", "off"] = knob(
         "auto",
-        "An optimiser that moves all weights in one go. auto does so on a GPU. The last digits differ.",
+        "An optimiser that moves all weights in one go. auto does so on NVIDIA GPUs and "
+        "processors. The last digits differ.",
         "Machine",
         choices=("auto", "on", "off"),
     )

@@ -119,8 +119,8 @@ def optimizers_for(module: nn.Module, training: Training) -> list[torch.optim.Op
     ]
     kinds = dict(sgd=torch.optim.SGD, adam=torch.optim.Adam, adamw=torch.optim.AdamW)
     more = dict(momentum=0.9) if training.optimizer == "sgd" else {}
-    on_gpu = all(parameter.is_cuda for _, parameter in trained)
-    if trained and dict(auto=on_gpu, on=True, off=False)[training.fused]:
+    able = all(parameter.device.type in ("cuda", "cpu") for _, parameter in trained)
+    if trained and dict(auto=able, on=True, off=False)[training.fused]:
         more["fused"] = True
     main = kinds[training.optimizer](
         groups, lr=training.learning_rate, weight_decay=training.weight_decay, **more

@@ -131,7 +131,7 @@ def test_relation_vectors_against_a_double_loop():
     """theta_i . phi_j to every node j, then theta_j . phi_i from every node j."""
     module, x = attention(4, 6), torch.randn(2, 4, 3, 2).double()
     theta, phi = module.theta(x), module.phi(x)
-    found = module.relations(x)
+    found = module.relations(theta.flatten(2), phi.flatten(2))
     cells = [(row, column) for row in range(3) for column in range(2)]
     for image in range(2):
         for i, here in enumerate(cells):
@@ -146,7 +146,7 @@ def test_watched_relations_and_those_never_formed_give_the_same_attention():
     expected = module(x)
     with observe(module, "relation") as seen:
         torch.testing.assert_close(module(x), expected)
-    torch.testing.assert_close(seen["relation"], module.relations(x))
+    torch.testing.assert_close(seen["relation"], module.relations(*module.embedded(x)[:2]))
 
 
 def test_attention_of_a_node_from_its_own_feature_and_its_relations():
@@ -159,7 +159,7 @@ def test_attention_of_a_node_from_its_own_feature_and_its_relations():
         vector = (vector - norm.running_mean) / (norm.running_var + norm.eps).sqrt()
         return vector * norm.weight + norm.bias
 
-    gate, relations = module(x), module.relations(x)
+    gate, relations = module(x), module.relations(*module.embedded(x)[:2])
     for i in range(6):
         own = layer(module.own, x[0].flatten(1)[:, i]).relu().mean()
         related = layer(module.related, relations[0, :, i]).relu()

@@ -129,20 +129,27 @@ def test_parts_hold_whole_identities():
 
 
 def test_channels_last_and_fused_are_the_same_within_rounding():
-    model = model_of("rga")
-    _, weights = stepped(model, Training(**PLAIN), steps=1)
-    for more in (dict(channels_last="on"), dict(fused="on")):
+    model, off = model_of("rga"), dict(channels_last="off", fused="off")
+    _, weights = stepped(model, Training(**PLAIN, **off), steps=1)
+    for more in (off | dict(channels_last="on"), off | dict(fused="on"), {}):
         _, others = stepped(model, Training(**PLAIN, **more), steps=1)
         for key, value in weights.items():
             torch.testing.assert_close(others[key], value, rtol=1e-3, atol=1e-4)
 
 
-def test_a_processor_is_not_asked_for_another_form_by_itself():
-    """What a training on it came to stays what it was, to the last bit."""
-    model = model_of("rga")
-    equip(model, Training(), "cpu")
-    assert all(weight.is_contiguous() for weight in model.parameters())
-    assert not optimizers_for(model, Training())[0].defaults["fused"]
+@pytest.mark.parametrize("device", ("cpu", "mps"))
+def test_the_faster_form_is_taken_where_it_is_known_to_be(device):
+    model, expected = model_of("rga"), device == "cpu"
+    equip(model, Training(), device)
+    last = [
+        w.is_contiguous(memory_format=torch.channels_last)
+        for w in model.parameters()
+        if w.dim() == 4
+    ]
+    assert all(last) == expected
+    assert optimizers_for(model, Training())[0].defaults["fused"]
+    equip(model, Training(channels_last="off", fused="off"), "cpu")
+    assert not optimizers_for(model, Training(fused="off"))[0].defaults["fused"]
 
 
 def test_compiling_without_a_compiler(monkeypatch):

@@ -56,7 +56,9 @@ class RGAOptions(cnn.TrunkOptions):
 def embedding(inputs: int, outputs: int) -> nn.Sequential:
     """A 1x1 convolution, batch normalisation and ReLU: every learned function of section 3."""
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
+        nn.Conv2d(inputs, outputs, 1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
     )
 
 
@@ -88,45 +90,50 @@ class RelationAware(nn.Module):
         self.relation = Probe(kind)
 
     def forward(self, x: Tensor) -> Tensor:
-        own = applied(self.own, x.flatten(2)).mean(dim=1, keepdim=True)  # (B, 1, N)
+        theta, phi, own = self.embedded(x)
+        own = own.mean(dim=1, keepdim=True)  # (B, 1, N)
+        first = self.related[0].weight[:, :, 0, 0]  # (N/8, 2N)
         if self.relation.watched:  # the official order of sums
-            related = applied(self.related, self.relation(self.relations(x)))  # (B, N/8, N)
+            related = first @ self.relation(self.relations(theta, phi))  # (B, N/8, N)
         else:
-            related = normalised(self.related, self.first_layer(x))
-        weights = applied(self.weigh[:3], torch.cat([own, related], dim=1))
-        return applied(self.weigh[3:], weights).unflatten(2, x.shape[2:]).sigmoid()
+            related = without_relations(first, theta, phi)
+        related = normalised(self.related, related)
+        of_own, of_related = self.weigh[0].weight[:, :, 0, 0].split([1, len(first)], dim=1)
+        weights = normalised(self.weigh[:3], of_own * own + of_related @ related)
+        last = self.weigh[3].weight[:, :, 0, 0]  # (1, N/64)
+        return normalised(self.weigh[3:], last @ weights).unflatten(2, x.shape[2:]).sigmoid()
 
-    def relations(self, x: Tensor) -> Tensor:
+    def embedded(self, x: Tensor) -> list[Tensor]:
+        """theta, phi and the own feature of every node, (B, D/8, N) each."""
+        layers = self.theta, self.phi, self.own
+        # One product for the three: nodes are read, and where need be laid out anew, once.
+        weight = torch.cat([layer[0].weight[:, :, 0, 0] for layer in layers])  # (3 D/8, D)
+        found = (weight @ x.flatten(2)).chunk(3, dim=1)
+        return [normalised(layer, each) for layer, each in zip(layers, found, strict=True)]
+
+    @staticmethod
+    def relations(theta: Tensor, phi: Tensor) -> Tensor:
         """(B, 2N, N): column i is the relation vector of node i, first the relations of i to every
         node, theta_i . phi_j, then those of every node to i, theta_j . phi_i."""
-        theta, phi = self.embedded(x)
         outward = phi.transpose(1, 2) @ theta  # (B, N, N): [j, i] is theta_i . phi_j
         return torch.cat([outward, outward.transpose(1, 2)], dim=1)
 
-    def first_layer(self, x: Tensor) -> Tensor:
-        """(B, N/8, N): the first convolution over the relations, without forming them.
 
-        Both are products of matrices, so that those of few columns can be multiplied first. The N x N
-        relations of 64 images of 256x128 would take 1 GiB after stage 1, and so after stage 4.
-        """
-        theta, phi = self.embedded(x)
-        to, back = self.related[0].weight[:, :, 0, 0].chunk(2, dim=1)  # (N/8, N) each
-        return (to @ phi.transpose(1, 2)) @ theta + (back @ theta.transpose(1, 2)) @ phi
+def without_relations(first: Tensor, theta: Tensor, phi: Tensor) -> Tensor:
+    """(B, N/8, N): the first layer (N/8, 2N) over the relations of theta and phi (B, D/8, N), without
+    forming them.
 
-    def embedded(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """theta and phi of every node, (B, D/8, N) each."""
-        nodes = x.flatten(2)  # (B, D, N)
-        return applied(self.theta, nodes), applied(self.phi, nodes)
-
-
-def applied(layer: nn.Sequential, nodes: Tensor) -> Tensor:
-    """A learned function of nodes (B, D, N) -> (B, D', N). Its 1x1 convolution as a product of
-    matrices, which reads nodes as they lie; a convolution would copy those of the channels."""
-    return normalised(layer, layer[0].weight[:, :, 0, 0] @ nodes)
+    Both are products of matrices, so that those of few columns can be multiplied first. The N x N
+    relations of 64 images of 256x128 would take 1 GiB after stage 1, and so after stage 4.
+    """
+    to, back = first.chunk(2, dim=1)  # (N/8, N) each
+    inward = (back @ theta.transpose(1, 2)) @ phi
+    return torch.baddbmm(inward, to @ phi.transpose(1, 2), theta)
 
 
 def normalised(layer: nn.Sequential, nodes: Tensor) -> Tensor:
-    """(B, D', N): what follows the convolution of a learned function."""
+    """(B, D', N): what follows the 1x1 convolution of a learned function, which is a product of
+    matrices here and reads nodes as they lie."""
     return layer[1:](nodes[..., None])[..., 0]
 
 

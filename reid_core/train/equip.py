@@ -24,7 +24,7 @@ RESIDUAL = Bottleneck, BasicBlock
 def equip(model: nn.Module, training: Training, device: str) -> None:
     """Make a model run as its knobs ask, on the kind of device that it will be on. Raises BadInput."""
     convolutional = any(isinstance(each, RESIDUAL) for each in model.modules())
-    wanted = dict(auto=device == "cuda" and convolutional, on=True, off=False)
+    wanted = dict(auto=device in ("cuda", "cpu") and convolutional, on=True, off=False)
     if wanted[training.channels_last]:
         model.to(memory_format=torch.channels_last)
     if training.checkpointing:
