@@ -6,9 +6,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app.charts import QUIET, blank, colour
-from reid_core.ledger import Given, Line
-from reid_core.published import KINDS
-from reid_core.verification import Point, Roc
+from reid_core.scores.ledger import Given, Line
+from reid_core.scores.published import KINDS
+from reid_core.scores.verification import Point, Roc
 
 COLUMNS = 80  # of the histogram
 OTHER = "#E69500"  # pairs of two identities

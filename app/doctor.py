@@ -11,9 +11,9 @@ from app.cached import data as cached
 from app.figures import Said
 from app.findings import show
 from app.notices import plain, say
-from reid_core.checkup import Checkup
 from reid_core.data import DATASETS, default_root, doctor
 from reid_core.data.base import own_place
+from reid_core.data.doctor.checkup import Checkup
 from reid_core.errors import BadInput
 
 FOLDER, SET = "folder", "set"

@@ -6,10 +6,10 @@ import streamlit as st
 from app import cached, charts_scores, figures, pickers
 from app.figures import Said
 from app.notices import plain, say
-from reid_core.ledger import Given, Ledger, Line, given_by, published
 from reid_core.models import MODELS
-from reid_core.published import METRICS, NOTES, SETS
 from reid_core.runs import list_runs
+from reid_core.scores.ledger import Given, Ledger, Line, given_by, published
+from reid_core.scores.published import METRICS, NOTES, SETS
 
 TITLES = {name: model.title for name, model in MODELS.items()}
 

@@ -11,7 +11,7 @@ import streamlit as st
 
 from app import contents, jobs, lessons, pickers, projector
 from app.first_start import ensure_data
-from reid_core.ranks import warm
+from reid_core.ranking.ranks import warm
 
 HERE = Path(__file__).parent
 

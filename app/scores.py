@@ -6,10 +6,10 @@ import streamlit as st
 from app import cached, charts, charts_scores, contents, figures, pickers
 from app.figures import Said
 from reid_core.experiment import Experiment
-from reid_core.protocols import PROTOCOLS, REPEATS, trapezoid
-from reid_core.record import intervals
 from reid_core.runs import Run
-from reid_core.verification import Roc, roc
+from reid_core.scores.protocols import PROTOCOLS, REPEATS, trapezoid
+from reid_core.scores.record import intervals
+from reid_core.scores.verification import Roc, roc
 
 DRAWS = 1000
 RATES = ("0.1 %", "1 %", "2 %", "5 %", "10 %", "20 %", "50 %")

@@ -11,7 +11,7 @@ from reid_core.evaluate import JOINT
 from reid_core.experiment import Experiment
 from reid_core.retrieve import RankedList
 from reid_core.runs import Run
-from reid_core.threshold import REFINED, Threshold, at
+from reid_core.scores.threshold import REFINED, Threshold, at
 
 NOTHING = (
     "No threshold: this run has no evaluated test split to measure one on, so nothing is called a "

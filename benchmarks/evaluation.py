@@ -119,8 +119,8 @@ def needs(what: str, queries: int, gallery: int) -> float:
 def measure(what: str, size: str, share: float, source: str, asked) -> dict:
     """Time one thing in this process."""
     from reid_core.evaluate import Embeddings, evaluate
-    from reid_core.nearer import BLOCK
-    from reid_core.ranks import compiled
+    from reid_core.ranking.nearer import BLOCK
+    from reid_core.ranking.ranks import compiled
 
     vectors, labels, queries = split(size, share, asked.noise)
     row = dict(cpus=os.cpu_count(), load=round(os.getloadavg()[0], 1))

@@ -24,10 +24,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from reid_core import nearest
 from reid_core.evaluate import Embeddings, directions
 from reid_core.models.nformer import NeighbourTransformer, NFormer, NFormerOptions
 from reid_core.models.nformer_query import GalleryPass
+from reid_core.ranking import nearest
 from reid_core.rerank import Reciprocal
 
 SIZES = {"market": (3368, 19_732), "msmt17": (11_659, 82_161)}

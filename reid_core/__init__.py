@@ -8,9 +8,11 @@ In reading order:
     experiment   every knob, once
     losses       the objective of a training step
     train        one training run
-    stream       images through a model, as fast as the model goes
+    extraction   images through a model, as fast as the model goes
     embed        images in, embeddings out
+    ranking      who is nearer than whom, at the speed of the matrix product
     evaluate     embeddings in, mAP, CMC and mINP out
+    scores       protocols, thresholds, records, and what others report
     retrieve     the same ranking for one query
     runs         what was kept: the folder checkpoints/<name>/
     jobs         trainings and studies as processes of their own

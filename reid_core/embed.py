@@ -15,10 +15,10 @@ from reid_core.distributed import share, to_first
 from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings, directions, distances
 from reid_core.experiment import Experiment
+from reid_core.extraction.pictures import pictures_of
+from reid_core.extraction.stream import Embedded, decoded, fitting, stream
 from reid_core.models.base import Batch, ReIDModel
 from reid_core.models.nformer_query import GalleryPass
-from reid_core.pictures import pictures_of
-from reid_core.stream import Embedded, decoded, fitting, stream
 
 FEW = 8  # so many are one batch, whatever the model
 NAMED = 10  # images that a message names

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from reid_core.errors import BadInput
-from reid_core.nearer import SHORTEST
-from reid_core.ranks import Hits, refuse_no_numbers, true_ranks
+from reid_core.ranking.nearer import SHORTEST
+from reid_core.ranking.ranks import Hits, refuse_no_numbers, true_ranks
 
 PROTOCOL = "market"
 # A model that refines compares a set's images with one another first: all queries and the gallery as

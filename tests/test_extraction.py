@@ -14,7 +14,6 @@ from PIL import Image
 from test_cli import fails
 from test_models import SMALL, build
 
-from reid_core import stream as streaming
 from reid_core.__main__ import main
 from reid_core.data import open_dataset
 from reid_core.data.images import Images, read
@@ -22,9 +21,10 @@ from reid_core.embed import batch_of, embed_images, embed_test, embedded
 from reid_core.errors import BadInput
 from reid_core.evaluate import directions
 from reid_core.experiment import Experiment, knobs
+from reid_core.extraction import stream as streaming
+from reid_core.extraction.stream import AHEAD, Embedded, decoded
+from reid_core.extraction.unfinished import Unfinished
 from reid_core.runs import open_run
-from reid_core.stream import AHEAD, Embedded, decoded
-from reid_core.unfinished import Unfinished
 
 CASES = [case for case in SMALL if " " not in case or case == "ohformer shared"]
 
@@ -86,7 +86,7 @@ def test_killed_it_goes_on_where_it_stopped(tiny_run, runs, tiny_data, tmp_path,
     """Killed outright in another process, and the file is the same bit for bit."""
     code = """
 import os, signal, sys, time
-from reid_core import unfinished
+from reid_core.extraction import unfinished
 from reid_core.__main__ import main
 unfinished.SECONDS = 0
 add = unfinished.Unfinished.add

@@ -10,11 +10,11 @@ from test_cli import fails
 from reid_core.__main__ import main
 from reid_core.data import DATASETS
 from reid_core.evaluate import Embeddings
-from reid_core.ledger import Given, Ledger, given_by, ledger, published
 from reid_core.models import MODELS
-from reid_core.protocols import LEGACY, PROTOCOLS, score
-from reid_core.published import ENTRIES, KINDS, METRICS, SETS, UNKNOWN
 from reid_core.runs import Run, open_run
+from reid_core.scores.ledger import Given, Ledger, given_by, ledger, published
+from reid_core.scores.protocols import LEGACY, PROTOCOLS, score
+from reid_core.scores.published import ENTRIES, KINDS, METRICS, SETS, UNKNOWN
 
 MARKET_SIZES = dict(queries=3368, gallery=15913)
 
@@ -119,7 +119,7 @@ def test_rga_is_shown_by_both_protocols(tiny_run, runs):
     evaluated(run).keep_embeddings(stored)
     record = run.record
     shutil.copytree(run.folder, runs / "theirs")
-    import reid_core.ledger as module
+    import reid_core.scores.ledger as module
 
     given = module._wants("rga", "market1501", LEGACY)
     assert given and not module._wants("transreid", "market1501", LEGACY)

@@ -5,10 +5,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from reid_core import nearest as module
 from reid_core.errors import BadInput
 from reid_core.evaluate import directions, distances
-from reid_core.nearest import nearest
+from reid_core.ranking import nearest as module
+from reid_core.ranking.nearest import nearest
 
 CODE = {"compiled": 0, "torch": 10**9}  # above how many images the compiled code is taken
 

@@ -13,9 +13,9 @@ from streamlit.testing.v1 import AppTest
 
 from app import charts_data, findings
 from app.cached import data as cached
-from reid_core.checkup import Checkup
 from reid_core.data import open_dataset
 from reid_core.data.doctor import KINDS, examine
+from reid_core.data.doctor.checkup import Checkup
 
 MAIN = Path(__file__).resolve().parents[1] / "app" / "main.py"
 

@@ -8,10 +8,10 @@ from test_app import captions, nothing_cached, opened, said  # noqa: F401
 from test_ledger import evaluated
 from test_nformer import refined  # noqa: F401 - a fixture
 
-from reid_core.protocols import PROTOCOLS, score
-from reid_core.published import ENTRIES
 from reid_core.runs import open_run
-from reid_core.verification import roc
+from reid_core.scores.protocols import PROTOCOLS, score
+from reid_core.scores.published import ENTRIES
+from reid_core.scores.verification import roc
 
 
 def tables(app) -> list:

@@ -15,11 +15,11 @@ from reid_core.analysis.cameras import camera_pairs
 from reid_core.analysis.errors import lists
 from reid_core.errors import BadInput
 from reid_core.evaluate import evaluate
-from reid_core.listed import from_lists
-from reid_core.measure import COSINE, UNNORMALISED, Measure, Rerank
-from reid_core.protocols import LEGACY, PROTOCOLS, SINGLE_SHOT, VEHICLES, named, score
-from reid_core.record import Wish, record
+from reid_core.ranking.listed import from_lists
 from reid_core.rerank import Reciprocal
+from reid_core.scores.measure import COSINE, UNNORMALISED, Measure, Rerank
+from reid_core.scores.protocols import LEGACY, PROTOCOLS, SINGLE_SHOT, VEHICLES, named, score
+from reid_core.scores.record import Wish, record
 
 
 def drawn(seed: int, queries: int, gallery: int, cameras: int, values: int, dimensions: int = 4):

@@ -15,7 +15,7 @@ from reid_core.__main__ import main
 from reid_core.embed import embed_images, refine
 from reid_core.evaluate import Embeddings, directions, distances
 from reid_core.runs import open_run
-from reid_core.threshold import measured
+from reid_core.scores.threshold import measured
 
 
 def asked(capsys, *arguments) -> dict:

@@ -9,11 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reid_core import ranks
-from reid_core.approximate import approximate
 from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings, directions, distances, evaluate, judge
-from reid_core.ranks import true_ranks
+from reid_core.ranking import ranks
+from reid_core.ranking.approximate import approximate
+from reid_core.ranking.ranks import true_ranks
 
 WAYS = ("loops", "float64", "crowds")
 
@@ -163,7 +163,7 @@ def test_a_gallery_mapped_from_a_file_with_its_queries_among_it(way, tmp_path):
 def test_without_numba_or_in_another_precision_the_loops_are_left_alone(monkeypatch):
     monkeypatch.setattr(ranks, "SMALL", -1)
     given_ = case(11)
-    monkeypatch.setitem(sys.modules, "reid_core.loops", None)
+    monkeypatch.setitem(sys.modules, "reid_core.ranking.loops", None)
     ranks._compiled.cache_clear()
     assert not ranks.compiled()
     same(true_ranks(*given_), slow(*given_))

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from reid_core import nearest as nearest_module
 from reid_core import rerank
 from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings, directions, distances, evaluate
+from reid_core.ranking import nearest as nearest_module
 from reid_core.rerank import Reciprocal, expand, ranked
 from reid_core.retrieve import retrieve
 from reid_core.runs import open_run

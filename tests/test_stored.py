@@ -13,9 +13,9 @@ from reid_core.__main__ import main
 from reid_core.data import open_dataset
 from reid_core.embed import embed_test
 from reid_core.evaluate import evaluate
-from reid_core.record import Wish, record
 from reid_core.runs import open_run
-from reid_core.stored import read_stored
+from reid_core.scores.record import Wish, record
+from reid_core.scores.stored import read_stored
 
 
 def arrays(e) -> dict[str, np.ndarray]:
@@ -145,10 +145,10 @@ def _kept(folder: Path, good: dict, **changed) -> Path:
 
 def test_loops_are_loaded_while_a_large_file_is_read(stored, capsys, monkeypatch):
     called = []
-    monkeypatch.setattr("reid_core.stored.warm", lambda: called.append(True))
+    monkeypatch.setattr("reid_core.scores.stored.warm", lambda: called.append(True))
     plain = scored(capsys, stored)
     assert not called
-    monkeypatch.setattr("reid_core.stored.SMALL", 1)
+    monkeypatch.setattr("reid_core.scores.stored.SMALL", 1)
     assert scored(capsys, stored)["mAP"] == plain["mAP"] and called
 
 

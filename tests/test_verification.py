@@ -10,9 +10,9 @@ from test_protocols import SPLITS, drawn
 
 from reid_core.errors import BadInput
 from reid_core.evaluate import distances
-from reid_core.measure import COSINE, UNNORMALISED, Measure, Rerank
-from reid_core.protocols import PROTOCOLS, VEHICLES
-from reid_core.verification import roc, threshold_at
+from reid_core.scores.measure import COSINE, UNNORMALISED, Measure, Rerank
+from reid_core.scores.protocols import PROTOCOLS, VEHICLES
+from reid_core.scores.verification import roc, threshold_at
 
 
 def pairs(e, away=None) -> tuple[np.ndarray, np.ndarray]:

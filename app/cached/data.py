@@ -7,8 +7,8 @@ import streamlit as st
 from PIL import Image
 
 from app.cached.base import NO_PICTURE, data_url
-from reid_core.checkup import Checkup
 from reid_core.data import Dataset, Found, find, open_dataset
+from reid_core.data.doctor.checkup import Checkup
 
 
 def folder_stamp(folder: str) -> int:

@@ -3,14 +3,14 @@
 import streamlit as st
 
 from app.cached.base import embeddings
-from reid_core.ledger import Ledger
-from reid_core.ledger import ledger as ledger_of
-from reid_core.protocols import PROTOCOLS, Scored
-from reid_core.protocols import score as score_by
-from reid_core.record import intervals as intervals_of
 from reid_core.runs import open_run
-from reid_core.verification import Roc
-from reid_core.verification import roc as roc_of
+from reid_core.scores.ledger import Ledger
+from reid_core.scores.ledger import ledger as ledger_of
+from reid_core.scores.protocols import PROTOCOLS, Scored
+from reid_core.scores.protocols import score as score_by
+from reid_core.scores.record import intervals as intervals_of
+from reid_core.scores.verification import Roc
+from reid_core.scores.verification import roc as roc_of
 
 
 @st.cache_resource(max_entries=2, show_spinner="Collecting what the runs gave")

@@ -60,8 +60,8 @@ def _count(text: str) -> int:
 def act(asked: argparse.Namespace) -> None:
     from reid_core.data.images import Images
     from reid_core.embed import batch_size_of, embedded
+    from reid_core.extraction.unfinished import Unfinished
     from reid_core.runs import open_run
-    from reid_core.unfinished import Unfinished
 
     run = open_run(asked.run)
     writable(asked.out)
@@ -123,8 +123,8 @@ def asked_pictures(asked: argparse.Namespace, run):
 
     from reid_core.data import prepare
     from reid_core.embed import read_view_table, views_of
+    from reid_core.extraction.pictures import pictures_at, pictures_of
     from reid_core.feed import prepared
-    from reid_core.pictures import pictures_at, pictures_of
 
     experiment = run.experiment
     if asked.dataset:

@@ -121,7 +121,7 @@ def _of_file(asked: argparse.Namespace) -> dict:
         if getattr(asked, name) != value:
             said = f"--{name.replace('_', '-')}"
             raise BadInput(f"{said} is for a RUN: stored features are scored as they are")
-    from reid_core.stored import evaluate_stored
+    from reid_core.scores.stored import evaluate_stored
 
     return evaluate_stored(asked.embeddings, _wish(asked), asked.refine)
 
@@ -130,7 +130,7 @@ def _of_run(asked: argparse.Namespace) -> dict:
     if asked.refine:
         raise BadInput("--refine is for --embeddings: a RUN refines its own features")
     from reid_core.runs import open_run
-    from reid_core.scoring import Features, evaluate_run
+    from reid_core.scores.scoring import Features, evaluate_run
 
     run, wish = open_run(asked.run), _wish(asked)
     model = asked_model(run, asked)
@@ -143,8 +143,8 @@ def _of_run(asked: argparse.Namespace) -> dict:
 
 
 def _wish(asked: argparse.Namespace):
-    from reid_core.measure import Rerank
-    from reid_core.record import Wish
+    from reid_core.scores.measure import Rerank
+    from reid_core.scores.record import Wish
 
     return Wish(
         asked.protocol,

@@ -18,7 +18,7 @@ def add(commands) -> None:
 
 def act(asked: argparse.Namespace) -> None:
     """Print the ledger."""
-    from reid_core.ledger import ledger
+    from reid_core.scores.ledger import ledger
 
     found = ledger()
     if asked.json:

@@ -45,7 +45,7 @@ def add(commands) -> None:
 def act(asked: argparse.Namespace) -> None:
     import numpy as np
 
-    from reid_core.pictures import pictures_at
+    from reid_core.extraction.pictures import pictures_at
     from reid_core.retrieve import retrieve_encoded
     from reid_core.runs import open_run
 
@@ -78,8 +78,8 @@ def act(asked: argparse.Namespace) -> None:
 
 def asked_threshold(asked: argparse.Namespace, run) -> tuple[Any, dict | None]:
     """The threshold, and what is said of it; none where there is nothing to measure it on."""
-    from reid_core.protocols import named
-    from reid_core.threshold import Threshold, measured
+    from reid_core.scores.protocols import named
+    from reid_core.scores.threshold import Threshold, measured
 
     if asked.threshold is not None:
         if not asked.threshold >= 0:
@@ -114,7 +114,7 @@ def asked_gallery(asked: argparse.Namespace, run, model) -> tuple[Any, dict[str,
     """The gallery's embeddings, the rows of its files where a folder was named, and what it is."""
     from dataclasses import replace
 
-    from reid_core.pictures import pictures_at
+    from reid_core.extraction.pictures import pictures_at
     from reid_core.retrieve import gallery_of
 
     if asked.gallery is None:
@@ -176,7 +176,7 @@ def _table(answer: dict[str, Any]) -> Iterator[str]:
     from textwrap import fill
 
     from reid_core.evaluate import JOINT
-    from reid_core.threshold import REFINED
+    from reid_core.scores.threshold import REFINED
 
     limit, size = answer["threshold"], answer["gallery"]["images"]
     yield f"gallery: {answer['gallery']['title']}, {size} images"

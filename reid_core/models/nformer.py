@@ -19,8 +19,8 @@ from reid_core.knobs import knob
 from reid_core.models.base import Batch, Facts, Output, ReIDModel, Tokens
 from reid_core.models.neck import BNNeck, Centers
 from reid_core.models.resnet_bot import ResNetBoT, ResNetBoTOptions
-from reid_core.nearest import nearest
 from reid_core.probe import Probe
+from reid_core.ranking.nearest import nearest
 
 GATHERED = 2**23  # numbers at once: 32 MB in float32
 ROWS = 2048  # images at a time in a layer, at test

@@ -25,7 +25,7 @@ from reid_core.models.nformer import (
     in_float64,
     is_mutual,
 )
-from reid_core.nearest import first, nearest, rounded
+from reid_core.ranking.nearest import first, nearest, rounded
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from reid_core import counting
-from reid_core.nearer import BLOCK, Pairs, Rows, some
+from reid_core.ranking import counting
+from reid_core.ranking.nearer import BLOCK, Pairs, Rows, some
 
 FEW = 64  # rows that are not worth waking a thread
 

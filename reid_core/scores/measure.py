@@ -12,8 +12,8 @@ import numpy as np
 from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings, directions, distances
 from reid_core.knobs import unknown
-from reid_core.listed import from_lists, from_rows
-from reid_core.ranks import Hits, true_ranks
+from reid_core.ranking.listed import from_lists, from_rows
+from reid_core.ranking.ranks import Hits, true_ranks
 
 EUCLIDEAN, COSINE, UNNORMALISED = "euclidean", "cosine", "euclidean-unnormalised"
 METRICS = (EUCLIDEAN, COSINE, UNNORMALISED)
@@ -77,7 +77,7 @@ class Measure:
         if self.away or self.rerank:
             return from_rows(self.rows(embeddings), *labels)
         if self.approximate:
-            from reid_core.approximate import approximate
+            from reid_core.ranking.approximate import approximate
 
             found = approximate(embeddings)
             self.recall = found.recall

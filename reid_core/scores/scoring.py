@@ -10,13 +10,13 @@ import numpy as np
 from reid_core.data import Dataset, prepare
 from reid_core.embed import embed_test, per_query_distances, read_view_table, views_of
 from reid_core.evaluate import Embeddings
+from reid_core.extraction.flip import Flipped
 from reid_core.feed import prepared
-from reid_core.flip import Flipped
 from reid_core.models import ReIDModel
-from reid_core.protocols import PROTOCOLS, named
-from reid_core.ranks import SMALL, warm
-from reid_core.record import Wish, record
+from reid_core.ranking.ranks import SMALL, warm
 from reid_core.runs import Run
+from reid_core.scores.protocols import PROTOCOLS, named
+from reid_core.scores.record import Wish, record
 
 Progress = Callable[[int, int], None]
 

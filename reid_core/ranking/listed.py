@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from reid_core.errors import BadInput
-from reid_core.ranks import Hits
+from reid_core.ranking.ranks import Hits
 
 
 def from_rows(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reid_core.evaluate import JOINT, PROTOCOL
-from reid_core.protocols import CUHK03, LEGACY
+from reid_core.scores.protocols import CUHK03, LEGACY
 
 PAPER, OFFICIAL, RERUN, TOOLKIT = (
     "paper",

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reid_core.draws import Draws, as_it_is, one_of_each, single_shot
 from reid_core.errors import BadInput
 from reid_core.evaluate import CMC_LENGTH, JOINT, PER_QUERY, PROTOCOL, Embeddings
 from reid_core.knobs import unknown
-from reid_core.measure import Measure
-from reid_core.ranks import Hits
+from reid_core.ranking.ranks import Hits
+from reid_core.scores.draws import Draws, as_it_is, one_of_each, single_shot
+from reid_core.scores.measure import Measure
 
 CUHK03, VEHICLES, LEGACY, SINGLE_SHOT = (
     "cuhk03-np",

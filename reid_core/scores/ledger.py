@@ -10,9 +10,9 @@ from typing import Any
 from reid_core.data import DATASETS
 from reid_core.errors import BadInput
 from reid_core.evaluate import PROTOCOL
-from reid_core.protocols import CUHK03, LEGACY, score
-from reid_core.published import ENTRIES, MSMT17, NOTES, SETS, Entry
 from reid_core.runs import Run, list_runs
+from reid_core.scores.protocols import CUHK03, LEGACY, score
+from reid_core.scores.published import ENTRIES, MSMT17, NOTES, SETS, Entry
 
 SAME = {CUHK03: PROTOCOL}  # two names of one rule
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from reid_core.evaluate import Embeddings
-from reid_core.verification import Roc, roc
+from reid_core.scores.verification import Roc, roc
 
 REFINED = (
     "It was measured by nformer-joint: all queries of that test split and its gallery were refined as "

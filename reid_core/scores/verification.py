@@ -12,8 +12,8 @@ import numpy as np
 
 from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings
-from reid_core.measure import Measure
-from reid_core.protocols import PROTOCOLS, REPEATS, named
+from reid_core.scores.measure import Measure
+from reid_core.scores.protocols import PROTOCOLS, REPEATS, named
 
 BINS = 2**20  # of distances from 0 to 4: 4e-6 wide
 

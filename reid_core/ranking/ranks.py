@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from reid_core.errors import BadInput
-from reid_core.nearer import BLOCK, SHORTEST, Pairs, Rows, in_float64, some
+from reid_core.ranking.nearer import BLOCK, SHORTEST, Pairs, Rows, in_float64, some
 
 PAIRS = 2**21  # pairs of a query and an image of its identity that are held at a time
 CROWD = 512  # images of one identity: more are looked up for each gallery image, not the other way
@@ -106,7 +106,7 @@ def true_ranks(
     for those in same.groups():
         pairs, part = same.pairs(those), asked[those]
         if quick and same.counts[those[0]] <= CROWD:
-            from reid_core.loops import by_loops
+            from reid_core.ranking.loops import by_loops
 
             ranks = by_loops(part, images, pairs, block)
         else:
@@ -129,7 +129,7 @@ def warm() -> None:
 @cache
 def _compiled() -> bool:
     try:
-        import reid_core.loops  # noqa: F401
+        import reid_core.ranking.loops  # noqa: F401
     except (ImportError, RuntimeError, OSError):  # no numba, or no folder that it may keep them in
         return False
     return True
@@ -146,7 +146,7 @@ def _rows(vectors: np.ndarray, rows: np.ndarray | None, quick: bool) -> Rows:
     """With their lengths, as `evaluate.directions` takes them."""
     rows = np.arange(len(vectors)) if rows is None else rows
     if quick:
-        from reid_core.loops import lengths
+        from reid_core.ranking.loops import lengths
     else:
         lengths = _lengths
     return Rows(vectors, rows, np.maximum(lengths(vectors, rows), SHORTEST))

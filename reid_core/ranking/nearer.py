@@ -1,6 +1,6 @@
 """How many gallery images are nearer than each true match: what is counted, and one way to count.
 
-`in_float64` runs anywhere; `reid_core.loops` gives the same numbers faster, on a CPU with numba.
+`in_float64` runs anywhere; `reid_core.ranking.loops` gives the same numbers faster, on a CPU with numba.
 Q queries, G gallery images, D dimensions.
 """
 

@@ -13,9 +13,9 @@ import numpy as np
 from reid_core.analysis.intervals import LEVEL, bootstrap
 from reid_core.errors import BadInput
 from reid_core.evaluate import CMC_LENGTH, JOINT, PROTOCOL, Embeddings
-from reid_core.measure import EUCLIDEAN, Measure, Rerank
-from reid_core.protocols import PROTOCOLS, Scored, as_it_is, named, ratio, score
-from reid_core.verification import roc
+from reid_core.scores.measure import EUCLIDEAN, Measure, Rerank
+from reid_core.scores.protocols import PROTOCOLS, Scored, as_it_is, named, ratio, score
+from reid_core.scores.verification import roc
 
 RATES = (1e-4, 1e-3, 1e-2, 1e-1)  # false accepts that a verification is reported at
 RANKS = (1, 5, 10)

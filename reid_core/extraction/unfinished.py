@@ -18,7 +18,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from reid_core.errors import BadInput
-from reid_core.stream import Embedded
+from reid_core.extraction.stream import Embedded
 
 SECONDS = 1.0  # of work that a kill may cost
 

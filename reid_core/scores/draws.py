@@ -7,7 +7,7 @@ import numpy as np
 
 from reid_core.errors import BadInput
 from reid_core.evaluate import CMC_LENGTH, Embeddings
-from reid_core.measure import Measure
+from reid_core.scores.measure import Measure
 
 Draws = Iterator[tuple[Embeddings, np.ndarray]]
 

@@ -18,10 +18,10 @@ import numpy as np
 
 from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings
-from reid_core.measure import CHUNK
-from reid_core.protocols import PROTOCOLS, named
-from reid_core.ranks import SMALL, warm
-from reid_core.record import Wish, record
+from reid_core.ranking.ranks import SMALL, warm
+from reid_core.scores.measure import CHUNK
+from reid_core.scores.protocols import PROTOCOLS, named
+from reid_core.scores.record import Wish, record
 
 ARRAYS = ("embeddings", "identities", "cameras", "is_query")
 ENCODED = "encoded"  # beside embeddings that were refined as one set

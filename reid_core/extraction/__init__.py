@@ -1,0 +1,1 @@
+"""Pictures to vectors, many at a time: what is named, streamed, mirrored, and resumed."""

@@ -1,0 +1,1 @@
+"""What is counted and how: protocols, metrics, thresholds, records, and what others report."""
