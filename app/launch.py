@@ -39,24 +39,18 @@ def form(allowed: bool) -> None:
         )
     swept = sweeps.form(asked, settings, name)
     kept = dict(settings=settings) | _where()
-    start = dict(type="primary", icon=":material/play_arrow:", key="start", on_click=live.act)
     if swept is None:
+        action, label = "start", "Start the training"
         more_asked = dict(run=name or None) | (dict(cloned_from=source) if source else {})
-        st.button(
-            "Start the training",
-            args=("start",),
-            kwargs=asked | kept | more_asked,
-            disabled=not allowed,
-            **start,
-        )
-        return
-    st.button(
-        f"Queue {swept.pop('count')} trainings",
-        args=("start_sweep",),
-        kwargs=asked | kept | swept,
-        disabled=not allowed,
-        **start,
-    )
+    else:
+        action, label = "start_sweep", f"Queue {swept.pop('count')} trainings"
+        more_asked = swept
+    # Not a callback: it would be called with the form as it was drawn last, without what somebody
+    # typed just before the click.
+    if st.button(
+        label, type="primary", icon=":material/play_arrow:", key="start", disabled=not allowed
+    ):
+        live.act_next(action, **asked | kept | more_asked)
 
 
 def _source(allowed: bool) -> str:

@@ -63,6 +63,18 @@ def act(action: str, *arguments: Any, **keywords: Any) -> None:
         st.query_params.pop("clone", None)
 
 
+def act_next(action: str, **keywords: Any) -> None:
+    """Do it at the head of the app's next run (`acted`), which may then choose another run and view."""
+    st.session_state["asked to act"] = action, keywords
+    st.rerun()
+
+
+def acted() -> None:
+    """At the head of the app, before any widget: what its run before was asked to do."""
+    if asked := st.session_state.pop("asked to act", None):
+        act(asked[0], **asked[1])
+
+
 def problem() -> None:
     """Say what the last button press could not do."""
     if message := st.session_state.pop("problem", ""):

@@ -9,7 +9,7 @@ if (ROOT := str(Path(__file__).resolve().parents[1])) not in sys.path:
 
 import streamlit as st
 
-from app import contents, jobs, lessons, pickers, projector
+from app import contents, jobs, lessons, live, pickers, projector
 from app.first_start import ensure_data
 from reid_core.ranking.ranks import warm
 
@@ -20,6 +20,7 @@ st.logo(str(HERE / "logo.svg"), size="large", icon_image=str(HERE / "icon.svg"))
 page = contents.navigation()
 ensure_data()
 jobs.revive()
+live.acted()
 lessons.begin(page.url_path)
 pickers.sidebar_run()
 projector.switch(page.url_path)

@@ -578,6 +578,19 @@ def test_each_model_is_started_with_its_own_knobs(tiny_run, monkeypatch, model):
     assert started[0]["model"] == model and started[0]["settings"] == changed
 
 
+def test_what_is_typed_just_before_the_click_counts(tiny_run, monkeypatch):
+    monkeypatch.setenv("REID_ALLOW_TRAINING", "1")
+    started = []
+    monkeypatch.setattr(jobs, "start", lambda **asked: started.append(asked) or tiny_run)
+    app = opened("train", view="New training")
+    next(each for each in app.text_input if each.label == "Name of the run").set_value("mine")
+    app.number_input(key="knob-transreid-demo-epochs").set_value(3)
+    app.button(key="start").click()
+    app.run()  # one run of the page for all three
+    assert not app.exception and not app.error
+    assert started[0]["run"] == "mine" and started[0]["settings"] == {"epochs": 3}
+
+
 def test_a_run_as_an_encoder(tiny_run, runs, monkeypatch):
     """Only what has weights and embeds single images; the choice reaches the training."""
     monkeypatch.setenv("REID_ALLOW_TRAINING", "1")
