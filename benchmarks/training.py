@@ -127,6 +127,8 @@ def in_turn(
     counted = {side: ours.flops(call) if model else call() for side, call in calls.items()}
     times: dict[str, list[tuple[float, float]]] = {side: [] for side in calls}
     rates: dict[str, list[float]] = {each: [] for each in asked.precisions if model}
+    for call in calls.values():  # an optimiser's first step makes its state
+        call()
     for _ in range(asked.rounds):
         for precision, held in rates.items():
             held.append(matrix_rate(device, precision == "bf16"))
