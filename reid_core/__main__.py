@@ -227,10 +227,15 @@ def _sent(what, asked: argparse.Namespace, there: dict) -> int:
         how = dict(model=what.model, recipe=what.recipe, dataset=what.dataset, data=what.data)
         name = jobs.start(**how, settings=what.values, run=asked.run, **there)
     else:
-        name = what.name
+        name, training = what.name, what.experiment.training
         if asked.set and what.resumable:
             redistribute(what, dict(pair(each) for each in asked.set))
-        jobs.resume(name, **there)
+        try:
+            jobs.resume(name, **there)
+        except BadInput:
+            if asked.set and what.resumable:
+                redistribute(what, dict(devices=training.devices, nodes=training.nodes))
+            raise
     run = open_run(name)
     print(name)
     print(f"reid_core: {place_of(run).describe(run)}", file=sys.stderr)

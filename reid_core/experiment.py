@@ -148,7 +148,8 @@ class Training:
         1,
         "Parts of a batch that are computed one after the other, for small cards: their gradients are "
         "added up. Triplets are still looked for in the whole batch; batch normalisation and a "
-        "model's own losses see one part. Costs one more pass without gradient.",
+        "model's own losses see one part. Costs one more pass without gradient. Batches of stored "
+        "features (NFormer's second stage) stay whole.",
         "Machine",
         least=1,
     )

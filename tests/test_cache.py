@@ -1,6 +1,7 @@
 """Decoded images that are kept on disk: found again, noticed where they are not what they should be,
 and nothing that can go wrong with them changes a number."""
 
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -115,6 +116,36 @@ def test_an_image_that_was_replaced_is_read_anew(own_place, files, decoded):
     assert images.file.lacking(range(10)) == [2]
     assert torch.equal(images[range(10)], Images(files, SIZE)[range(10)])
     assert kept(files).file.lacking(range(10)) == []
+
+
+def test_a_replacement_of_the_same_size_and_time_is_read_anew(own_place, files, decoded):
+    about = files[2].stat()
+    kept(files).fill(lambda message: None)
+    brought = files[2].with_name("brought")
+    Image.new("RGB", (20, 40), "red").save(brought, "JPEG")
+    with brought.open("ab") as file:
+        file.write(bytes(about.st_size - brought.stat().st_size))
+    os.utime(brought, ns=(about.st_atime_ns, about.st_mtime_ns))
+    brought.replace(files[2])
+    assert (about.st_size, about.st_mtime_ns) == (
+        files[2].stat().st_size,
+        files[2].stat().st_mtime_ns,
+    )
+    assert torch.equal(kept(files)[[2]], Images(files, SIZE)[[2]])
+
+
+def test_an_image_that_is_replaced_while_it_is_decoded_is_read_anew(own_place, files, monkeypatch):
+    original = Images._read
+
+    def too_late(self, row):
+        pixels = original(self, row)
+        Image.new("RGB", (20, 40), "red").save(files[row])
+        return pixels
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Images, "_read", too_late)
+        kept(files)[[2]]  # nothing is in the file yet
+    assert torch.equal(kept(files)[[2]], Images(files, SIZE)[[2]])
 
 
 def test_a_bad_image_keeps_no_other_from_being_kept(own_place, files, decoded):

@@ -416,6 +416,15 @@ def test_the_queue_on_the_command_line(runs, monkeypatch, capsys):
     assert main(["queue", "--cancel", "nobody"]) == 2
 
 
+@pytest.mark.parametrize("state", ("finished", "failed", "stopped"))
+def test_what_has_ended_can_not_be_cancelled(tiny_run, state, capsys):
+    run = open_run(tiny_run)
+    run.report(state, epoch=1, epochs=1)
+    assert main(["queue", "--cancel", tiny_run]) == 2
+    assert f"can't be stopped: it is {state}" in capsys.readouterr().err
+    assert not run.stop_asked
+
+
 # Clones
 
 

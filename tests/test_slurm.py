@@ -197,6 +197,16 @@ def test_where_there_is_no_slurm(runs, monkeypatch, capsys):
     assert not list_runs()
 
 
+def test_what_is_refused_leaves_nothing_behind(tiny_run, monkeypatch, capsys):
+    run = open_run(tiny_run)
+    monkeypatch.setenv("PATH", str(run.folder))
+    assert main(["clone", tiny_run, "--run", "twin", "--train", "--on", "slurm"]) == 2
+    assert [each.name for each in list_runs()] == [tiny_run]
+    run.report("stopped", epoch=1, epochs=1)
+    assert main(["train", "--resume", tiny_run, "--set", "devices=2", "--on", "slurm"]) == 2
+    assert open_run(tiny_run).experiment.training.devices == 1
+
+
 def test_without_submitit(slurm, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
     assert "pip install submitit" in place.missing()

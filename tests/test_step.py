@@ -6,6 +6,8 @@ from functools import partial
 
 import pytest
 import torch
+from timm.models.resnet import BasicBlock
+from timm.models.vision_transformer import Block
 from torch import nn
 
 from reid_core.data.images import finish
@@ -72,6 +74,22 @@ def test_checkpointing_changes_no_bit(name):
     assert weights.keys() == others.keys()
     for key, value in weights.items():
         assert torch.equal(value, others[key]), key
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"), ((Block(8, 2), (2, 3, 8)), (BasicBlock(4, 4), (2, 4, 6, 6)))
+)
+def test_checkpointing_and_compiling_go_together(layer, shape):
+    found, images = [], torch.rand(shape)
+    for compiled in (False, True):
+        own = nn.Sequential(copy.deepcopy(layer))
+        equip(own, Training(checkpointing=True, channels_last="off"), "cpu")
+        if compiled:
+            own.compile(backend="aot_eager")  # all of it but the compiler
+        own(images).square().mean().backward()
+        found.append([p.grad for p in own.parameters()] + list(own.buffers()))
+    for plain, other in zip(*found, strict=True):
+        torch.testing.assert_close(other, plain)
 
 
 def test_checkpointing_keeps_less():

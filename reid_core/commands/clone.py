@@ -1,6 +1,7 @@
 """clone: a run once more, with other knobs."""
 
 import argparse
+import shutil
 import sys
 
 from reid_core.commands import places
@@ -42,5 +43,9 @@ def act(asked: argparse.Namespace) -> None:
     if not changes:
         print(f"reid_core: nothing differs from {asked.source}", file=sys.stderr)
     if asked.train:
-        jobs.resume(run.name, **there)
+        try:
+            jobs.resume(run.name, **there)
+        except BadInput:
+            shutil.rmtree(run.folder)  # or its name would be taken for what follows
+            raise
     print(run.name)

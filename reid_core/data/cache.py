@@ -1,6 +1,6 @@
 """Decoded images in a file, where memory is too small for them. N images of H x W pixels.
 
-One record for each image: its pixels, which file they were read from (its size and time of change)
+One record for each image: its pixels, which file they were read from (its size and times of change)
 and a checksum. A record that is missing, of another file or damaged is as one that was never written:
 its image is decoded and the record written anew. So there is no state of the whole that could break.
 A killed process, a truncated file or a full disk only leave records out; of two processes that write
@@ -52,13 +52,16 @@ class PixelFile:
     def get(self, row: int) -> np.ndarray | None:
         """(H, W, 3) uint8, or None where the file has it not."""
         record = np.empty(1, self.record)
+        source = self._source(
+            row
+        )  # before its image is decoded, so that it can't be of a later one
         try:
             with self.path.open("rb", buffering=0) as file:
                 file.seek(row * self.record.itemsize)
                 read = file.readinto(record.view(np.uint8))
         except OSError:
             return None
-        if read < self.record.itemsize or record["source"][0] != self._source(row):
+        if read < self.record.itemsize or record["source"][0] != source:
             return None
         whole = record["sum"][0] == _checksum(record)
         return record["pixels"][0] if whole else None
@@ -103,7 +106,8 @@ class PixelFile:
                 about = os.stat(self.files[row])
             except OSError:
                 return 0
-            known = f"{about.st_size} {about.st_mtime_ns}".encode()
+            # A copy may bring its old time along (cp -p), but not that of the change to the file.
+            known = f"{about.st_size} {about.st_mtime_ns} {about.st_ctime_ns}".encode()
             digest = hashlib.blake2b(known, digest_size=8).digest()
             self.sources[row] = int.from_bytes(digest, "little") | 1
         return self.sources[row]

@@ -121,13 +121,17 @@ def resume(name: str, where: str | None = None, asked: dict[str, Any] | None = N
 
 
 def stop(name: str) -> None:
-    """Take a run out of its queue, or ask its training to stop at its next step and save its state."""
+    """Take a run out of its queue, or ask its training to stop at its next step and save its state.
+    Raises BadInput for one that has ended."""
     from reid_core.jobs.where import place_of
     from reid_core.runs import open_run
 
     run = open_run(name)
     try:
-        if run.status().queued:
+        status = run.status()
+        if status.state in ("finished", "failed", "stopped"):
+            raise BadInput(f"run {name!r} can't be stopped: it is {status.state}")
+        if status.queued:
             place_of(run).cancel(run)
         else:
             run.ask_stop()

@@ -84,9 +84,12 @@ def too_large(
             f"out of memory with {p} x {k} = {p * k} images in a batch on {processes} processes: give "
             "fewer identities_per_batch, or more devices"
         )
+    parts = training.accumulate
     fits = largest_fitting(lambda identities: attempt(identities * k), p - 1)
+    fits -= fits % parts  # each part holds whole identities
+    more = next(n for n in range(1, p + 1) if p % n == 0 and (p // n <= fits // parts or n == p))
     advice = (
-        f"identities_per_batch={fits} ({fits * k} images) fits"
+        f"identities_per_batch={fits} ({fits * k} images) fits, or try accumulate={more}"
         if fits
         else "not even 2 identities fit; give a smaller size, a larger stride or a smaller model"
     )

@@ -60,6 +60,8 @@ def _twice(block: nn.Module, forward, *given, **named):
     same draws (dropout, drop path)."""
     if not torch.is_grad_enabled():
         return forward(*given, **named)
+    if torch.compiler.is_compiling():  # it takes no contexts, and moves statistics once by itself
+        return checkpoint(forward, *given, use_reentrant=False, **named)
     contexts = lambda: (nullcontext(), _same_statistics(block))  # noqa: E731
     return checkpoint(forward, *given, use_reentrant=False, context_fn=contexts, **named)
 
