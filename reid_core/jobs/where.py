@@ -100,6 +100,10 @@ def _describe(run: RunFolder) -> str:
     return f"number {same.index(run.name) + 1} in the queue for {entry.device}"
 
 
+def _look() -> None:
+    runner.revive()
+
+
 WHERE: dict[str, Where] = {
     "here": Where(
         "this machine",
@@ -107,8 +111,8 @@ WHERE: dict[str, Where] = {
         _submit,
         queue.cancel,
         _describe,
-        runner.revive,
-        runner.revive,
+        _look,
+        _look,
     ),
     "slurm": Where(
         "Slurm",
