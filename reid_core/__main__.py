@@ -286,8 +286,6 @@ def act_study(asked: argparse.Namespace) -> int:
             for knob in knobs(name):
                 print(f"    {knob.name}={knob.default}  {knob.help}")
         return 0
-    if asked.quiet and hasattr(os, "nice"):
-        os.nice(5)  # whoever looks at a page comes first
     study = Study.asked(open_run(asked.run), asked.name, dict(map(pair, asked.set)))
     try:
         if asked.quiet:

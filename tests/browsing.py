@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from reid_core.runs import Run
 
@@ -63,6 +66,23 @@ class Lab:
         self.process.terminate()
         self.process.wait(timeout=30)
 
+    def rest(self) -> None:
+        """End what is still at work: what a failed test leaves would slow all that follow."""
+        names = [folder.name for folder in self.runs.iterdir() if folder.name[0] != "."]
+        for run in map(self.run, sorted(names, reverse=True)):  # those that wait first
+            if run.status().active or run.status().queued:
+                run.ask_stop()
+        for run in map(self.run, names):
+            until = time.monotonic() + 60
+            while run.status().active and time.monotonic() < until:
+                time.sleep(0.1)
+            if run.status().active:
+                os.kill(run.status().pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        self.rest()
+        self.stop()
+
     def train(self, name: str) -> None:
         """A small finished run, trained by the command line."""
         knobs = [f"{key}={value}" for key, value in (TINY | {"epochs": 1}).items()]
@@ -74,12 +94,44 @@ class Lab:
         return Run(name, self.runs / name)
 
 
+class Traffic:
+    """What passes between a page and its server: whether a run of the script is owed or under way."""
+
+    of: dict = {}  # by page
+
+    def __init__(self, page):
+        self.owed = self.running = False
+        page.on("websocket", self._opened)
+        self.of[page] = self
+
+    @property
+    def quiet(self) -> bool:
+        return not (self.owed or self.running)
+
+    def _opened(self, socket) -> None:
+        self.owed = self.running = False
+        socket.on("framesent", self._sent)
+        socket.on("framereceived", self._received)
+
+    def _sent(self, frame) -> None:
+        if isinstance(frame, bytes) and BackMsg.FromString(frame).HasField("rerun_script"):
+            self.owed = True
+
+    def _received(self, frame) -> None:
+        kind = ForwardMsg.FromString(frame).WhichOneof("type") if isinstance(frame, bytes) else ""
+        if kind == "new_session":
+            self.owed, self.running = False, True
+        elif kind == "script_finished":
+            self.running = False
+
+
 @contextmanager
 def visitor(browser, width: int = 1280, scheme: str = "light") -> Iterator:
     """A page in a session of its own; errors in its console and requests elsewhere fail the test."""
     height = 1080 if width > 1500 else 800
     context = browser.new_context(viewport=dict(width=width, height=height), color_scheme=scheme)
     page, wrong = context.new_page(), []
+    Traffic(page)
     page.set_default_timeout(PATIENCE)
 
     def listen(message) -> None:
@@ -101,8 +153,13 @@ def visitor(browser, width: int = 1280, scheme: str = "light") -> Iterator:
 
 
 def settled(page) -> None:
-    """Wait until the script has run."""
-    page.wait_for_timeout(400)  # until the click has reached the server
+    """Wait until the script has run for all that the page has asked, and the page shows it."""
+    page.wait_for_timeout(300)  # until the page has sent the click
+    deadline, looks = time.monotonic() + PATIENCE / 1000, 0
+    while looks < 2:  # a run may call for the next one at its end
+        looks = looks + 1 if Traffic.of[page].quiet else 0
+        assert time.monotonic() < deadline, "the script goes on and on"
+        page.wait_for_timeout(100)
     page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
 
 

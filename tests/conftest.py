@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("REID_PEDESTRIANS", "12")
+if "PYTEST_XDIST_WORKER" in os.environ:  # the other one has the other core
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TINY = {
     "epochs": 1,
@@ -23,6 +25,14 @@ TINY = {
     "device": "cpu",
     "precision": "fp32",
 }
+
+
+@pytest.hookimpl(tryfirst=True)  # xdist looks at the marks in its own
+def pytest_collection_modifyitems(items):
+    """Among several workers: a file's tests share what it makes, and one browser is enough."""
+    for item in items:
+        group = "browser" if item.get_closest_marker("browser") else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
@@ -68,6 +78,13 @@ def tiny_run(_made, runs) -> str:
     """The name of a finished run, in a runs folder of this test's own."""
     shutil.copytree(_made[1] / "tiny", runs / "tiny")
     return "tiny"
+
+
+@pytest.fixture(autouse=True)
+def _trainings_end(request):
+    yield
+    if "lab" in request.fixturenames:
+        request.getfixturevalue("lab").rest()
 
 
 @pytest.fixture(scope="session")

@@ -24,10 +24,7 @@ def lab(tmp_path_factory) -> Iterator[Lab]:
     lab = Lab(tmp_path_factory.mktemp("lab with a space"))
     lab.start()
     yield lab
-    for folder in lab.runs.iterdir():
-        if lab.run(folder.name).status().active:
-            lab.run(folder.name).ask_stop()
-    lab.stop()
+    lab.close()
 
 
 def start(page, model: str, name: str, knobs: dict[str, dict]) -> None:
@@ -135,6 +132,7 @@ def test_each_model_starts_with_a_knob_of_its_own(ready, browser, model):
     assert run.experiment.changed == expected
 
 
+@pytest.mark.long
 def test_nformer_goes_through_both_stages(ready, browser):
     knobs = {
         "Second stage": {"passes": 3},
@@ -284,8 +282,15 @@ def test_nobody_in_a_gallery_of_ones_own_is_like_the_query(ready, browser):
         page.get_by_text("Match by the threshold: the nearest is at 0.000").wait_for()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 1920])
+@pytest.mark.parametrize(
+    "width, scheme",
+    [
+        (1280, "light"),
+        (1920, "dark"),
+        pytest.param(1280, "dark", marks=[pytest.mark.long]),
+        pytest.param(1920, "light", marks=[pytest.mark.long]),
+    ],
+)
 def test_screens(ready, browser, tmp_path, width, scheme):
     """Nothing is wider than its screen; the pictures stay in the test's folder to be looked at."""
     with visitor(browser, width, scheme) as page:

@@ -25,7 +25,7 @@ def lab(tmp_path_factory) -> Iterator[Lab]:
     build("cuhk03-mat", lab.data / "pedestrians", folder / "sets" / "cuhk03")
     lab.start()
     yield lab
-    lab.stop()
+    lab.close()
 
 
 def fill(page, label: str, text: str) -> None:

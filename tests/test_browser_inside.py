@@ -34,7 +34,7 @@ def lab(tmp_path_factory) -> Iterator[Lab]:
             shutil.copytree(run, lab.runs / run.name, ignore=shutil.ignore_patterns("studies"))
     lab.start()
     yield lab
-    lab.stop()
+    lab.close()
 
 
 def press(page, name: str, role: str = "button") -> None:
@@ -42,7 +42,14 @@ def press(page, name: str, role: str = "button") -> None:
     settled(page)
 
 
-@pytest.mark.parametrize("name, run", [(name, run) for name, runs in PAGES.items() for run in runs])
+@pytest.mark.parametrize(
+    "name, run",
+    [
+        pytest.param(name, run, marks=[pytest.mark.long] if place else [])
+        for name, runs in PAGES.items()
+        for place, run in enumerate(runs)
+    ],
+)
 def test_a_page_opens_and_its_steps_set_it(lab, browser, tmp_path, name, run):
     """Nothing breaks, nothing is wider than the screen, and a step says what to see."""
     with visitor(browser, 1440) as page:

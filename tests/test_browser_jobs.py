@@ -18,11 +18,7 @@ def lab(tmp_path_factory) -> Iterator[Lab]:
     lab.train("first")  # draws the data, too
     lab.start()
     yield lab
-    names = [folder.name for folder in lab.runs.iterdir() if folder.name[0] != "."]
-    for run in map(lab.run, sorted(names, reverse=True)):  # those that wait first
-        if run.status().active or run.status().queued:
-            run.ask_stop()
-    lab.stop()
+    lab.close()
 
 
 def type_in(page, label: str, text: str) -> None:
@@ -102,7 +98,6 @@ def test_a_sweep_of_three_seeds_one_cancelled_the_app_restarted(lab, browser):
         run = lab.run(name)
         assert note_of(run) == dict(name="erasing", key="", value="", seed=seed)
         assert run.experiment.training.epochs == 500 and run.experiment.training.seed == seed
-    lab.run(names[2]).ask_stop()
 
 
 def test_a_clone_says_what_it_changes(lab, browser):

@@ -29,7 +29,7 @@ def lab(tmp_path_factory) -> Iterator[Lab]:
         lab.environment |= cluster.environment
         lab.start()
         yield lab
-        lab.stop()
+        lab.close()
     finally:
         cluster.stop()
 

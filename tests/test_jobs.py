@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import TINY
 
@@ -24,6 +25,7 @@ from reid_core.experiment import Experiment
 from reid_core.jobs import processes, queue, runner
 from reid_core.jobs.clones import clone, cloned_from, difference
 from reid_core.jobs.processes import detached
+from reid_core.priority import NICE
 from reid_core.run_folder import RunFolder, this_process
 from reid_core.runs import open_run
 from reid_core.train import create
@@ -61,6 +63,14 @@ unkillable = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is
 
 def python(code: str) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+
+
+def gives_way(process: int) -> None:
+    """A page is to stay quick beside it: by its own number, and on Linux by its session's too."""
+    assert psutil.Process(process).nice() == NICE
+    group = Path(f"/proc/{process}/autogroup")
+    if group.is_file() and Path("/proc/sys/kernel/sched_autogroup_enabled").read_text()[0] == "1":
+        assert group.read_text().split()[-1] == str(NICE)
 
 
 def until(true: Callable[[], object], patience: float = 60) -> None:
@@ -356,6 +366,7 @@ def test_a_process_sees_the_variables_of_who_queued_it(runs, monkeypatch):
     assert kept["REID_DATA"] == "mine" and kept["CUDA_VISIBLE_DEVICES"] is None
     monkeypatch.setattr(sys, "executable", "/usr/bin/env")
     monkeypatch.setattr(subprocess, "Popen", lambda command, env, **_: env)
+    monkeypatch.setattr(processes, "give_way", lambda *_, **__: None)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     env = detached([], made.folder / "log.txt", kept)
     assert env["REID_DATA"] == "mine" and "CUDA_VISIBLE_DEVICES" not in env
@@ -373,6 +384,7 @@ def test_started_resumed_and_cancelled_for_real(runs, ended):
     long, short, never = (open_run(name) for name in ("long", "short", "never"))
     until(lambda: long.status().state == "running", 120)
     assert (short.status().state, never.status().state) == ("queued", "queued")
+    gives_way(long.status().pid)
     assert not short.resumable
     jobs.stop("never")
     assert never.status().state == "stopped" and never.resumable

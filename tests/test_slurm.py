@@ -366,6 +366,14 @@ def test_cancelled_while_it_waits(slurm):
     assert run.status().state == "stopped"
 
 
+def test_where_nothing_can_be_cancelled(slurm, monkeypatch):
+    run = sent()
+    monkeypatch.setattr(says.shutil, "which", lambda name: None)
+    with pytest.raises(BadInput, match="scancel can't be found"):
+        jobs.stop("one")
+    assert run.status().queued and "over" not in queue.job_of(run)
+
+
 def test_moved_from_slurm_to_this_machine(slurm, monkeypatch):
     monkeypatch.setattr("reid_core.jobs.runner.revive", lambda: None)
     run = sent()

@@ -362,17 +362,20 @@ def test_a_full_disk_is_told_and_loses_nothing(runs, monkeypatch):
     assert run.status().state == "finished"
 
 
-def test_out_of_memory_names_the_batch_that_fits(runs, monkeypatch):
-    run = train.create(experiment(identities_per_batch=6), "large")
-    original = train.step.objective
+@pytest.mark.parametrize("parts, room, more", [(1, 8, 2), (2, 4, 3)])
+def test_out_of_memory_names_the_batch_that_fits(runs, monkeypatch, parts, room, more):
+    run = train.create(experiment(identities_per_batch=6, accumulate=parts), "large")
+    module = train.step if parts == 1 else train.parts
+    original = module.objective
 
     def short(output, identities, **how):
-        if len(identities) > 8:
+        if len(identities) > room:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return original(output, identities, **how)
 
-    monkeypatch.setattr(train.step, "objective", short)
-    with pytest.raises(BadInput, match=r"6 x 2 = 12 images.*identities_per_batch=4 \(8 images\)"):
+    monkeypatch.setattr(module, "objective", short)
+    said = rf"6 x 2 = 12 images.*identities_per_batch=4 \(8 images\).*accumulate={more}$"
+    with pytest.raises(BadInput, match=said):
         train.train(run)
     assert run.status().state == "failed"
 

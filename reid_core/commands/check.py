@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import fill
@@ -55,8 +54,6 @@ def kinds() -> str:
 def act(asked: argparse.Namespace) -> int:
     from reid_core.data.doctor import examine
 
-    if asked.progress == "lines" and hasattr(os, "nice"):
-        os.nice(5)  # whoever looks at the page comes first
     with Bar(asked.progress) as progress:
         report = examine(asked.dir, asked.dataset, progress)
     if asked.json:

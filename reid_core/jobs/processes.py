@@ -9,6 +9,7 @@ from pathlib import Path
 
 from reid_core.data import ROOT
 from reid_core.errors import BadInput
+from reid_core.priority import give_way
 from reid_core.run_folder import runs_folder
 
 _children: list[subprocess.Popen] = []
@@ -17,7 +18,8 @@ _children: list[subprocess.Popen] = []
 def detached(
     arguments: list[str], log_file: Path, environment: dict[str, str | None] | None = None
 ) -> subprocess.Popen:
-    """A command of ours in a process that outlives this one; what it says goes to the log.
+    """A command of ours in a process that outlives this one and gives way to it; what it says goes to
+    the log.
 
     environment: variables that it sees otherwise than this process does, None for not at all.
     """
@@ -42,6 +44,7 @@ def detached(
                 **detached,
             )
         )
+    give_way(_children[-1], leads=True)
     return _children[-1]
 
 
@@ -52,6 +55,7 @@ def generate(root: Path) -> Iterator[tuple[int, int]]:
         command += ["--identities", count]
     last = ""
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        give_way(process)
         for line in process.stderr:
             if found := re.fullmatch(r"(\d+)/(\d+)", line.strip()):
                 yield int(found[1]), int(found[2])

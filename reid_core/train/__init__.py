@@ -8,8 +8,6 @@ import logging
 import traceback
 from contextlib import suppress
 
-import psutil
-
 from reid_core.distributed import given_place, place_of
 from reid_core.errors import BadInput, from_system
 from reid_core.runs import Run
@@ -27,15 +25,12 @@ logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 def train(run: Run, quiet: bool = False) -> None:
     """Train a run to its end, from where it stands. Raises BadInput, or Stopped when asked to stop.
 
-    Whatever ends it is in the run's status and log. quiet shows no bar and lets other programs go
-    first. Where its knobs or the environment ask for several processes, this is the first of them.
+    Whatever ends it is in the run's status and log. quiet shows no bar. Where its knobs or the
+    environment ask for several processes, this is the first of them.
     """
     training = run.experiment.training
     place = place_of(training.devices, training.nodes)
     with run.lock(), logged(run, quiet), signs_of_life(run), stop_signals(run) as caught:
-        if quiet:
-            low = psutil.BELOW_NORMAL_PRIORITY_CLASS if psutil.WINDOWS else 10
-            psutil.Process().nice(low)
         progress = Progress(run, quiet)
         try:
             with determinism(training.deterministic), together(run, place) as place:

@@ -11,6 +11,7 @@ from threading import Thread
 from typing import Any
 
 from reid_core.data import ROOT
+from reid_core.priority import give_way
 
 
 class Checkup:
@@ -30,6 +31,7 @@ class Checkup:
         self._process = subprocess.Popen(
             command, cwd=ROOT, stdout=self._said, stderr=subprocess.PIPE, text=True
         )
+        give_way(self._process)
         self._thread = Thread(target=self._follow, daemon=True)
         self._thread.start()
 

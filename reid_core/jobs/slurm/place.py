@@ -53,6 +53,8 @@ def submit(run: Run, asked: dict[str, Any]) -> None:
 def cancel(run: RunFolder) -> None:
     """Take a run that waits out of Slurm's queue. Raises BadInput."""
     job = queue.job_of(run)
+    if job.get("number"):
+        says.needed("scancel")
     with queue.changing():
         status = run.status()
         queue.keep_job(run, **job | dict(over="cancelled here"))
