@@ -14,7 +14,7 @@ app: .venv/app
 	$(PY) -m streamlit run app/main.py
 
 test: .venv/test
-	$(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-long: .venv/test
 	$(PY) -m pytest -m long --timeout 3600

@@ -27,12 +27,17 @@ TINY = {
 }
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist looks at the marks in its own
-def pytest_collection_modifyitems(items):
-    """Among several workers: a file's tests share what it makes, and one browser is enough."""
-    for item in items:
-        group = "browser" if item.get_closest_marker("browser") else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Among workers: a file's tests share what it makes, and browsers don't run beside one another."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneBrowser(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "browser" if Path(file).name.startswith("test_browser") else file
+
+    return OneBrowser(config, log)
 
 
 @pytest.fixture(scope="session")
