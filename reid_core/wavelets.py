@@ -5,6 +5,7 @@ are (H', W'), half of the image for Haar. All are one level of the transform, ze
 """
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,9 @@ def split(image: Tensor, wavelet: str) -> tuple[Tensor, Tensor]:
     import ptwt
 
     with torch.autocast(image.device.type, enabled=False):
-        low, details = ptwt.wavedec2(image.float(), known(wavelet), mode="zero", level=1)
+        low, details = ptwt.wavedec2(
+            image.float(), _filters(wavelet, image.device), mode="zero", level=1
+        )
     return low, torch.stack(tuple(details), dim=2)
 
 
@@ -33,7 +36,7 @@ def join(low: Tensor, details: Tensor, wavelet: str, size: tuple[int, int]) -> T
 
     bands = ptwt.constants.WaveletDetailTuple2d(*details.unbind(2))
     with torch.autocast(low.device.type, enabled=False):
-        image = ptwt.waverec2((low, bands), known(wavelet))
+        image = ptwt.waverec2((low, bands), _filters(wavelet, low.device))
     return image[..., : size[0], : size[1]]  # one row or column more where the size is odd
 
 
@@ -45,6 +48,16 @@ def known(wavelet: str):
     if wavelet not in names:
         raise BadInput(f"wavelet: {unknown('wavelet', wavelet, names)}")
     return pywt.Wavelet(wavelet)
+
+
+@lru_cache
+def _filters(wavelet: str, device: torch.device):
+    """A wavelet's filters, brought to a device once: a GPU that is sent something makes the host wait
+    for all that it was given before."""
+    import ptwt
+
+    filters = ptwt.constants.WaveletTensorTuple.from_wavelet(known(wavelet), torch.float32)
+    return type(filters)(*(each.to(device) for each in filters))
 
 
 def high_frequency(image: Tensor, wavelet: str) -> Tensor:

@@ -94,6 +94,21 @@ def test_dropping_rounds_the_low_frequencies_and_keeps_the_high_ones():
     assert (dropped - image).abs().max() < 5 / 255  # what the eye does not see
 
 
+def test_nothing_is_made_on_the_host_in_a_second_step(monkeypatch):
+    """Or a GPU's whole queue of work would be waited for in each step."""
+    image = torch.rand(1, 3, 32, 16)
+    first = drop_low_frequency(image, "db2", 5)
+
+    as_tensor = torch.as_tensor
+
+    def watched(data, **how):
+        assert isinstance(data, torch.Tensor), "a tensor was made of numbers"
+        return as_tensor(data, **how)
+
+    monkeypatch.setattr(torch, "as_tensor", watched)
+    assert torch.equal(drop_low_frequency(image, "db2", 5), first)
+
+
 def test_an_unknown_wavelet_is_refused_with_the_near_ones():
     with pytest.raises(BadInput, match="haar"):
         build(wavelet="har")
