@@ -1,15 +1,20 @@
 """What changes how a step is computed leaves what it computes: against the plain step."""
 
 import copy
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
+from conftest import TINY
 from timm.models.resnet import BasicBlock
 from timm.models.vision_transformer import Block
 from torch import nn
 
+from reid_core.data import ROOT
 from reid_core.data.images import finish
 from reid_core.errors import BadInput
 from reid_core.experiment import Experiment, Training
@@ -17,6 +22,7 @@ from reid_core.models import MODELS, Batch, Facts
 from reid_core.models.rga import RelationAware
 from reid_core.optimize import fabric_for, optimizers_for
 from reid_core.probe import observe
+from reid_core.runs import open_run
 from reid_core.train import equip as equips
 from reid_core.train.equip import check_compiler, equip
 from reid_core.train.parts import check_parts, divided
@@ -168,6 +174,25 @@ def test_the_faster_form_is_taken_where_it_is_known_to_be(device):
     assert optimizers_for(model, Training())[0].defaults["fused"]
     equip(model, Training(channels_last="off", fused="off"), "cpu")
     assert not optimizers_for(model, Training(fused="off"))[0].defaults["fused"]
+
+
+def test_a_compiler_that_fails(runs, monkeypatch, tmp_path):
+    broken = tmp_path / "broken"
+    broken.write_text("#!/bin/sh\necho nothing works >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "kept"))
+    settings = TINY | {"compile": True}
+    code = f"""
+import torch._inductor.config as config
+config.cpp.cxx = ({str(broken)!r},)
+from reid_core.__main__ import main
+from reid_core.experiment import Experiment
+from reid_core.train import create, train
+train(create(Experiment.create(model="vit-bot", recipe="demo", settings={settings!r}), "one"))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert re.search(r"BadInput: compile: torch.compile failed \(.*compile=false", done.stderr)
+    assert open_run("one").status().state == "failed"
 
 
 def test_compiling_without_a_compiler(monkeypatch):

@@ -55,6 +55,15 @@ def check_compiler(device: str) -> None:
         )
 
 
+def not_compiled(error: RuntimeError, training: Training) -> BadInput | None:
+    """What to say of a step that torch.compile could not rewrite; None for any other error."""
+    if not training.compile or not isinstance(error, torch._dynamo.exc.TorchDynamoException):
+        return None
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = lines[0] if lines else type(error).__name__
+    return BadInput(f"compile: torch.compile failed ({told}); train with compile=false")
+
+
 def _twice(block: nn.Module, forward, *given, **named):
     """Nothing between a block's input and its output is kept; its gradient computes it anew, from the
     same draws (dropout, drop path)."""

@@ -20,7 +20,7 @@ from reid_core.runs import Run, build
 from reid_core.train import accidents
 from reid_core.train import state as states
 from reid_core.train.ending import log
-from reid_core.train.equip import equip
+from reid_core.train.equip import equip, not_compiled
 from reid_core.train.progress import Progress
 from reid_core.train.stages import Stage, stages_of
 from reid_core.train.state import Standing
@@ -144,6 +144,8 @@ class Loop:
             self._save()
             raise self._not_finite(step, plan, str(error)) from None
         except (RuntimeError, MemoryError) as error:
+            if problem := not_compiled(error, stage.training):
+                raise problem from error
             if not accidents.is_short_of_memory(error):
                 raise
             del batch
