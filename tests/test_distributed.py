@@ -310,25 +310,26 @@ def test_what_one_process_can_not_read_ends_all_with_its_words(
 
 
 @pytest.mark.long
-def test_processes_that_torchrun_starts(runs):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_processes_that_torchrun_starts(runs, nodes):
+    """Two processes of one machine, or of two: two agents that meet by address, as theirs would."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", str(nodes)]
+    torchrun += ["--nproc-per-node", str(2 // nodes), "--master-addr", "127.0.0.1"]
+    torchrun += ["--master-port", str(29611 + nodes)]
     knobs = [f"{key}={value}" for key, value in (TINY | dict(epochs=2)).items()]
-    ours = [
-        "-m",
-        "--",  # or torchrun takes our --run for its own
-        "reid_core",
-        "train",
-        "--model",
-        "transreid",
-        "--run",
-        "torchrun",
-        "--set",
-        *knobs,
+    ours = ["-m", "--", "reid_core", "train"]  # or torchrun takes our --run for its own
+    ours += ["--model", "transreid", "--run", "torchrun", "--set", *knobs]
+    agents = [
+        subprocess.Popen(
+            [*torchrun, "--node-rank", str(node), *ours],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for node in range(nodes)
     ]
-    done = subprocess.run(
-        [*torchrun, "--master-port", "29611", *ours], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    told = [agent.communicate(timeout=250)[1] for agent in agents]
+    assert [agent.returncode for agent in agents] == [0] * nodes, told[0][-2000:]
     run = open_run("torchrun")
     assert run.status().state == "finished" and len(run.history()) == 2
     assert "2 processes, mining=global" in (run.folder / "log.txt").read_text()
