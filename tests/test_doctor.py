@@ -473,6 +473,23 @@ def test_joined_sets_are_examined_one_by_one(tmp_path, tiny_data, capsys):
             examine(tmp_path, name)
 
 
+def test_a_joined_set_that_trains_on_what_the_first_is_tested_on(tmp_path, tiny_data):
+    one = layouts.build("msmt17-v1", tiny_data, tmp_path / "one")
+    other = layouts.build("veri776", tiny_data, tmp_path / "other")
+    assert not of(examine(tmp_path, "msmt17-v1+veri776"), "leakage")
+    data, tested = DATASETS["veri776"].read(other), DATASETS["msmt17-v1"].read(one)
+    noise = np.random.default_rng(0).integers(0, 256, (64, 32, 3), np.uint8)
+    Image.fromarray(noise).save(tested.query.paths[1])
+    shutil.copy(tested.query.paths[1], data.train.paths[3])
+    (found,) = of(examine(tmp_path, "msmt17-v1+veri776"), "leakage")
+    assert found.dataset == "msmt17-v1+veri776" and found.split == "train+query"
+    (case,) = found.cases
+    assert case.file.endswith(data.train.paths[3].name) and case.file.startswith("veri776: ")
+    assert case.other.endswith(tested.query.paths[1].name) and case.identity is None
+    for name in ("veri776+msmt17-v1", "veri776", None):  # tested on the other, or by itself
+        assert not of(examine(tmp_path, name), "leakage")
+
+
 def test_what_is_asked_for_can_be_read_as_what_lies_there(tiny_data, tmp_path):
     shutil.copytree(tiny_data, tmp_path / "drawn")
     layouts.build("veri776", tiny_data, tmp_path)

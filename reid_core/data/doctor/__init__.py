@@ -33,7 +33,8 @@ WIDER = {"market1501": "market1501-500k"} | {f"msmt17-v{n}": f"msmt17-v{n}-train
 
 def examine(root: Path, name: str | None = None, progress: Progress | None = None) -> Report:
     """What lies in a folder and what is odd about it; name asks for one data set of DATASETS, or for
-    several joined by "+", each of which is examined by itself.
+    several joined by "+": each is examined by itself, then the first one's test split beside what the
+    others train on.
 
     Every image is decoded once; progress(done, total) tells how far that is. Whatever can't be read
     becomes a finding and the rest is examined all the same. Raises BadInput for an unknown name.
@@ -64,7 +65,7 @@ def examine(root: Path, name: str | None = None, progress: Progress | None = Non
             findings.append(_closed(each, str(problem)))
     recognised = tuple(_recognised(each, None) for each in wanted)
     if opened:
-        recognised, more = _examine(opened, wanted, progress)
+        recognised, more = _examine(opened, wanted, asked, progress)
         findings += more
     return Report(str(root), recognised, tuple(_ordered(findings)), known)
 
@@ -117,7 +118,10 @@ def _closed(found: Found, problem: str) -> Finding:
 
 
 def _examine(
-    opened: list[tuple[Found, Dataset]], wanted: list[Found], progress: Progress | None
+    opened: list[tuple[Found, Dataset]],
+    wanted: list[Found],
+    asked: list[str],
+    progress: Progress | None,
 ) -> tuple[tuple[Recognised, ...], list[Finding]]:
     """All images of all data sets decoded once, then each data set examined."""
     splits = [getattr(data, split) for _, data in opened for split in SPLITS]
@@ -134,6 +138,9 @@ def _examine(
         if (WIDER.get(found.name), found.home) not in here:
             told = _of(found, data, seen, rows[found])
             findings += [replace(each, dataset=found.name) for each in told]
+    by_name = {found.name: (data, rows[found]) for found, data in opened}
+    if len(asked) > 1 and asked[0] in by_name:
+        findings += _shared({name: by_name[name] for name in asked if name in by_name}, seen)
     read = dict(opened)
     recognised = [_recognised(each, read.get(each), seen, rows.get(each)) for each in wanted]
     return tuple(recognised), findings
@@ -153,21 +160,55 @@ def _of(found: Found, data: Dataset, seen: Scan, rows: list[np.ndarray]) -> Iter
         good = some[seen.decoded[some]]
         readable = [name for name, row in zip(called, some, strict=True) if seen.decoded[row]]
         yield from examine_sizes(seen.sizes[good], readable, split)
-    every = np.concatenate(rows)
     joined = {
         field: np.concatenate([getattr(getattr(data, split), field) for split in SPLITS])
         for field in ("identities", "cameras")
     }
-    yield from examine_duplicates(
-        Seen(
-            [name for some in names for name in some],
-            np.where(seen.decoded, seen.digests, "")[every],
-            seen.looks[every],
-            seen.thumbs[every],
-            seen.decoded[every],
-            **joined,
-            split=np.repeat(range(3), [len(some) for some in rows]),
-        )
+    yield from examine_duplicates(_seen(seen, names, rows, **joined))
+
+
+def _shared(joined: dict[str, tuple[Dataset, list[np.ndarray]]], seen: Scan) -> Iterator[Finding]:
+    """What the test split of the first of joined data sets has in common with what the others train on."""
+    (first, (tested, rows)), *others = joined.items()
+    parts = [[(name, data, own[0]) for name, (data, own) in others]]
+    parts += [[(first, tested, own)] for own in rows[1:]]
+    names = [
+        [
+            f"{name}: {_called(seen.paths[row], data.root)}"
+            for name, data, own in part
+            for row in own
+        ]
+        for part in parts
+    ]
+    rows = [np.concatenate([np.array([], int), *(own for _, _, own in part)]) for part in parts]
+    nobody = np.zeros(sum(map(len, rows)), int)  # each data set numbers its people anew
+    for told in examine_duplicates(_seen(seen, names, rows, nobody, nobody)):
+        if told.kind == "leakage":
+            message = (
+                f"{told.message}; joined, all are trained on and {first}'s test split is evaluated"
+            )
+            cases = tuple(replace(case, identity=None) for case in told.cases)
+            yield replace(told, message=message, dataset="+".join(joined), cases=cases)
+
+
+def _seen(
+    seen: Scan,
+    names: list[list[str]],
+    rows: list[np.ndarray],
+    identities: np.ndarray,
+    cameras: np.ndarray,
+) -> Seen:
+    """The images of three splits: how they are called and where in the scan they are."""
+    every = np.concatenate(rows)
+    return Seen(
+        [name for some in names for name in some],
+        np.where(seen.decoded, seen.digests, "")[every],
+        seen.looks[every],
+        seen.thumbs[every],
+        seen.decoded[every],
+        identities,
+        cameras,
+        np.repeat(range(3), [len(some) for some in rows]),
     )
 
 
