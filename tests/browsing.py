@@ -155,10 +155,13 @@ def visitor(browser, width: int = 1280, scheme: str = "light") -> Iterator:
 def settled(page) -> None:
     """Wait until the script has run for all that the page has asked, and the page shows it."""
     page.wait_for_timeout(300)  # until the page has sent the click
-    deadline, looks = time.monotonic() + PATIENCE / 1000, 0
+    begun, looks = time.monotonic(), 0
     while looks < 2:  # a run may call for the next one at its end
         looks = looks + 1 if Traffic.of[page].quiet else 0
-        assert time.monotonic() < deadline, "the script goes on and on"
+        waited = 1000 * (time.monotonic() - begun)
+        if looks and waited > PATIENCE / 3:  # a live page on a slow machine hardly rests
+            break
+        assert waited < PATIENCE, "the script goes on and on"
         page.wait_for_timeout(100)
     page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
 
