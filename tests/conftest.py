@@ -40,6 +40,14 @@ def pytest_xdist_make_scheduler(config, log):
     return OneBrowser(config, log)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _elsewhere(tmp_path_factory):
+    """A test with no folder of its own must not draw its few people where the app would find them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REID_DATA", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def _made(tmp_path_factory) -> tuple[Path, Path]:
     """Twelve pedestrians and a run trained on them for one epoch."""
