@@ -95,6 +95,7 @@ def tiny_run(_made, runs) -> str:
 
 @pytest.fixture(autouse=True)
 def _trainings_end(request):
+    """A test that fails leaves nothing at work beside those that follow."""
     yield
     if "lab" in request.fixturenames:
         request.getfixturevalue("lab").rest()

@@ -185,7 +185,6 @@ def test_a_compiler_that_fails(runs, monkeypatch, tmp_path):
     code = f"""
 import torch._inductor.config as config
 config.cpp.cxx = ({str(broken)!r},)
-from reid_core.__main__ import main
 from reid_core.experiment import Experiment
 from reid_core.train import create, train
 train(create(Experiment.create(model="vit-bot", recipe="demo", settings={settings!r}), "one"))

@@ -10,7 +10,7 @@ import numpy as np
 from reid_core.data import ALIKE, DATASETS, Dataset, Found, find, names_of
 from reid_core.data.base import absent_allowed
 from reid_core.data.doctor import folders
-from reid_core.data.doctor.duplicates import Seen, examine_duplicates
+from reid_core.data.doctor.duplicates import Seen, examine_duplicates, examine_leakage
 from reid_core.data.doctor.findings import (
     ERROR,
     KINDS,
@@ -164,7 +164,9 @@ def _of(found: Found, data: Dataset, seen: Scan, rows: list[np.ndarray]) -> Iter
         field: np.concatenate([getattr(getattr(data, split), field) for split in SPLITS])
         for field in ("identities", "cameras")
     }
-    yield from examine_duplicates(_seen(seen, names, rows, **joined))
+    pictures = Seen.of(seen, names, rows, **joined)
+    yield from examine_leakage(pictures)
+    yield from examine_duplicates(pictures)
 
 
 def _shared(joined: dict[str, tuple[Dataset, list[np.ndarray]]], seen: Scan) -> Iterator[Finding]:
@@ -182,34 +184,12 @@ def _shared(joined: dict[str, tuple[Dataset, list[np.ndarray]]], seen: Scan) -> 
     ]
     rows = [np.concatenate([np.array([], int), *(own for _, _, own in part)]) for part in parts]
     nobody = np.zeros(sum(map(len, rows)), int)  # each data set numbers its people anew
-    for told in examine_duplicates(_seen(seen, names, rows, nobody, nobody)):
-        if told.kind == "leakage":
-            message = (
-                f"{told.message}; joined, all are trained on and {first}'s test split is evaluated"
-            )
-            cases = tuple(replace(case, identity=None) for case in told.cases)
-            yield replace(told, message=message, dataset="+".join(joined), cases=cases)
-
-
-def _seen(
-    seen: Scan,
-    names: list[list[str]],
-    rows: list[np.ndarray],
-    identities: np.ndarray,
-    cameras: np.ndarray,
-) -> Seen:
-    """The images of three splits: how they are called and where in the scan they are."""
-    every = np.concatenate(rows)
-    return Seen(
-        [name for some in names for name in some],
-        np.where(seen.decoded, seen.digests, "")[every],
-        seen.looks[every],
-        seen.thumbs[every],
-        seen.decoded[every],
-        identities,
-        cameras,
-        np.repeat(range(3), [len(some) for some in rows]),
-    )
+    for told in examine_leakage(Seen.of(seen, names, rows, nobody, nobody)):
+        message = (
+            f"{told.message}; joined, all are trained on and {first}'s test split is evaluated"
+        )
+        cases = tuple(replace(case, identity=None) for case in told.cases)
+        yield replace(told, message=message, dataset="+".join(joined), cases=cases)
 
 
 def _counts(found: Found, data: Dataset) -> Iterator[Finding]:

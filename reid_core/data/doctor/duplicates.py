@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from reid_core.data.doctor.findings import WARNING, Case, Finding
+from reid_core.data.doctor.pictures import Scan
 
 DIFFERENT_BITS, ALIKE = 4, 0.98  # of 64 bits; correlation of 16 x 16 grey pictures
 PAIRS_AT_ONCE = 2_000_000
@@ -30,13 +31,62 @@ class Seen:
     cameras: np.ndarray
     split: np.ndarray
 
+    @classmethod
+    def of(
+        cls,
+        scan: Scan,
+        names: list[list[str]],
+        rows: list[np.ndarray],
+        identities: np.ndarray,
+        cameras: np.ndarray,
+    ) -> "Seen":
+        """Of three splits: how their images are called, and where in a scan they are."""
+        every = np.concatenate(rows)
+        return cls(
+            [name for some in names for name in some],
+            np.where(scan.decoded, scan.digests, "")[every],
+            scan.looks[every],
+            scan.thumbs[every],
+            scan.decoded[every],
+            identities,
+            cameras,
+            np.repeat(range(3), [len(some) for some in rows]),
+        )
+
+
+def examine_leakage(seen: Seen) -> Iterator[Finding]:
+    """Findings on pictures of the training split that are in the test split, too."""
+    pairs = identical(seen.digests)
+    yield from _told(
+        seen,
+        pairs[_tested(seen, pairs)],
+        "leakage",
+        "the same picture is in train and in the test split: the scores are partly those of memory",
+        "remove it from one of them",
+    )
+    train = seen.split == TRAIN
+    groups = [np.flatnonzero(seen.decoded & part) for part in (train, ~train)]
+    yield from _told(
+        seen,
+        alike(seen, *groups),
+        "leakage",
+        "nearly the same picture is in train and in the test split: the scores are partly those of "
+        "memory",
+        "look at both; if they are one picture, remove it from one of the splits",
+    )
+
+
+def _tested(seen: Seen, pairs: np.ndarray) -> np.ndarray:
+    """(P,) bool: one of the pair is trained on, the other is not."""
+    return (seen.split[pairs] == TRAIN).sum(axis=1) == 1
+
 
 def examine_duplicates(seen: Seen) -> Iterator[Finding]:
-    """Findings on pictures that are there twice."""
+    """Findings on pictures that are there twice, but for leakage."""
     pairs = identical(seen.digests)
     first, second = pairs[:, 0], pairs[:, 1]
     split, other = seen.split[first], seen.split[second]
-    tested = (split == TRAIN) != (other == TRAIN)
+    tested = _tested(seen, pairs)
     conflict = seen.identities[first] != seen.identities[second]
     yield from _told(
         seen,
@@ -44,13 +94,6 @@ def examine_duplicates(seen: Seen) -> Iterator[Finding]:
         "label-conflict",
         "the same picture stands under two identities, so one of them is wrong",
         "find out who it is and remove the other file",
-    )
-    yield from _told(
-        seen,
-        pairs[tested],
-        "leakage",
-        "the same picture is in train and in the test split: the scores are partly those of memory",
-        "remove it from one of them",
     )
     rest = ~conflict & ~tested
     across = (split == QUERY) & (other == GALLERY)
@@ -82,17 +125,8 @@ def examine_duplicates(seen: Seen) -> Iterator[Finding]:
 
 
 def _alike(seen: Seen) -> Iterator[Finding]:
-    groups = [np.flatnonzero(seen.decoded & (seen.split == part)) for part in range(3)]
-    pairs = alike(seen, groups[TRAIN], np.concatenate(groups[1:]))
-    yield from _told(
-        seen,
-        pairs,
-        "leakage",
-        "nearly the same picture is in train and in the test split: the scores are partly those of "
-        "memory",
-        "look at both; if they are one picture, remove it from one of the splits",
-    )
-    pairs = alike(seen, groups[QUERY], groups[GALLERY])
+    groups = [np.flatnonzero(seen.decoded & (seen.split == part)) for part in (QUERY, GALLERY)]
+    pairs = alike(seen, *groups)
     first, second = pairs[:, 0], pairs[:, 1]
     same = seen.identities[first] == seen.identities[second]
     ignored = same & (seen.cameras[first] == seen.cameras[second]) & (seen.cameras[first] != -1)
