@@ -182,8 +182,8 @@ class Training:
     deterministic: bool = knob(
         False,
         "Only operations that give the same bits each time, so that a resumed run on a GPU equals one "
-        "that never stopped, as it always does on a CPU. Slower; an operation without such a form is "
-        "refused by its name.",
+        "that never stopped, as it always does on a CPU. Slower; an operation without such a form, like "
+        "OH-Former's deformable convolution, is refused by its name.",
         "Machine",
     )
     save_minutes: float = knob(

@@ -17,6 +17,7 @@ from scipy.sparse import csc_array, csr_array
 from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings, distances, judge
 from reid_core.knobs import unknown
+from reid_core.ranking.nearer import fastest, with_room
 from reid_core.ranking.nearest import nearest, products
 from reid_core.retrieve import RankedList
 
@@ -64,8 +65,9 @@ class Reciprocal:
         if convention not in POWERS:
             raise BadInput(unknown("convention", convention, POWERS))
         units = torch.from_numpy(np.ascontiguousarray(directions))
-        found = nearest(units, max(k1 + 1, k2), progress=progress)
-        neighbours, longest = found.rows.numpy(), found.longest.numpy()
+        most = max(k1 + 1, k2)
+        found = with_room(lambda d: nearest(units.to(d), most, progress=progress), fastest())
+        neighbours, longest = (each.cpu().numpy() for each in (found.rows, found.longest))
         near = _mutual(neighbours[:, : k1 + 1])  # R(p, k1), eq. 3; p itself is its first neighbour
         half = _mutual(neighbours[:, : int(np.around(k1 / 2)) + 1])  # R(q, k1 / 2)
         # |R(p, k1) and R(q, k1 / 2)|, q in R(p, k1)

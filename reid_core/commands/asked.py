@@ -32,9 +32,8 @@ def feature_options(command: argparse.ArgumentParser) -> None:
 def asked_model(run, asked: argparse.Namespace):
     """The run's model on the fastest device, giving the feature that --neck, --stage and --views ask
     for. Raises BadInput."""
-    import torch
-
     from reid_core.models import MODELS
+    from reid_core.ranking.nearer import fastest
 
     experiment = run.experiment
     refines = MODELS[experiment.model].refines
@@ -51,7 +50,7 @@ def asked_model(run, asked: argparse.Namespace):
     model = run.model()
     if asked.neck:
         (model.encoder if asked.stage == "encoder" else model).neck = asked.neck
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return model.to(fastest())
 
 
 def tell_unknown(experiment, model, cameras: list, views: list) -> None:

@@ -4,9 +4,10 @@
 Q queries, G gallery images, D dimensions.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +15,24 @@ import torch
 BLOCK = (1024, 2048)  # queries and gallery images whose similarities are held at a time
 SORTED = {"cpu": 2**22, "cuda": 2**26}  # distances that are held at a time in float64
 SHORTEST = 1e-12  # a shorter vector is taken to be this long
+
+T = TypeVar("T")
+
+
+def fastest() -> str:
+    """The kind of device that embeds and ranks: "cuda" where there is one, else "cpu"."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def with_room(work: Callable[[str], T], device: str) -> T:
+    """What work gives on this device; on the CPU where a GPU's memory is too full for it, of a
+    training, say."""
+    try:
+        return work(device)
+    except torch.OutOfMemoryError:
+        if device == "cpu":
+            raise
+        return work("cpu")
 
 
 @dataclass(frozen=True)
@@ -79,7 +98,7 @@ class Pairs:
 
 
 def in_float64(
-    queries: Rows, gallery: Rows, pairs: Pairs, *, normalise: bool = True, device: str = "cpu"
+    queries: Rows, gallery: Rows, pairs: Pairs, normalise: bool = True, device: str = "cpu"
 ) -> np.ndarray:
     """(H,) ranks of the true matches, ascending for each query, on a device."""
     held = max(1, SORTED["cpu" if device == "cpu" else "cuda"] // len(gallery))
@@ -88,14 +107,16 @@ def in_float64(
         stop = min(start + held, len(queries))
         keys = _keys(queries[np.arange(start, stop)], gallery, normalise, device)  # (q, G)
         those = slice(*pairs.ends[[start, stop]])
-        asked = torch.from_numpy(pairs.asked[those] - start).to(device)
-        places = torch.from_numpy(pairs.places[those]).to(device)
-        valid = torch.from_numpy(~pairs.ignored[those]).to(device)
+        valid = ~pairs.ignored[those]  # chosen by here, since a GPU would have to be waited for
+        pair = pairs.asked[those] - start, pairs.places[those]
+        hit = *(each[valid] for each in pair), pairs.numbers[slice(*pairs.starts[[start, stop]])]
+        asked, places, queries_hit, places_hit, numbers = (
+            torch.from_numpy(each).to(device) for each in (*pair, *hit)
+        )
         longest = int(pairs.counts[start:stop].max(initial=0))
         last = torch.iinfo(torch.int64).max
-        numbers = torch.from_numpy(pairs.numbers[slice(*pairs.starts[[start, stop]])]).to(device)
         hits = torch.full((stop - start, longest + 1), last, device=device)
-        hits[asked[valid], numbers - 1] = keys[asked[valid], places[valid]]
+        hits[queries_hit, numbers - 1] = keys[queries_hit, places_hit]
         hits = hits.sort(dim=1).values
         keys[asked, places] = last  # only others are counted
         nearer = torch.zeros_like(hits)
@@ -104,7 +125,7 @@ def in_float64(
             1, before, torch.ones((), dtype=torch.int64, device=device).expand_as(before)
         )
         nearer = nearer.cumsum(dim=1)
-        ranks.append((nearer[asked[valid], numbers - 1] + numbers).cpu().numpy())
+        ranks.append((nearer[queries_hit, numbers - 1] + numbers).cpu().numpy())
     return np.concatenate(ranks)
 
 

@@ -6,14 +6,23 @@ while blocks of distances stream by. Q queries, G gallery images, D dimensions, 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from threading import Thread
 
 import numpy as np
 import torch
 
 from reid_core.errors import BadInput
-from reid_core.ranking.nearer import BLOCK, SHORTEST, Pairs, Rows, in_float64, some
+from reid_core.ranking.nearer import (
+    BLOCK,
+    SHORTEST,
+    Pairs,
+    Rows,
+    fastest,
+    in_float64,
+    some,
+    with_room,
+)
 
 PAIRS = 2**21  # pairs of a query and an image of its identity that are held at a time
 CROWD = 512  # images of one identity: more are looked up for each gallery image, not the other way
@@ -91,11 +100,11 @@ def true_ranks(
     the vectors are those rows of larger arrays, which may be mapped from a file.
 
     normalise: compare directions (vectors of length 1), else the vectors as they are, by Euclidean
-    distance. device: where to compute; None is the CPU. block: queries and gallery images at a time.
-    Raises BadInput for NaN and infinity.
+    distance. device: where to compute; None is a GPU where there is one, if there is much to do.
+    block: queries and gallery images at a time. Raises BadInput for NaN and infinity.
     """
-    device = device or "cpu"
     large = len(query_identities) * len(gallery_identities) > SMALL
+    device = device or (fastest() if large else "cpu")
     quick = normalise and device == "cpu" and large and compiled()
     asked, images = _rows(queries, query_rows, quick), _rows(gallery, gallery_rows, quick)
     refuse_no_numbers(asked.lengths, images.lengths)
@@ -110,7 +119,7 @@ def true_ranks(
 
             ranks = by_loops(part, images, pairs, block)
         else:
-            ranks = in_float64(part, images, pairs, normalise=normalise, device=device)
+            ranks = with_room(partial(in_float64, part, images, pairs, normalise), device)
         found.append((those, pairs.counts, ranks.astype(np.int32)))
     return _together(len(asked), found)
 

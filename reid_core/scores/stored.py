@@ -18,6 +18,7 @@ import numpy as np
 
 from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings
+from reid_core.ranking.nearer import fastest, with_room
 from reid_core.ranking.ranks import SMALL, warm
 from reid_core.scores.measure import CHUNK
 from reid_core.scores.protocols import PROTOCOLS, named
@@ -81,8 +82,9 @@ def refined_by(
     encoded = np.array(embeddings.vectors, np.float32)
     if PROTOCOLS[protocol].alone:
         embeddings = replace(embeddings, vectors=encoded, encoded=encoded)
-        return embeddings, per_query_distances(model, embeddings)
-    return replace(embeddings, vectors=refine(model, encoded), encoded=encoded), None
+        return embeddings, per_query_distances(model.to(fastest()), embeddings)
+    refined = with_room(lambda device: refine(model.to(device), encoded), fastest())
+    return replace(embeddings, vectors=refined, encoded=encoded), None
 
 
 def refuse_no_numbers(vectors: np.ndarray, path: Path) -> None:
