@@ -103,19 +103,30 @@ def optimizers_for(module: nn.Module, training: Training) -> list[torch.optim.Op
     """The optimiser over whatever is trained, biases at a learning rate of their own; then one for
     each centre loss, whose centres move by SGD.
 
-    Groups with a "scale" follow the schedule. A centre loss gives its gradient by its weight, so its
-    learning rate is divided by it, which is what the official code does to the gradient.
+    Groups with a "scale" follow the schedule; a module's `learning_rate_scale` is for its own. A
+    centre loss gives its gradient by its weight, so its learning rate is divided by it, which is what
+    the official code does to the gradient.
     """
     centers = [each for each in module.modules() if isinstance(each, Centers)]
     theirs = {id(each.centers) for each in centers}
     trained = [
         (n, p) for n, p in module.named_parameters() if p.requires_grad and id(p) not in theirs
     ]
-    biases = [p for name, p in trained if "bias" in name]
-    others = [p for name, p in trained if "bias" not in name]
+    own = {
+        id(p): each.learning_rate_scale
+        for each in module.modules()
+        if hasattr(each, "learning_rate_scale")
+        for p in each.parameters()
+    }
     groups = [
-        dict(params=others, scale=1.0),
-        dict(params=biases, scale=training.bias_learning_rate),
+        dict(
+            params=[
+                p for n, p in trained if own.get(id(p), 1.0) == scale and ("bias" in n) == bias
+            ],
+            scale=scale * (training.bias_learning_rate if bias else 1.0),
+        )
+        for scale in (1.0, *sorted(set(own.values()) - {1.0}))
+        for bias in (False, True)
     ]
     kinds = dict(sgd=torch.optim.SGD, adam=torch.optim.Adam, adamw=torch.optim.AdamW)
     more = dict(momentum=0.9) if training.optimizer == "sgd" else {}

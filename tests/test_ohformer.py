@@ -22,6 +22,7 @@ from reid_core.models.ohformer import (
     mixed,
     oh_layers,
 )
+from reid_core.optimize import optimizers_for
 from reid_core.probe import observe, probes
 
 MODES = ("shared", "prior-mixed", "independent", "weighted")
@@ -499,3 +500,27 @@ def test_the_paper_recipe_is_transreids():
         )
     assert model.grid == (26, 13) and model.trunk.embed_dim == 768
     assert model.oh_layers == tuple(range(2, 12))
+
+
+@pytest.mark.parametrize(("recipe", "share"), (("paper", 0.1), ("demo", 0.1), (None, 1.0)))
+def test_offsets_learn_at_a_share_of_the_learning_rate(recipe, share):
+    """A step of SGD moves what gives them by that share of its gradient, everything else by all."""
+    found = dict(optimizer="sgd", weight_decay=0.0, learning_rate=0.5, bias_learning_rate=2.0)
+    asked = Experiment.create(
+        model="ohformer",
+        recipe=recipe or "demo",
+        settings=SMALL | found | (dict(offset_learning_rate=1.0) if recipe is None else {}),
+    )
+    model = OHFormer(asked.options, SIZE, Facts(classes=5))
+    optimizer = optimizers_for(model, asked.training)[0]
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    before = {name: p.detach().clone() for name, p in trained.items()}
+    for p in trained.values():
+        p.grad = torch.ones_like(p)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.5 * group["scale"]
+    optimizer.step()
+    assert len(optimizer.param_groups) == (2 if share == 1 else 4)  # older runs resume with two
+    for name, p in trained.items():
+        moved = 0.5 * (share if "to_offsets" in name else 1) * (2 if "bias" in name else 1)
+        torch.testing.assert_close(before[name] - p.detach(), torch.full_like(p, moved))

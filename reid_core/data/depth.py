@@ -1,7 +1,11 @@
-"""Images of more than eight bits a channel, which PIL would cut off instead of dividing."""
+"""What PIL leaves to us: what it raises, and images of more than eight bits a channel, which it would
+clip instead of dividing."""
 
 import numpy as np
 from PIL import Image
+
+# What it raises, among the many formats that it knows, for a file that can't be read as an image.
+DAMAGED = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 def eight_bits(image: Image.Image) -> Image.Image:

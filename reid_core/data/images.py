@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
 from reid_core.data.cache import PixelFile
-from reid_core.data.depth import eight_bits
+from reid_core.data.depth import DAMAGED, eight_bits
 from reid_core.data.erasing import Among, erased
 from reid_core.errors import BadInput
 
@@ -58,13 +58,7 @@ def _explained(source: Path | Image.Image) -> Iterator[None]:
         raise BadInput(f"no image {source}: was the data set moved?") from None
     except IsADirectoryError:
         raise BadInput(f"{source} is a folder, not an image") from None
-    except (
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-        OSError,
-        ValueError,
-        SyntaxError,
-    ) as error:
+    except DAMAGED as error:
         raise BadInput(
             f"{source} can't be read as an image ({error}); replace or remove it"
         ) from None

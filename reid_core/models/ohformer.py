@@ -57,6 +57,13 @@ class OHFormerOptions(vit.TrunkOptions):
         HIGH,
         least=0,
     )
+    offset_learning_rate: float = knob(
+        1.0,
+        "Learning rate of what gives the offsets, as a multiple of the base. At 1 they may leave the "
+        "image, where there is nothing to see.",
+        HIGH,
+        least=0,
+    )
     parts: int = knob(4, "Part tokens: horizontal stripes of the last layer.", HEADS, least=1)
 
 
@@ -300,10 +307,10 @@ class OHFormer(ReIDModel):
     )
     recipes = {
         # Ours: TransReID's official recipe for Market-1501. The paper's is not known to us.
-        "paper": TransReID.recipes["paper"],
+        "paper": TransReID.recipes["paper"] | {"offset_learning_rate": 0.1},
         # Ours: that of TransReID, narrower and less deep.
         "demo": {key: value for key, value in TransReID.recipes["demo"].items() if key != "stride"}
-        | {"depth": 4, "width": 112, "parts": 3},
+        | {"depth": 4, "width": 112, "parts": 3, "offset_learning_rate": 0.1},
     }
 
     def __init__(self, options: OHFormerOptions, size: tuple[int, int], facts: Facts):
@@ -333,6 +340,8 @@ class OHFormer(ReIDModel):
         for number in self.oh_layers:
             plain = self.trunk.blocks[number - 1]
             self.trunk.blocks[number - 1] = OHLayer(plain, self.grid, options)
+        for local in [each for each in self.modules() if isinstance(each, LocalRelations)]:
+            local.to_offsets.learning_rate_scale = options.offset_learning_rate
         self.necks = nn.ModuleList(BNNeck(width, facts.classes) for _ in range(1 + options.parts))
 
     def forward(self, batch: Batch) -> Output:

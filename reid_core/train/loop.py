@@ -119,6 +119,7 @@ class Loop:
                 continue
             self._step(step, plan)
         self._check(plan)
+        standing.seconds += self.progress.pause()  # in which a GPU computed what it was asked for
         taken = [rows for step, rows in enumerate(plan) if (epoch, step) not in self.left_out]
         if not taken:
             raise BadInput(f"the loss of every step of epoch {epoch} was NaN or infinite")

@@ -86,6 +86,7 @@ class Progress:
         self.bar.close()
         self.board.close()
 
-    def pause(self) -> None:
-        """What came since the last step is no step's time."""
-        self.last_step = time.perf_counter()
+    def pause(self) -> float:
+        """What came since the last step is no step's time; returns its seconds."""
+        before, self.last_step = self.last_step, time.perf_counter()
+        return self.last_step - before
