@@ -22,12 +22,14 @@ from torch.utils._pytree import tree_leaves
 
 from reid_core import rerank
 from reid_core.data.images import finish
+from reid_core.errors import BadInput
 from reid_core.experiment import Training
 from reid_core.input import Fast
 from reid_core.losses import objective
 from reid_core.models import Batch
 from reid_core.optimize import optimizers_for
 from reid_core.ranking import nearer, nearest, ranks
+from reid_core.train.accidents import determinism
 from reid_core.train.equip import equip
 from reid_core.train.step import take_step
 
@@ -153,22 +155,25 @@ def test_a_step_looks_at_no_number(name, how):
     assert {term.device for term in step(name, how).values()} == {META}
 
 
-# What `torch.use_deterministic_algorithms` lists as refused on a GPU, and torchvision refuses, of what
-# an image model might use, by its name inside.
+# What `torch.use_deterministic_algorithms` lists as refused on a GPU, of what an image model might
+# use, by its name inside.
 REFUSED = re.compile(
-    r"(adaptive_(avg|max)_pool.d|upsample_\w+|(reflection|grid_sampler_.)\w*|(avg|max)_pool3d\w*|"
-    r"deform_conv2d)_backward|\.(put_?|histc|bincount|median|max_unpool.d|nll_loss2d_forward)\b"
+    r"(adaptive_(avg|max)_pool.d|upsample_\w+|(reflection|grid_sampler_.)\w*|(avg|max)_pool3d\w*)"
+    r"_backward|\.(put_?|histc|bincount|median|max_unpool.d|nll_loss2d_forward)\b"
 )
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_which_models_deterministic_allows_on_a_gpu(name):
-    """All but OH-Former, whose deformable convolution has no deterministic form there."""
-    with Listening() as heard:
+@pytest.mark.parametrize("name", sorted(set(SMALL) - {"ohformer"}))
+def test_deterministic_allows_all_that_a_step_does(name):
+    with Listening() as heard, determinism(True):
         step(name, {})
-    refused = {found[0] for each in heard.asked if (found := REFUSED.search(each))}
-    known = {"adaptive_avg_pool2d_backward", "deform_conv2d_backward"}
-    assert refused == (known if name == "ohformer" else set())
+    assert not [each for each in heard.asked if REFUSED.search(each)]
+
+
+def test_deterministic_refuses_a_deformable_convolution_by_its_name():
+    with pytest.raises(BadInput, match="deterministic: deform_conv2d has no deterministic form"):
+        with determinism(True):
+            step("ohformer", {})
 
 
 def test_ranks_find_their_way_to_the_device_and_back(monkeypatch):

@@ -100,6 +100,9 @@ class Deformable(DeformConv2d):
     def forward(self, x: Tensor, offsets: Tensor) -> Tensor:
         """x (B, D, h, w) and offsets (B, 2K, h', w'), rows before columns -> (B, D, h', w')."""
         if not x.is_cpu or torch.compiler.is_exporting():
+            if torch.is_grad_enabled() and torch.are_deterministic_algorithms_enabled():
+                # torchvision says so too, of a function that only it knows.
+                raise RuntimeError("deform_conv2d does not have a deterministic implementation")
             return super().forward(x, offsets)
         (height, width), (rows, columns) = x.shape[-2:], offsets.shape[-2:]
         size, stride, padding = self.kernel_size[0], self.stride[0], self.padding[0]

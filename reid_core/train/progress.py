@@ -19,7 +19,12 @@ class Progress:
     def __init__(self, run: Run, quiet: bool):
         self.run, self.epochs = run, run.experiment.epochs
         self.bar = tqdm(
-            unit="img", file=sys.stderr, dynamic_ncols=True, smoothing=0.1, disable=quiet
+            unit="img",
+            file=sys.stderr,
+            dynamic_ncols=True,
+            smoothing=0.1,
+            disable=quiet,
+            mininterval=0.1 if sys.stderr.isatty() else 10,  # a log wants few lines
         )
         self.board = SummaryWriter(str(run.folder / "tensorboard"))
         self.last_step = self.last_beat = time.perf_counter()
