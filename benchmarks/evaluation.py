@@ -40,9 +40,14 @@ def main() -> int:
     asked.add_argument("--repeats", type=int, default=5)
     asked.add_argument("--noise", type=float, help="more: harder to rank, and slower")
     asked.add_argument("--only", choices=("evaluation", "sets"), help="half of the rows")
+    asked.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="where ours computes"
+    )
     asked.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)  # what, share, where from
     asked = asked.parse_args()
     asked.noise = asked.noise or NOISE[asked.size]
+    if asked.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # here and in the rows' processes
     if asked.measure:
         what, share, source = asked.measure
         print(json.dumps(measure(what, asked.size, float(share), source, asked)))
@@ -100,7 +105,7 @@ def child(asked: argparse.Namespace, what: str, share: float = 1, source: str = 
         )
     command = [sys.executable, "-m", "benchmarks.evaluation", "--size", asked.size]
     command += ["--repeats", str(asked.repeats), "--noise", str(asked.noise)]
-    command += ["--measure", what, str(share), source]
+    command += ["--device", asked.device, "--measure", what, str(share), source]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         said = (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1]
@@ -129,14 +134,15 @@ def measure(what: str, size: str, share: float, source: str, asked) -> dict:
         is_query = np.arange(len(vectors)) < queries
         found = Embeddings(vectors, names, *labels, views, is_query)
         compiled()  # the app loads the loops at its start
+        sides = vectors[:queries], vectors[queries:], BLOCK, asked.device
 
         def call() -> float:
             return evaluate(found).mAP
 
-        alone = [took(matmul, vectors[:queries], vectors[queries:], BLOCK)[0]]  # one to warm up
+        alone = [took(matmul, *sides)[0]]  # one to warm up, which wakes a GPU
         times = []
         for _ in range(asked.repeats):
-            alone.append(took(matmul, vectors[:queries], vectors[queries:], BLOCK)[0])
+            alone.append(took(matmul, *sides)[0])
             seconds, precision = took(call)
             times.append(seconds)
         row |= dict(matmul=statistics.median(alone[1:]))
@@ -176,18 +182,20 @@ def split(size: str, share: float, noise: float):
     return vectors, (identities, draw.integers(1, cameras + 1, len(vectors))), queries
 
 
-def matmul(queries: np.ndarray, gallery: np.ndarray, block: tuple[int, int]) -> None:
+def matmul(queries: np.ndarray, gallery: np.ndarray, block: tuple[int, int], device: str) -> None:
     """The products that an evaluation can't do without, block by block, and nothing else."""
     import torch
 
-    queries, gallery = torch.from_numpy(queries), torch.from_numpy(gallery)
-    held = torch.empty(block[0] * block[1])
+    queries, gallery = (torch.from_numpy(each).to(device) for each in (queries, gallery))
+    held = torch.empty(block[0] * block[1], device=device)
     for start in range(0, len(gallery), block[1]):
         images = gallery[start : start + block[1]]
         for first in range(0, len(queries), block[0]):
             rows = queries[first : first + block[0]]
             out = held[: len(rows) * len(images)].view(len(rows), len(images))
             torch.mm(rows, images.T, out=out)
+    if device == "cuda":
+        torch.cuda.synchronize()
 
 
 def took(call, *given):

@@ -10,6 +10,7 @@ python -m benchmarks.evaluation_sets [--size market|msmt17] [--peers DIR] [--onl
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -57,7 +58,8 @@ def rows(size: str, peers: Path | None = None, only: tuple[str, ...] = NAMES) ->
 
 def _apart(*arguments: str) -> dict:
     command = [sys.executable, "-m", "benchmarks.evaluation_sets", "--measure", *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    alone = os.environ | {"CUDA_VISIBLE_DEVICES": ""}  # beside code of others on the processor
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=alone)
     return json.loads(done.stdout.splitlines()[-1])
 
 

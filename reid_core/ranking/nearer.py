@@ -15,6 +15,8 @@ import torch
 BLOCK = (1024, 2048)  # queries and gallery images whose similarities are held at a time
 SORTED = {"cpu": 2**22, "cuda": 2**26}  # distances that are held at a time in float64
 SHORTEST = 1e-12  # a shorter vector is taken to be this long
+SMALL = 2**22  # pairs: for fewer, neither compiling nor sending them anywhere pays
+LARGE = 2**28  # pairs: for more, waking a GPU does, which takes seconds
 
 T = TypeVar("T")
 
@@ -22,6 +24,13 @@ T = TypeVar("T")
 def fastest() -> str:
     """The kind of device that embeds and ranks: "cuda" where there is one, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def device_for(pairs: int) -> str:
+    """The kind of device on which to compare so many pairs: a GPU where there is one, if it is at work
+    for this process already or there is enough to do."""
+    awake = pairs > SMALL and torch.cuda.is_initialized()
+    return fastest() if awake or pairs > LARGE else "cpu"
 
 
 def with_room(work: Callable[[str], T], device: str) -> T:

@@ -16,9 +16,10 @@ from reid_core.errors import BadInput
 from reid_core.ranking.nearer import (
     BLOCK,
     SHORTEST,
+    SMALL,
     Pairs,
     Rows,
-    fastest,
+    device_for,
     in_float64,
     some,
     with_room,
@@ -26,7 +27,6 @@ from reid_core.ranking.nearer import (
 
 PAIRS = 2**21  # pairs of a query and an image of its identity that are held at a time
 CROWD = 512  # images of one identity: more are looked up for each gallery image, not the other way
-SMALL = 2**22  # pairs of a query and a gallery image: for fewer, compiling does not pay
 
 
 @dataclass(frozen=True)
@@ -100,12 +100,12 @@ def true_ranks(
     the vectors are those rows of larger arrays, which may be mapped from a file.
 
     normalise: compare directions (vectors of length 1), else the vectors as they are, by Euclidean
-    distance. device: where to compute; None is a GPU where there is one, if there is much to do.
+    distance. device: where to compute; None chooses (`nearer.device_for`).
     block: queries and gallery images at a time. Raises BadInput for NaN and infinity.
     """
-    large = len(query_identities) * len(gallery_identities) > SMALL
-    device = device or (fastest() if large else "cpu")
-    quick = normalise and device == "cpu" and large and compiled()
+    pairs = len(query_identities) * len(gallery_identities)
+    device = device or device_for(pairs)
+    quick = normalise and device == "cpu" and pairs > SMALL and compiled()
     asked, images = _rows(queries, query_rows, quick), _rows(gallery, gallery_rows, quick)
     refuse_no_numbers(asked.lengths, images.lengths)
     keep = np.flatnonzero(gallery_identities != -1)

@@ -13,7 +13,8 @@ from reid_core.evaluate import Embeddings
 from reid_core.extraction.flip import Flipped
 from reid_core.feed import prepared
 from reid_core.models import ReIDModel
-from reid_core.ranking.ranks import SMALL, warm
+from reid_core.ranking.nearer import SMALL
+from reid_core.ranking.ranks import warm
 from reid_core.runs import Run
 from reid_core.scores.protocols import PROTOCOLS, named
 from reid_core.scores.record import Wish, record

@@ -18,8 +18,8 @@ import numpy as np
 
 from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings
-from reid_core.ranking.nearer import fastest, with_room
-from reid_core.ranking.ranks import SMALL, warm
+from reid_core.ranking.nearer import SMALL, device_for, with_room
+from reid_core.ranking.ranks import warm
 from reid_core.scores.measure import CHUNK
 from reid_core.scores.protocols import PROTOCOLS, named
 from reid_core.scores.record import Wish, record
@@ -80,10 +80,11 @@ def refined_by(
             f"(embed --stage encoder), got {embeddings.vectors.shape[1]}"
         )
     encoded = np.array(embeddings.vectors, np.float32)
+    device = device_for(len(encoded) ** 2)
     if PROTOCOLS[protocol].alone:
         embeddings = replace(embeddings, vectors=encoded, encoded=encoded)
-        return embeddings, per_query_distances(model.to(fastest()), embeddings)
-    refined = with_room(lambda device: refine(model.to(device), encoded), fastest())
+        return embeddings, per_query_distances(model.to(device), embeddings)
+    refined = with_room(lambda where: refine(model.to(where), encoded), device)
     return replace(embeddings, vectors=refined, encoded=encoded), None
 
 
