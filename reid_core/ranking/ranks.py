@@ -103,9 +103,10 @@ def true_ranks(
     distance. device: where to compute; None chooses (`nearer.device_for`).
     block: queries and gallery images at a time. Raises BadInput for NaN and infinity.
     """
-    pairs = len(query_identities) * len(gallery_identities)
-    device = device or device_for(pairs)
-    quick = normalise and device == "cpu" and pairs > SMALL and compiled()
+    compared = len(query_identities) * len(gallery_identities)
+    device = device or device_for(compared)
+    worth = normalise and compared > SMALL  # compiling
+    quick = worth and device == "cpu" and compiled()
     asked, images = _rows(queries, query_rows, quick), _rows(gallery, gallery_rows, quick)
     refuse_no_numbers(asked.lengths, images.lengths)
     keep = np.flatnonzero(gallery_identities != -1)
@@ -113,15 +114,25 @@ def true_ranks(
     same = _Same(query_identities, gallery_identities[keep], query_cameras, gallery_cameras[keep])
     found = []
     for those in same.groups():
-        pairs, part = same.pairs(those), asked[those]
-        if quick and same.counts[those[0]] <= CROWD:
-            from reid_core.ranking.loops import by_loops
-
-            ranks = by_loops(part, images, pairs, block)
+        pairs, crowded = same.pairs(those), same.counts[those[0]] > CROWD
+        given = asked[those], images, pairs
+        if worth and not crowded:
+            ranks = with_room(partial(_quickest, *given, block), device)
         else:
-            ranks = with_room(partial(in_float64, part, images, pairs, normalise), device)
+            ranks = with_room(partial(in_float64, *given, normalise), device)
         found.append((those, pairs.counts, ranks.astype(np.int32)))
     return _together(len(asked), found)
+
+
+def _quickest(
+    queries: Rows, gallery: Rows, pairs: Pairs, block: tuple[int, int], device: str
+) -> np.ndarray:
+    """`in_float64` by cosine, on a processor by compiled loops where they are to be had."""
+    if device != "cpu" or not compiled():
+        return in_float64(queries, gallery, pairs, device=device)
+    from reid_core.ranking.loops import by_loops
+
+    return by_loops(queries, gallery, pairs, block)
 
 
 def compiled() -> bool:
