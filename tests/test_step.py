@@ -98,6 +98,23 @@ def test_checkpointing_and_compiling_go_together(layer, shape):
         torch.testing.assert_close(other, plain)
 
 
+@pytest.mark.parametrize(("parts", "passes", "free"), ((1, 1, 1), (2, 4, 3)))
+def test_no_gradient_is_held_while_the_next_batch_goes_forward(parts, passes, free):
+    """Weights once more, where activations take the most. In parts, the first has its gradient when
+    the second comes."""
+    model, held = model_of("transreid").train(), []
+    count = lambda *_: held.append(sum(p.grad is not None for p in model.parameters()))  # noqa: E731
+    model.register_forward_pre_hook(count)
+    training = Training(**PLAIN, accumulate=parts)
+    fabric = fabric_for(training)
+    run = fabric.setup_module(model)
+    optimizers = [fabric.setup_optimizers(each) for each in optimizers_for(model, training)]
+    for _ in range(2):
+        take_step(fabric, run, optimizers, batch_of(), training)
+    assert len(held) == 2 * passes
+    assert held[passes : passes + free] == [0] * free
+
+
 def test_checkpointing_keeps_less():
     model, kept = model_of("transreid").train(), []
     for wanted in (False, True):

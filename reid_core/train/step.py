@@ -25,9 +25,9 @@ def take_step(
     """
     on_cpu = fabric.device.type == "cpu"
     buffers = [each.clone() for each in model.buffers()] if on_cpu else []  # BatchNorm's means
+    for optimizer in optimizers:  # before the forward pass, which would hold the last gradients too
+        optimizer.zero_grad()
     if training.accumulate > 1 and batch.image is not None:
-        for optimizer in optimizers:
-            optimizer.zero_grad()
         terms = gradient_in_parts(fabric, model, batch, training)
         terms["total"] = sum(terms.values())
     else:
@@ -39,8 +39,6 @@ def take_step(
             gather=batch.gather,
         )
         terms["total"] = sum(terms.values())
-        for optimizer in optimizers:
-            optimizer.zero_grad()
         fabric.backward(terms["total"])
     terms = mean({name: term.detach() for name, term in terms.items()})
     if on_cpu and (odd := _not_finite(terms["total"], optimizers)):
