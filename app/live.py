@@ -72,7 +72,9 @@ def act_next(action: str, **keywords: Any) -> None:
 def acted() -> None:
     """At the head of the app, before any widget: what its run before was asked to do."""
     if asked := st.session_state.pop("asked to act", None):
-        act(asked[0], **asked[1])
+        # A moment, unless they lie in one file, which is unpacked once.
+        with st.spinner("Looking at the images"):
+            act(asked[0], **asked[1])
 
 
 def problem() -> None:
