@@ -1,6 +1,12 @@
-"""The one error that is the user's to mend."""
+"""The one error that is the user's to mend, and how a few others are known."""
 
 import errno
+import re
+
+# What torch and CUDA's libraries say where memory is short; not all of them with a class of its own.
+SHORT = re.compile(
+    r"out of memory|can't allocate memory|not enough memory|ALLOC_FAILED", re.IGNORECASE
+)
 
 
 class BadInput(ValueError):
@@ -20,3 +26,9 @@ def from_system(error: OSError) -> OSError | BadInput:
     if error.filename is not None:
         return BadInput(f"{error.filename}: {error.strerror}")
     return error
+
+
+def is_short_of_memory(error: BaseException) -> bool:
+    """Whether the memory that was asked for could not be had, the processor's or a GPU's."""
+    known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return known or (isinstance(error, RuntimeError) and bool(SHORT.search(str(error))))

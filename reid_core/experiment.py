@@ -355,4 +355,8 @@ class Experiment:
     @classmethod
     def from_dict(cls, written: dict[str, Any]) -> "Experiment":
         asked = {key: written[key] for key in ("model", "recipe", "dataset", "data")}
-        return cls.create(**asked, settings=written["knobs"], encoder=written.get("encoder"))
+        # A knob that is younger than the run is at its default, which is what there was before it; a
+        # recipe may say otherwise by now.
+        known = knobs(written["model"]) if written["model"] in MODELS else []  # create says so
+        settings = {each.name: each.default for each in known} | written["knobs"]
+        return cls.create(**asked, settings=settings, encoder=written.get("encoder"))

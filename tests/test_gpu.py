@@ -6,9 +6,11 @@ which refuses the same and has a backward pass too. What is asked of neither is 
 """
 
 import re
+import weakref
 from contextlib import nullcontext
 from functools import partial
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -223,6 +225,34 @@ def test_a_gpu_is_woken_for_much_and_asked_for_less_when_it_is_awake(awake, monk
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     found = [nearer.device_for(pairs) for pairs in (100, market, msmt17)]
     assert found == ["cpu", "cuda" if awake else "cpu", "cuda"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    (
+        (torch.OutOfMemoryError, "CUDA out of memory. Tried to allocate 2.00 GiB"),
+        (torch.AcceleratorError, "CUDA error: out of memory"),  # no room for a context
+        (
+            RuntimeError,
+            "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        ),
+    ),
+)
+def test_what_a_full_gpu_held_is_let_go_before_the_processor_begins(kind, said):
+    held = []
+
+    def work(device: str) -> bool:
+        if device == "cuda":
+            there = torch.empty(8)
+            held.append(weakref.ref(there))
+            raise kind(said)
+        return held[0]() is None
+
+    assert nearer.with_room(work, "cuda")
+    with pytest.raises(kind):
+        nearer.with_room(mock.Mock(side_effect=kind(said)), "cpu")
+    with pytest.raises(RuntimeError, match="illegal"):
+        nearer.with_room(mock.Mock(side_effect=RuntimeError("illegal memory access")), "cuda")
 
 
 @pytest.mark.parametrize("work", ("ranks", "many ranks", "neighbours"))

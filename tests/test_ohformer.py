@@ -520,7 +520,19 @@ def test_offsets_learn_at_a_share_of_the_learning_rate(recipe, share):
     for group in optimizer.param_groups:
         group["lr"] = 0.5 * group["scale"]
     optimizer.step()
-    assert len(optimizer.param_groups) == (2 if share == 1 else 4)  # older runs resume with two
+    assert len(optimizer.param_groups) == (2 if share == 1 else 4)
     for name, p in trained.items():
         moved = 0.5 * (share if "to_offsets" in name else 1) * (2 if "bias" in name else 1)
         torch.testing.assert_close(before[name] - p.detach(), torch.full_like(p, moved))
+
+
+def test_a_run_from_before_the_knob_goes_on_as_it_was():
+    asked = Experiment.create(
+        model="ohformer", recipe="demo", settings=SMALL | dict(offset_learning_rate=1.0)
+    )
+    written = asked.as_dict()
+    del written["knobs"]["offset_learning_rate"]
+    assert Experiment.from_dict(written) == asked
+    written["model"] = "unheard"
+    with pytest.raises(BadInput, match="unknown model 'unheard'"):
+        Experiment.from_dict(written)

@@ -12,6 +12,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from reid_core.errors import is_short_of_memory
+
 BLOCK = (1024, 2048)  # queries and gallery images whose similarities are held at a time
 SORTED = {"cpu": 2**22, "cuda": 2**26}  # distances that are held at a time in float64
 SHORTEST = 1e-12  # a shorter vector is taken to be this long
@@ -38,10 +40,11 @@ def with_room(work: Callable[[str], T], device: str) -> T:
     training, say."""
     try:
         return work(device)
-    except torch.OutOfMemoryError:
-        if device == "cpu":
+    except RuntimeError as error:
+        if device == "cpu" or not is_short_of_memory(error):
             raise
-        return work("cpu")
+    torch.cuda.empty_cache()  # after the except, which holds what the attempt had
+    return work("cpu")
 
 
 @dataclass(frozen=True)

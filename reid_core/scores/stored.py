@@ -83,7 +83,8 @@ def refined_by(
     device = device_for(len(encoded) ** 2)
     if PROTOCOLS[protocol].alone:
         embeddings = replace(embeddings, vectors=encoded, encoded=encoded)
-        return embeddings, per_query_distances(model.to(device), embeddings)
+        by_query = lambda where: per_query_distances(model.to(where), embeddings)  # noqa: E731
+        return embeddings, with_room(by_query, device)
     refined = with_room(lambda where: refine(model.to(where), encoded), device)
     return replace(embeddings, vectors=refined, encoded=encoded), None
 

@@ -10,13 +10,11 @@ from typing import Any
 
 import torch
 
-from reid_core.errors import BadInput
+from reid_core.errors import BadInput, is_short_of_memory
 from reid_core.experiment import Training
 from reid_core.runs import Run
 
 NOTES = "state/nonfinite.json"
-# What torch says where memory is short; only a GPU has an exception of its own for it.
-SHORT = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
 UNSTEADY = re.compile(r"(\S+(?: when .+?)?) does not have a deterministic implementation")
 
 
@@ -41,13 +39,6 @@ def nonfinite(run: Run) -> list[dict[str, Any]]:
         return [dict(note, epoch=int(note["epoch"]), step=int(note["step"])) for note in notes]
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return []
-
-
-def is_short_of_memory(error: BaseException) -> bool:
-    """Whether torch could not get the memory that it asked for."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and bool(SHORT.search(str(error)))
 
 
 def largest_fitting(attempt: Callable[[int], None], most: int) -> int:

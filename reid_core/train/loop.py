@@ -10,7 +10,7 @@ from torch import Tensor
 from reid_core.data.sampler import check_division
 from reid_core.distributed import Elsewhere, Place, any_of, level, rank, world
 from reid_core.embed import embed_test
-from reid_core.errors import BadInput
+from reid_core.errors import BadInput, is_short_of_memory
 from reid_core.evaluate import evaluate
 from reid_core.feed import Feed, seed
 from reid_core.models import MODELS, Batch
@@ -147,7 +147,7 @@ class Loop:
         except (RuntimeError, MemoryError) as error:
             if problem := not_compiled(error, stage.training):
                 raise problem from error
-            if not accidents.is_short_of_memory(error):
+            if not is_short_of_memory(error):
                 raise
             del batch
             raise self._too_large(plan[step]) from error
