@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from test_cli import fails
 from test_nformer import refined  # noqa: F401 - a fixture
 from test_protocols import drawn
@@ -190,6 +191,27 @@ def test_features_are_refined_by_a_run(refined, tmp_path, capsys):  # noqa: F811
     ask = ["evaluate", "--embeddings", str(tmp_path / "f.npz"), "--refine"]
     width = encoded.vectors.shape[1]
     assert f"expected features of {width} dimensions" in fails(capsys, *ask, run.name)
+
+
+def test_a_full_gpu_leaves_refining_to_the_processor(refined, tmp_path, capsys, monkeypatch):  # noqa: F811
+    found = refined.embeddings()
+    np.savez(tmp_path / "f.npz", **arrays(found) | dict(embeddings=found.encoded))
+    asked, to = [], torch.nn.Module.to
+
+    def full(self, device, *more):
+        asked.append(device)
+        if device == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return to(self, device, *more)
+
+    for protocol in ("nformer-joint", "nformer-per-query"):
+        given = tmp_path / "f.npz", "--refine", "refined", "--protocol", protocol
+        expected = scored(capsys, *given)
+        with monkeypatch.context() as patched:
+            patched.setattr("reid_core.scores.stored.device_for", lambda pairs: "cuda")
+            patched.setattr(torch.nn.Module, "to", full)
+            assert scored(capsys, *given)["mAP"] == expected["mAP"]
+        assert asked[-2:] == ["cuda", "cpu"]
 
 
 def test_a_run_that_refines_nothing_is_refused(tiny_run, split, tmp_path, capsys):
