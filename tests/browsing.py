@@ -24,7 +24,7 @@ playwright = pytest.importorskip(
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = {"identities_per_batch": 4, "images_per_identity": 2, "evaluate_every": 1}
-PATIENCE = 90_000  # milliseconds; the first page waits for torch
+PATIENCE = 150_000  # milliseconds; the first page waits for torch
 # Streamlit looks for its server below the page's own address first, and is answered 404.
 PROBES = re.compile(r"/\w+/_stcore/(health|host-config)$")
 

@@ -65,6 +65,7 @@ def test_first_start_draws_the_data_once_for_everybody(lab, browser):
     assert lab.log.read_text().count(f"{lab.data / 'pedestrians'}") == 1
 
 
+@pytest.mark.timeout(900)  # trainings give way, to other tests too
 def test_a_training_started_watched_stopped_and_resumed(ready, browser):
     with visitor(browser) as page:
         opened(page, ready.address + "train?view=New+training")
@@ -99,6 +100,9 @@ def test_a_training_started_watched_stopped_and_resumed(ready, browser):
         page.get_by_role("button", name="Resume training").click()
         page.get_by_text("Images per second", exact=True).wait_for()
         page.get_by_text(re.compile(r"Epoch \d+ of 500, step")).wait_for()
+        going = lambda: ready.run("watched").status()  # noqa: E731
+        while (going().epoch, going().step) <= (stopped.epoch, stopped.step):  # from where it stood
+            time.sleep(0.5)
         page.get_by_role("button", name="Stop training").click()
         page.get_by_role("button", name="Resume training").wait_for()
         again = ready.run("watched").status()
