@@ -17,7 +17,7 @@ from scipy.sparse import csc_array, csr_array
 from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings, distances, judge
 from reid_core.knobs import unknown
-from reid_core.ranking.nearer import device_for, with_room
+from reid_core.ranking.nearer import ranking_device, with_room
 from reid_core.ranking.nearest import nearest, products
 from reid_core.retrieve import RankedList
 
@@ -66,7 +66,7 @@ class Reciprocal:
             raise BadInput(unknown("convention", convention, POWERS))
         units = torch.from_numpy(np.ascontiguousarray(directions))
         most = max(k1 + 1, k2)
-        device = device_for(len(units) ** 2)
+        device = ranking_device(len(units) ** 2)
         found = with_room(lambda d: nearest(units.to(d), most, progress=progress), device)
         neighbours, longest = (each.cpu().numpy() for each in (found.rows, found.longest))
         near = _mutual(neighbours[:, : k1 + 1])  # R(p, k1), eq. 3; p itself is its first neighbour

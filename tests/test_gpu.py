@@ -223,7 +223,7 @@ def test_a_gpu_is_woken_for_much_and_asked_for_less_when_it_is_awake(awake, monk
     market, msmt17 = 3368 * 19732, 11659 * 82161
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: awake)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    found = [nearer.device_for(pairs) for pairs in (100, market, msmt17)]
+    found = [nearer.ranking_device(pairs) for pairs in (100, market, msmt17)]
     assert found == ["cpu", "cuda" if awake else "cpu", "cuda"]
 
 
@@ -275,12 +275,12 @@ def test_a_gpu_that_is_full_leaves_it_to_the_processor(work, monkeypatch):
     if work != "neighbours":
         monkeypatch.setattr(ranks, "SMALL", 0 if work == "many ranks" else 2**22)
         monkeypatch.setattr(ranks, "in_float64", full(nearer.in_float64))
-        monkeypatch.setattr(ranks, "device_for", lambda pairs: "cuda")
+        monkeypatch.setattr(ranks, "ranking_device", lambda pairs: "cuda")
         given = case(3)
         same(ranks.true_ranks(*given), slow(*given))
     else:
         expected = rerank.Reciprocal.of(units)
-        monkeypatch.setattr(rerank, "device_for", lambda pairs: "cuda")
+        monkeypatch.setattr(rerank, "ranking_device", lambda pairs: "cuda")
         real = Tensor.to
         fake = SimpleNamespace(device=GPU)
         to = lambda self, where, *a, **n: fake if where == "cuda" else real(self, where, *a, **n)  # noqa: E731

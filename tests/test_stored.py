@@ -208,7 +208,7 @@ def test_a_full_gpu_leaves_refining_to_the_processor(refined, tmp_path, capsys, 
         given = tmp_path / "f.npz", "--refine", "refined", "--protocol", protocol
         expected = scored(capsys, *given)
         with monkeypatch.context() as patched:
-            patched.setattr("reid_core.scores.stored.device_for", lambda pairs: "cuda")
+            patched.setattr("reid_core.scores.stored.ranking_device", lambda pairs: "cuda")
             patched.setattr(torch.nn.Module, "to", full)
             assert scored(capsys, *given)["mAP"] == expected["mAP"]
         assert asked[-2:] == ["cuda", "cpu"]

@@ -28,7 +28,7 @@ def fastest() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def device_for(pairs: int) -> str:
+def ranking_device(pairs: int) -> str:
     """The kind of device on which to compare so many pairs: a GPU where there is one, if it is at work
     for this process already or there is enough to do."""
     awake = pairs > SMALL and torch.cuda.is_initialized()

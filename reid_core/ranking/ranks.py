@@ -19,8 +19,8 @@ from reid_core.ranking.nearer import (
     SMALL,
     Pairs,
     Rows,
-    device_for,
     in_float64,
+    ranking_device,
     some,
     with_room,
 )
@@ -100,11 +100,11 @@ def true_ranks(
     the vectors are those rows of larger arrays, which may be mapped from a file.
 
     normalise: compare directions (vectors of length 1), else the vectors as they are, by Euclidean
-    distance. device: where to compute; None chooses (`nearer.device_for`).
+    distance. device: where to compute; None chooses (`nearer.ranking_device`).
     block: queries and gallery images at a time. Raises BadInput for NaN and infinity.
     """
     compared = len(query_identities) * len(gallery_identities)
-    device = device or device_for(compared)
+    device = device or ranking_device(compared)
     worth = normalise and compared > SMALL  # compiling
     quick = worth and device == "cpu" and compiled()
     asked, images = _rows(queries, query_rows, quick), _rows(gallery, gallery_rows, quick)

@@ -18,7 +18,7 @@ import numpy as np
 
 from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings
-from reid_core.ranking.nearer import SMALL, device_for, with_room
+from reid_core.ranking.nearer import SMALL, ranking_device, with_room
 from reid_core.ranking.ranks import warm
 from reid_core.scores.measure import CHUNK
 from reid_core.scores.protocols import PROTOCOLS, named
@@ -80,7 +80,7 @@ def refined_by(
             f"(embed --stage encoder), got {embeddings.vectors.shape[1]}"
         )
     encoded = np.array(embeddings.vectors, np.float32)
-    device = device_for(len(encoded) ** 2)
+    device = ranking_device(len(encoded) ** 2)
     if PROTOCOLS[protocol].alone:
         embeddings = replace(embeddings, vectors=encoded, encoded=encoded)
         by_query = lambda where: per_query_distances(model.to(where), embeddings)  # noqa: E731

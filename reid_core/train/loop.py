@@ -123,7 +123,7 @@ class Loop:
         taken = [rows for step, rows in enumerate(plan) if (epoch, step) not in self.left_out]
         if not taken:
             raise BadInput(f"the loss of every step of epoch {epoch} was NaN or infinite")
-        entry = _entry(rate, standing, taken)
+        entry = standing.entry(rate, taken)
         if epoch % stage.training.evaluate_every == 0 or epoch == self.experiment.epochs:
             self._save()  # an evaluation that dies loses no epoch
             entry |= self._evaluate()
@@ -243,14 +243,3 @@ class Loop:
     def _save(self) -> None:
         states.save(self.run, self.bare, self.optimizers, self._stage_number, self.standing)
         self.saved = time.monotonic()
-
-
-def _entry(rate: float, standing: Standing, taken: list[np.ndarray]) -> dict[str, float]:
-    """A finished epoch's line of history. taken are the batches, as rows."""
-    entry = dict(epoch=standing.epoch, learning_rate=rate)
-    entry |= {
-        "loss" if name == "total" else f"loss_{name}": float(total) / len(taken)
-        for name, total in standing.sums.items()
-    }
-    images = sum(rows.size for rows in taken)
-    return entry | dict(images_per_second=images / standing.seconds, seconds=standing.seconds)

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from reid_core.distributed import world
@@ -24,6 +25,16 @@ class Standing:
     def of(cls, state: dict[str, Any] | None) -> "Standing":
         """Where a state that was kept stands; the beginning without one."""
         return cls(**{key: state[key] for key in cls.__dataclass_fields__}) if state else cls()
+
+    def entry(self, rate: float, taken: list[np.ndarray]) -> dict[str, float]:
+        """The finished epoch's line of history. rate is of learning; taken are its batches, as rows."""
+        found = dict(epoch=self.epoch, learning_rate=rate)
+        found |= {
+            "loss" if name == "total" else f"loss_{name}": float(total) / len(taken)
+            for name, total in self.sums.items()
+        }
+        images = sum(rows.size for rows in taken)
+        return found | dict(images_per_second=images / self.seconds, seconds=self.seconds)
 
 
 def save(run: Run, model: ReIDModel, optimizers: list, stage: int, standing: Standing) -> None:
