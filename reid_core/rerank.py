@@ -19,6 +19,7 @@ from reid_core.evaluate import Embeddings, distances, judge
 from reid_core.knobs import unknown
 from reid_core.ranking.nearer import ranking_device, with_room
 from reid_core.ranking.nearest import nearest, products
+from reid_core.ranking.threads import in_parts
 from reid_core.retrieve import RankedList
 
 K1, K2, WEIGHT = 20, 6, 0.3  # Zhong et al. 2017, section 4.1
@@ -111,7 +112,7 @@ class Reciprocal:
         products = units[rows] @ _part(units, gallery).T  # (q, G) float64: equal vectors must tie
         codes, power = (self.features, self.columns), POWERS[self.convention]
         if find_spec("numba"):
-            from reid_core.ranking.compiled import blended, in_parts
+            from reid_core.ranking.compiled import blended
 
             found = np.empty(products.shape, np.float32)
             parts = [(each.indptr, each.indices, each.data) for each in codes]

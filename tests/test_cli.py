@@ -19,6 +19,9 @@ SETTINGS = [f"{key}={value}" for key, value in TINY.items()]
 
 
 def run_command(*arguments: str, **keywords) -> subprocess.Popen:
+    """As from a terminal, also where this suite runs in the background and is told of no Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(
         [sys.executable, "-m", "reid_core", *arguments],
         stdout=subprocess.PIPE,

@@ -172,3 +172,32 @@ def test_the_width_of_the_mlps_is_a_knob():
     with torch.device("meta"):
         trunk, _ = vit.prepared(options, (64, 32))
     assert trunk.blocks[0].mlp.fc1.out_features == 2 * trunk.embed_dim
+
+
+@pytest.mark.parametrize("own", [{}, dict(qk_norm=True, init_values=0.1)])
+@pytest.mark.parametrize("gradient", [True, False])  # the map is formed, or the fused kernel runs
+def test_the_class_token_alone_is_that_of_the_whole_layer(own, gradient):
+    """In training, with its draws, to the gradient of every weight; and watched, its whole map."""
+    torch.manual_seed(0)
+    layer = vit.WatchedBlock(
+        32, 2, qkv_bias=True, drop_path=0.4, attn_layer=vit.WatchedAttention, **own
+    )
+    x = torch.randn(6, 11, 32, requires_grad=True)
+
+    def found(**asked):
+        torch.manual_seed(1)
+        with torch.set_grad_enabled(gradient):
+            token = layer(x, **asked)[:, :1]
+        if not gradient:
+            return [token]
+        wanted = [x, *layer.parameters()]
+        return [token, *torch.autograd.grad(token.square().sum(), wanted)]
+
+    alone, whole = found(queries=1), found()
+    assert layer(x, queries=1).shape == (6, 1, 32)
+    for one, other in zip(alone, whole, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    with observe(layer, "*attention", "tokens") as seen:
+        watched = found(queries=1)
+    assert seen["attn.attention"].shape == (6, 2, 11, 11) and seen["tokens"].shape == (6, 11, 32)
+    torch.testing.assert_close(watched[0], whole[0], rtol=1e-5, atol=1e-5)

@@ -172,8 +172,9 @@ class PHA(TransReID):
             places, views = self.paper_views(batch)
         else:
             places, views = self.official_views(batch, embedded)
-        encoded = [self.encode(view) for view in views]  # (B, 1 + K, D) each
-        features = [self.global_feature(each) for each in encoded]  # (B, D) each
+        encoded = self.encode(torch.cat(views))  # (V * B, 1 + K, D): one or two views at once
+        features = self.global_feature(encoded).chunk(len(views))  # (B, D) each
+        encoded = encoded.chunk(len(views))  # (B, 1 + K, D) each
         weight = self.weight(batch.progress)
         output.branches.append(self.high_neck(features[0], weight)[1])
         whole = gathered(tokens[:, 1:], places)  # (B, K, D)

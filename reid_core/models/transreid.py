@@ -113,8 +113,9 @@ class TransReID(ReIDModel):
     Euclidean, not squared.
 
     Ours, not the paper's: an unknown camera or view takes the mean of its embedding; with JPM the
-    trunk's own last layer, which the official code keeps and never runs, is not kept; from scratch
-    the position embedding starts at the size it needs.
+    trunk's own last layer, which the official code keeps and never runs, is not kept, and of what
+    leaves the two copies only the class token is computed, unless somebody watches: no other is
+    read; from scratch the position embedding starts at the size it needs.
     """
 
     title = "TransReID"
@@ -239,7 +240,7 @@ class TransReID(ReIDModel):
 
     def global_feature(self, tokens: Tensor) -> Tensor:
         """(B, D): the class token after the last layer."""
-        return (self.global_layer(tokens) if self.options.jpm else tokens)[:, 0]
+        return class_token(self.global_layer, tokens) if self.options.jpm else tokens[:, 0]
 
     def side_information(self, batch: Batch) -> Tensor:
         """(B, 1, D): each image's camera and view embedding; the mean over what is unknown."""
@@ -261,7 +262,13 @@ class TransReID(ReIDModel):
         parts = parts.unflatten(1, self.part_index.shape)  # (B, P, n, D)
         cls = tokens[:, None, :1].expand(-1, parts.shape[1], -1, -1)  # (B, P, 1, D)
         joined = torch.cat([cls, parts], dim=2).flatten(0, 1)  # (B * P, 1 + n, D)
-        return self.local_layer(joined)[:, 0].unflatten(0, (count, -1)).unbind(1)
+        return class_token(self.local_layer, joined).unflatten(0, (count, -1)).unbind(1)
+
+
+def class_token(last: nn.Sequential, tokens: Tensor) -> Tensor:
+    """(B, 1 + N, D) -> (B, D): the first token after a layer and its norm."""
+    layer, norm = last
+    return norm(layer(tokens, queries=1))[:, 0]
 
 
 def side_rows(sie: str, facts: Facts) -> int:

@@ -109,28 +109,32 @@ class WatchedAttention(Attention):
         super().__init__(*args, **keywords)
         self.attention, self.values = Probe("attention"), Probe("values")
 
-    def forward(self, x: Tensor, **keywords) -> Tensor:
-        watched = self.attention.watched or self.values.watched
-        if watched or (x.is_cpu and torch.is_grad_enabled()):
-            return self.with_map(x)[0]
+    def forward(self, x: Tensor, queries: int | None = None, **keywords) -> Tensor:
+        """(B, N, D) -> (B, N, D), or with queries only the first so many tokens of it."""
+        if self.watched or (x.is_cpu and torch.is_grad_enabled()):
+            return self.with_map(x, queries)[0]
         # timm's own leaves the scale to the kernel, which knows only the usual one.
         dropout = self.attn_drop.p if self.training else 0.0
-        q, k, v = self.split(x)
+        q, k, v = self.split(x, queries)
         return self.join(
             F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=self.scale)
         )
 
-    def with_map(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, N, D) -> the same as `forward`, and the (B, H, N, N) map."""
-        q, k, v = self.split(x)
+    @property
+    def watched(self) -> bool:
+        return self.attention.watched or self.values.watched
+
+    def with_map(self, x: Tensor, queries: int | None = None) -> tuple[Tensor, Tensor]:
+        """(B, N, D) -> the same as `forward`, and the (B, H, N, N) map, of queries its first rows."""
+        q, k, v = self.split(x, queries)
         weights = (q * self.scale @ k.transpose(-2, -1)).softmax(dim=-1)  # (B, H, N, N)
         return self.join(self.attn_drop(self.attention(weights)) @ self.values(v)), weights
 
-    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, N, D) -> queries, keys and values, (B, H, N, D/H) each."""
+    def split(self, x: Tensor, queries: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, N, D) -> queries, all or the first so many, keys and values, (B, H, N, D/H) each."""
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim))
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        return self.q_norm(q), self.k_norm(k), v
+        return self.q_norm(q[:, :, :queries]), self.k_norm(k), v
 
     def join(self, heads: Tensor) -> Tensor:
         """(B, H, N, D/H) -> (B, N, D)."""
@@ -138,14 +142,23 @@ class WatchedAttention(Attention):
 
 
 class WatchedBlock(Block):
-    """timm's layer with a window on the tokens that leave it, (B, 1 + N, D)."""
+    """timm's layer with a window on the tokens that leave it, (B, 1 + N, D).
+
+    Where only the class token of a last layer is used, queries=1 leaves out what nobody would read,
+    the other tokens' attention and MLP, unless somebody watches.
+    """
 
     def __init__(self, *args, **keywords):
         super().__init__(*args, **keywords)
         self.tokens = Probe("tokens")
 
-    def forward(self, x: Tensor, *args, **keywords) -> Tensor:
-        return self.tokens(super().forward(x, *args, **keywords))
+    def forward(self, x: Tensor, *args, queries: int | None = None, **keywords) -> Tensor:
+        """(B, N, D) -> (B, N, D), or with queries only the first so many tokens of it."""
+        if queries is None or self.tokens.watched or self.attn.watched:
+            return self.tokens(super().forward(x, *args, **keywords))[:, :queries]
+        first = x[:, :queries]
+        first = first + self.drop_path1(self.ls1(self.attn(self.norm1(x), queries)))
+        return first + self.drop_path2(self.ls2(self.mlp(self.norm2(first))))
 
 
 def prepared(options: ViTOptions, size: tuple[int, int]) -> tuple[nn.Module, tuple[int, int]]:

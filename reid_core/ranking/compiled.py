@@ -1,31 +1,15 @@
 """Loops that numba compiles: of nearest neighbours, pairs and shared codes. N vectors, D dimensions.
 
-They release the interpreter's lock, and `in_parts` gives each thread some rows of its own: numba's
-own threads end the process where two threads of a server start them at once. Import this module late:
-loading it takes half a second, and the first time on a machine some seconds more.
+They release the interpreter's lock, so that `threads.in_parts` can give each thread some rows of its
+own. Import this module late: loading it takes half a second, and the first time on a machine some
+seconds more.
 """
-
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 
 import numba
 import numpy as np
-import torch
 
 compiled = numba.njit(nogil=True, cache=True, fastmath=True)
 CHUNK = 64  # columns that are compared at once, before one is looked at by itself
-
-
-def in_parts(function: Callable[..., None], count: int, *arguments) -> None:
-    """function(*arguments, start, stop) for all of `count` rows, on as many threads as torch has."""
-    threads = min(torch.get_num_threads(), count)
-    ends = np.linspace(0, count, threads + 1).astype(int)
-    if threads < 2:
-        function(*arguments, 0, count)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda part: function(*arguments, *part), pairwise(ends)))
 
 
 @compiled

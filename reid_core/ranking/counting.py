@@ -11,7 +11,7 @@ from numba import float32, float64, from_dtype, int32, int64, njit, types, void
 HIT = np.dtype(
     [("similarity", "f8"), ("distance", "f4"), ("place", "i8"), ("nearer", "i8")], align=True
 )
-CHUNK = 512  # similarities that stay in the fastest cache while they are counted
+CHUNK = 512  # products that stay in the fastest cache while they are counted
 PIECE = 64  # of them that are looked at one by one
 LOOP = dict(nogil=True, cache=True, error_model="numpy")
 
@@ -73,7 +73,7 @@ def distances(similarity, found):
 
 @njit([void(float32[:, ::1], int64, LONGS, LONGS)], **LOOP)
 def hide(block, start, own, ends):
-    """A block (q, g) of similarities loses the images of the query's identity: no others are counted.
+    """A block (q, g) of products loses the images of the query's identity: no others are counted.
 
     Query q has own[ends[q] : ends[q + 1]], ascending; the block is of images from start on.
     """
@@ -85,25 +85,26 @@ def hide(block, start, own, ends):
             block[query, image - start] = -np.inf
 
 
-@njit(types.UniTuple(int32, 2)(_given(float32), float32, float32), **LOOP)
-def _above(row, low, high):
-    """How many are at least low, and how many more than high. In int32 it is vectorised."""
+@njit(types.UniTuple(int32, 2)(*2 * [_given(float32)], float32, float32), **LOOP)
+def _above(row, long, low, high):
+    """How many are at least low, and how many more than high, times a length each. In int32 it is
+    vectorised."""
     possible, certain = int32(0), int32(0)
     for place in range(row.shape[0]):
-        possible = int32(possible + int32(row[place] >= low))
-        certain = int32(certain + int32(row[place] > high))
+        possible = int32(possible + int32(row[place] >= low * long[place]))
+        certain = int32(certain + int32(row[place] > high * long[place]))
     return possible, certain
 
 
-@njit(int64(_given(float32), int64, float32, float32), **LOOP)
-def _next(row, place, low, high):
+@njit(int64(*2 * [_given(float32)], int64, float32, float32), **LOOP)
+def _next(row, long, place, low, high):
     """The first place from there on that is between low and high; there must be one."""
     while True:
-        piece = row[place : place + PIECE]
-        possible, certain = _above(piece, low, high)
+        piece, their = row[place : place + PIECE], long[place : place + PIECE]
+        possible, certain = _above(piece, their, low, high)
         if possible > certain:
             for step in range(piece.shape[0]):
-                if low <= piece[step] <= high:
+                if low * their[step] <= piece[step] <= high * their[step]:
                     return place + step
         place += PIECE
 
@@ -111,29 +112,44 @@ def _next(row, place, low, high):
 @njit(
     [
         void(
-            *(float32[:, ::1], int64, float64, each, FLOATS, each, FLOATS),
-            *(from_dtype(HIT)[::1], LONGS),
+            *(float32[:, ::1], int64, float64, _given(float32), _given(float32)),
+            *(each, FLOATS, each, FLOATS, from_dtype(HIT)[::1], LONGS),
         )
         for each in VECTORS
     ],
     **LOOP,
 )
-def count(block, start, margin, queries, query_lengths, gallery, gallery_lengths, hits, ends):
-    """Add to each true match's `nearer` the images of a block (q, g) of similarities before it.
+def count(
+    block,
+    start,
+    margin,
+    rows,
+    columns,
+    queries,
+    query_lengths,
+    gallery,
+    gallery_lengths,
+    hits,
+    ends,
+):
+    """Add to each true match's `nearer` the images of a block (q, g) of products before it.
 
     queries (q, D) and gallery (g, D) are what the block is of; the block is of images from start on,
-    each similarity within margin of the truth. Query q has hits[ends[q] : ends[q + 1]], nearest
-    first. An image that may or may not be before one is compared in float64.
+    its products those of vectors as long as rows (q,) and columns (g,), each similarity within margin
+    of the truth. Query q has hits[ends[q] : ends[q + 1]], nearest first. An image that may or may not
+    be before one is compared in float64.
     """
     exact = np.empty(CHUNK, np.float32)
     for left in range(0, block.shape[1], CHUNK):
+        long = columns[left : left + CHUNK]
         for query in range(block.shape[0]):
             row = block[query, left : left + CHUNK]
             fresh = True
             for number in range(ends[query + 1] - 1, ends[query] - 1, -1):
                 hit = hits[number]
-                low, high = float32(hit.similarity - margin), float32(hit.similarity + margin)
-                possible, certain = _above(row, low, high)
+                low = float32((hit.similarity - margin) * rows[query])
+                high = float32((hit.similarity + margin) * rows[query])
+                possible, certain = _above(row, long, low, high)
                 if possible == 0:
                     break  # and nothing here is before the nearer ones
                 hit.nearer += certain
@@ -141,11 +157,11 @@ def count(block, start, margin, queries, query_lengths, gallery, gallery_lengths
                     exact[:], fresh = -1, False
                 place = -1
                 for _ in range(possible - certain):
-                    place = _next(row, place + 1, low, high)
+                    place = _next(row, long, place + 1, low, high)
                     image = left + place
                     if exact[place] < 0:
-                        long = query_lengths[query] * gallery_lengths[image]
-                        exact[place] = _distance(_dot(queries[query], gallery[image]) / long)
+                        both = query_lengths[query] * gallery_lengths[image]
+                        exact[place] = _distance(_dot(queries[query], gallery[image]) / both)
                     hit.nearer += exact[place] < hit.distance or (
                         exact[place] == hit.distance and start + image < hit.place
                     )

@@ -4,18 +4,17 @@ Importing this needs numba, and compiles the loops (10 s, once) or loads them (0
 G gallery images, D dimensions, P pairs of a query and an image of its identity, H true matches.
 """
 
-import itertools
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 
 from reid_core.ranking import counting
 from reid_core.ranking.nearer import BLOCK, Pairs, Rows, some
+from reid_core.ranking.threads import in_parts
 
-FEW = 64  # rows that are not worth waking a thread
+LONG = 1e15  # products of vectors no longer than this stay far from float32's largest number
 
 
 def by_loops(
@@ -23,26 +22,17 @@ def by_loops(
 ) -> np.ndarray:
     """(H,) ranks as `nearer.in_float64`, by cosine.
 
-    float32 similarities decide all but the few pairs that they can't tell apart, which are compared in
-    float64. A float32 product of vectors of length 1 is wrong by no more than (D + 8) 2^-24, in
-    whatever order it is summed (Higham 2002, section 3.1; 8 for the rounding of the vectors);
-    distances are kept in float32, which adds 3e-7.
+    float32 products decide all but the few pairs that they can't tell apart, which are compared in
+    float64. A float32 product of two vectors, over their lengths, is wrong by no more than
+    (D + 8) 2^-24, in whatever order it is summed (Higham 2002, section 3.1; 8 for the rounding of the
+    vectors and of what it is compared with); distances are kept in float32, which adds 3e-7.
     """
-    size, width = min(block[1], len(gallery)), queries.vectors.shape[1]
-    images = np.empty((size, width), np.float32)
-    held = torch.empty(block[0] * size)
-    margin = (width + 8) * 2**-24 * 1.01 + 5e-7
-    with _Threads() as threads:
-        asked = _Asked.of(queries, gallery, pairs, margin, size, threads)
-        for where, vectors in gallery.blocks(size):
-            units, lengths = images[: len(vectors)], gallery.lengths[where]
-            threads.share(len(units), _scale, vectors, lengths, units)
-            for start in range(0, len(queries), block[0]):
-                rows = asked.units[start : start + block[0]]
-                similar = held[: len(rows) * len(units)].view(len(rows), len(units))
-                torch.mm(torch.from_numpy(rows), torch.from_numpy(units).T, out=similar)
-                given = similar.numpy(), start, where.start, vectors, lengths
-                threads.share(len(rows), asked.count, *given)
+    size = min(block[1], len(gallery))
+    margin = (queries.vectors.shape[1] + 8) * 2**-24 * 1.01 + 5e-7
+    asked = _Asked.of(queries, gallery, pairs, margin, size, block[0])
+    for where, vectors in gallery.blocks(size):
+        images = _Factor.of(vectors, gallery.lengths[where])
+        in_parts(asked.count, len(queries), where.start, images)
     return asked.hits["nearer"] + pairs.numbers
 
 
@@ -50,112 +40,98 @@ def lengths(vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """(N,) float64 lengths of rows (N,) of vectors (M, D); not finite where a vector is not."""
     found = np.empty(len(rows))
 
-    def measure(part: slice) -> None:
-        for start in range(part.start, part.stop, BLOCK[0]):
-            those = slice(start, min(start + BLOCK[0], part.stop))
+    def measure(start: int, stop: int) -> None:
+        for first in range(start, stop, BLOCK[0]):
+            those = slice(first, min(first + BLOCK[0], stop))
             counting.lengths(some(vectors, rows[those]), found[those])
 
-    with _Threads() as threads:
-        threads.share(len(rows), measure)
+    in_parts(measure, len(rows))
     return found
 
 
-class _Threads(ThreadPoolExecutor):
-    """As many as torch uses."""
+@dataclass(frozen=True)
+class _Factor:
+    """Vectors (N, D), their lengths (N,), and what stands for them in a product in float32: plain
+    (N, D), themselves where they can, else of length 1, and long (N,), the lengths of those."""
 
-    def __init__(self):
-        self.count = torch.get_num_threads()
-        super().__init__(self.count)
+    vectors: np.ndarray
+    lengths: np.ndarray
+    plain: np.ndarray
+    long: np.ndarray
 
-    def share(self, count: int, call: Callable, *given) -> None:
-        """Call with parts of range(count), one for each thread, and what else is given."""
-        if count < FEW:
-            return call(slice(0, count), *given)
-        edges = np.linspace(0, count, self.count + 1).astype(int).tolist()
-        parts = [slice(*each) for each in itertools.pairwise(edges)]
-        list(self.map(lambda part: call(part, *given), parts))
-        return None
+    @classmethod
+    def of(cls, vectors: np.ndarray, lengths: np.ndarray) -> "_Factor":
+        if vectors.dtype == np.float32 and lengths.max(initial=0) <= LONG:
+            return cls(vectors, lengths, vectors, lengths.astype(np.float32))
+        units = np.empty(vectors.shape, np.float32)
+        in_parts(_scale, len(units), vectors, lengths, units)
+        return cls(vectors, lengths, units, np.ones(len(units), np.float32))
+
+    def __getitem__(self, part: slice) -> "_Factor":
+        return _Factor(self.vectors[part], self.lengths[part], self.plain[part], self.long[part])
 
 
-def _scale(part: slice, vectors: np.ndarray, lengths: np.ndarray, units: np.ndarray) -> None:
-    counting.units(vectors[part], lengths[part], units[part])
+def _scale(vectors: np.ndarray, lengths: np.ndarray, units: np.ndarray, *part: int) -> None:
+    rows = slice(*part)
+    counting.units(vectors[rows], lengths[rows], units[rows])
 
 
 @dataclass(frozen=True)
 class _Asked:
     """The queries (Q, D), what they ask for, and what was counted so far.
 
-    units (Q, D) float32; hits (H,) counting.HIT, nearest first for each query; margin as in
-    `by_loops`.
+    hits (H,) counting.HIT, nearest first for each query; margin as in `by_loops`; most queries at a
+    time.
     """
 
-    vectors: np.ndarray
-    lengths: np.ndarray
-    units: np.ndarray
+    queries: _Factor
     pairs: Pairs
     hits: np.ndarray
     margin: float
+    most: int
 
     @classmethod
     def of(
-        cls,
-        queries: Rows,
-        gallery: Rows,
-        pairs: Pairs,
-        margin: float,
-        size: int,
-        threads: _Threads,
+        cls, queries: Rows, gallery: Rows, pairs: Pairs, margin: float, size: int, most: int
     ) -> "_Asked":
-        vectors = queries.block()
-        units = np.empty(vectors.shape, np.float32)
-        threads.share(len(units), _scale, vectors, queries.lengths, units)
-        similarity = _similarity(vectors, queries.lengths, gallery, pairs, size, threads)
-        hits = _nearest_first(pairs, similarity)
-        return cls(vectors, queries.lengths, units, pairs, hits, margin)
+        asked = _Factor.of(queries.block(), queries.lengths)
+        similarity = _similarity(asked.vectors, asked.lengths, gallery, pairs, size)
+        return cls(asked, pairs, _nearest_first(pairs, similarity), margin, most)
 
-    def count(
-        self,
-        part: slice,
-        block: np.ndarray,
-        first: int,
-        start: int,
-        images: np.ndarray,
-        lengths: np.ndarray,
-    ) -> None:
-        """Count in part of a block (q, g), of the queries from first and the gallery from start on."""
-        rows = slice(first + part.start, first + part.stop)
-        ends = slice(rows.start, rows.stop + 1)
-        counting.hide(block[part], start, self.pairs.places, self.pairs.ends[ends])
-        counting.count(
-            *(block[part], start, self.margin, self.vectors[rows], self.lengths[rows]),
-            *(images, lengths, self.hits, self.pairs.starts[ends]),
-        )
+    def count(self, place: int, images: _Factor, start: int, stop: int) -> None:
+        """Count for the queries from start to stop in the part of the gallery that begins at place."""
+        edges = np.linspace(start, stop, 1 + -(-(stop - start) // self.most)).astype(int)
+        held = torch.empty(np.diff(edges).max(initial=0), len(images.plain))
+        for first, last in pairwise(edges):
+            asked, ends = self.queries[first:last], slice(first, last + 1)
+            block = held[: last - first]  # (q, g)
+            torch.mm(*map(torch.from_numpy, (asked.plain, images.plain.T)), out=block)
+            counting.hide(block.numpy(), place, self.pairs.places, self.pairs.ends[ends])
+            counting.count(
+                *(block.numpy(), place, self.margin, asked.long, images.long),
+                *(asked.vectors, asked.lengths, images.vectors, images.lengths),
+                *(self.hits, self.pairs.starts[ends]),
+            )
 
 
 def _similarity(
-    vectors: np.ndarray,
-    lengths: np.ndarray,
-    gallery: Rows,
-    pairs: Pairs,
-    size: int,
-    threads: _Threads,
+    vectors: np.ndarray, lengths: np.ndarray, gallery: Rows, pairs: Pairs, size: int
 ) -> np.ndarray:
     """(P,) float64, the gallery read once, in order."""
-    order = np.argsort(pairs.places, kind="stable")
+    order = np.argsort(pairs.places)
     asked, places, found = pairs.asked[order], pairs.places[order], np.empty(len(order))
+
+    def compare(images, long, first, begin, start, stop) -> None:
+        those = slice(begin + start, begin + stop)
+        pair = asked[those], places[those] - first, found[those]
+        counting.similarities(vectors, lengths, images, long, *pair)
+
     for where, images in gallery.blocks(size):
-        start, stop = np.searchsorted(places, (where.start, where.stop))
-        those = slice(start, stop)
-        given = vectors, lengths, images, gallery.lengths[where]
-        pair = asked[those], places[those] - where.start, found[those]
-        threads.share(stop - start, _compare, given, pair)
+        begin, end = np.searchsorted(places, (where.start, where.stop))
+        in_parts(compare, end - begin, images, gallery.lengths[where], where.start, begin)
     similarity = np.empty(len(order))
     similarity[order] = found
     return similarity
-
-
-def _compare(part: slice, given: tuple, pair: tuple) -> None:
-    counting.similarities(*given, *(each[part] for each in pair))
 
 
 def _nearest_first(pairs: Pairs, similarity: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from reid_core.errors import BadInput
+from reid_core.ranking.threads import in_parts
 
 TILE = 4096  # rows and columns of a block that is formed once for both its rows and its columns
 NUMBERS = 2**25  # of a block of rows: 128 MB
@@ -82,7 +83,7 @@ def _by_tiles(
 ) -> tuple[Tensor, ...]:
     """The same with compiled code. Within one set a tile serves its rows and its columns, so that
     half of the products are enough."""
-    from reid_core.ranking.compiled import in_parts, keep_in_columns, keep_in_rows
+    from reid_core.ranking.compiled import keep_in_columns, keep_in_rows
 
     others = vectors if among is None else among.float()
     values = np.full((len(vectors), spare), -np.inf, np.float32)
@@ -158,7 +159,7 @@ def first(row: Tensor, k: int) -> Tensor:
 def products(vectors: Tensor, others: Tensor, rows: Tensor, places: Tensor) -> Tensor:
     """(P,) float64: rows (P,) of vectors (N, D) times rows places (P,) of others (M, D)."""
     if vectors.device.type == "cpu" and len(rows) > PAIRS and find_spec("numba"):
-        from reid_core.ranking.compiled import dots, in_parts
+        from reid_core.ranking.compiled import dots
 
         found = np.empty(len(rows))
         arrays = (each.contiguous().numpy() for each in (vectors, others, rows, places))
