@@ -160,6 +160,16 @@ def test_a_gallery_mapped_from_a_file_with_its_queries_among_it(way, tmp_path):
     assert "directions" not in vars(found)  # no second copy, in float64, of what fits no memory
 
 
+@pytest.mark.parametrize("way", WAYS, indirect=True)
+@pytest.mark.filterwarnings("error")
+def test_arrays_that_nobody_may_write_and_of_two_kinds(way):
+    queries, gallery, *labels = case(13)
+    queries.flags.writeable = gallery.flags.writeable = False
+    expected = slow(queries, gallery, *labels)
+    same(true_ranks(queries, gallery, *labels), expected)
+    same(true_ranks(queries, gallery.astype(float), *labels), expected)
+
+
 def test_without_numba_or_in_another_precision_the_loops_are_left_alone(monkeypatch):
     monkeypatch.setattr(ranks, "SMALL", -1)
     given_ = case(11)

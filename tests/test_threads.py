@@ -1,6 +1,9 @@
 """Rows shared among threads, each of which has torch to itself."""
 
+import subprocess
+import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -57,6 +60,59 @@ def test_an_error_in_one_part_is_told(three):
 
     with pytest.raises(ValueError, match="no 1"):
         in_parts(refuse, 3)
+
+
+def test_an_error_is_told_when_all_parts_have_ended(three):
+    ended = []
+
+    def one_fails(start, stop) -> None:
+        if not start:
+            raise ValueError("the first")
+        time.sleep(0.2)
+        ended.append(start)
+
+    with pytest.raises(ValueError, match="the first"):
+        in_parts(one_fails, 3)
+    assert sorted(ended) == [1, 2]
+
+
+def test_a_caller_with_a_number_of_its_own_keeps_it_to_itself(three):
+    torch.set_num_threads(3)
+
+    def asks() -> int:
+        torch.get_num_threads()
+        torch.set_num_threads(4)
+        own(lambda: torch.set_num_threads(3))  # the process's number again
+        in_parts(lambda start, stop: None, 4)
+        return torch.get_num_threads()
+
+    assert own(asks) == [4] and own(torch.get_num_threads) == [3]
+
+
+def test_a_machine_that_gives_no_more_threads_says_so_and_ends():
+    code = """
+import threading, torch
+from reid_core.ranking import threads
+torch.set_num_threads(3)
+start, seen = threading.Thread.start, []
+def limited(self):
+    seen.append(self)
+    if len(seen) == 4:  # one makes the pool, two of three are made
+        raise RuntimeError("can't start new thread")
+    start(self)
+threading.Thread.start = limited
+try:
+    threads.in_parts(lambda start, stop: None, 3)
+except RuntimeError as error:
+    print(error)
+threading.Thread.start = start
+threads.in_parts(lambda start, stop: seen.append(torch.get_num_threads()), 3)
+print(seen[-3:])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.splitlines() == ["can't start new thread", "[1, 1, 1]"]
 
 
 def test_several_at_a_time(three):

@@ -14,7 +14,7 @@ import torch
 
 from reid_core.errors import is_short_of_memory
 
-BLOCK = (1024, 2048)  # queries and gallery images whose similarities are held at a time
+BLOCK = (1024, 2048)  # queries and gallery images whose similarities a thread holds at a time
 SORTED = {"cpu": 2**22, "cuda": 2**26}  # distances that are held at a time in float64
 SHORTEST = 1e-12  # a shorter vector is taken to be this long
 SMALL = 2**22  # pairs: for fewer, neither compiling nor sending them anywhere pays
@@ -72,12 +72,13 @@ class Rows:
 
 
 def some(vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """(n, D) float32 or float64, not copied where the rows follow one another."""
+    """(n, D) float32 or float64, not copied where the rows follow one another and torch may have them:
+    it warns of what can't be written."""
     if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
         rows = slice(rows[0], rows[-1] + 1)
     found = np.asarray(vectors[rows])
     exact = np.float32 if found.dtype in (np.float16, np.float32) else np.float64
-    return np.ascontiguousarray(found, exact)
+    return np.require(found, exact, ["C", "W"])
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,8 @@ def _quickest(
     queries: Rows, gallery: Rows, pairs: Pairs, block: tuple[int, int], device: str
 ) -> np.ndarray:
     """`in_float64` by cosine, on a processor by compiled loops where they are to be had."""
-    if device != "cpu" or not compiled():
+    alike = queries.vectors.dtype == gallery.vectors.dtype
+    if device != "cpu" or not compiled() or not alike:
         return in_float64(queries, gallery, pairs, device=device)
     from reid_core.ranking.loops import by_loops
 
