@@ -32,16 +32,19 @@ def cameras(counts: dict[str, dict[int, int]]) -> go.Figure:
 def per_identity(counts: dict[str, np.ndarray], what: str) -> go.Figure:
     """How many identities have how many images or cameras: (I,) a number for each identity."""
     figure = blank(f"{what} of an identity", "identities")
+    highest = max(each.max() for each in counts.values())
+    # Every number has a place, with nobody or not: a group is as wide as the smallest step between
+    # places, so where numbers are left out its bars would stand at other numbers than their own.
+    numbers = np.arange(1, highest + 1)
     for split, each in counts.items():
-        values, often = np.unique(each, return_counts=True)
         figure.add_bar(
-            x=values,
-            y=often,
+            x=numbers,
+            y=np.bincount(each, minlength=highest + 1)[1:],
             name=split,
             marker_color=SHADES[split],
             hovertemplate="%{y:,} identities",
         )
-    figure.update_xaxes(dtick=max(1, -(-max(each.max() for each in counts.values()) // 12)))
+    figure.update_xaxes(dtick=max(1, -(-highest // 12)))
     figure.update_layout(barmode="group", showlegend=True, hovermode="x unified")
     return figure
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 from app.charts import QUIET
@@ -11,6 +12,7 @@ from reid_core.analysis.cameras import Pairs
 from reid_core.analysis.errors import Slice
 
 MARGIN = dict(l=8, r=12, t=30, b=8)
+SAME = 0.179  # luminance that black and white differ from alike, by 4.6 : 1
 SEEN = dict(marker=dict(opacity=1))  # nothing fades when one thing is clicked
 
 
@@ -22,27 +24,12 @@ def cameras(pairs: Pairs, names: Sequence[Sequence[str]], rows: Sequence[float])
     titles = ("mAP of the pair", "median rank of<br>the first true match")
     figure = make_subplots(1, 2, subplot_titles=titles, horizontal_spacing=0.05, shared_yaxes=True)
     values = (
-        (pairs.precision, "%{text}", ".2f", "Cividis"),
-        (pairs.rank, "%{text}", "g", "Cividis_r"),
+        (pairs.precision, ".2f", "Cividis"),
+        (pairs.rank, "g", "Cividis_r"),
     )
-    for column, (drawn, shown, form, scale) in enumerate(values, 1):
-        text = [["" if np.isnan(x) else f"{x:{form}}" for x in row] for row in drawn]
-        figure.add_trace(
-            go.Heatmap(
-                z=drawn,
-                x=across,
-                y=up,
-                text=text,
-                texttemplate=shown,
-                colorscale=scale,
-                showscale=False,
-                hoverinfo="skip",
-                xgap=2,
-                ygap=2,
-            ),
-            1,
-            column,
-        )
+    for column, (drawn, form, scale) in enumerate(values, 1):
+        for each in _cells(drawn, form, scale, across, up):
+            figure.add_trace(each, 1, column)
         figure.add_trace(_buttons(pairs, names, across, up), 1, column)
     bare = dict(type="category", fixedrange=True, showgrid=False)
     figure.update_xaxes(title="camera of the true matches", **bare)
@@ -56,6 +43,41 @@ def cameras(pairs: Pairs, names: Sequence[Sequence[str]], rows: Sequence[float])
     )
     figure.update_annotations(font_size=13)
     return figure
+
+
+def _cells(drawn: np.ndarray, form: str, scale: str, across, up) -> list[go.Heatmap]:
+    """A heat map with its numbers, in two: cells with white figures, and those with black ones. A
+    map has one colour for all its figures, and plotly's own choice is too pale on middle tones."""
+    known = np.isfinite(drawn)
+    low, high = (drawn[known].min(), drawn[known].max()) if known.any() else (0.0, 1.0)
+    share = np.where(known, (drawn - low) / max(high - low, 1e-12), 0)
+    shades = sample_colorscale(scale, share.ravel(), colortype="tuple")
+    dark = np.array([luminance(shade) < SAME for shade in shades]).reshape(drawn.shape)
+    text = np.array([["" if np.isnan(x) else f"{x:{form}}" for x in row] for row in drawn])
+    return [
+        go.Heatmap(
+            z=np.where(here, drawn, np.nan),
+            zmin=low,
+            zmax=max(high, low + 1e-12),
+            x=across,
+            y=up,
+            text=np.where(here, text, ""),
+            texttemplate="%{text}",
+            textfont=dict(color=colour),
+            colorscale=scale,
+            showscale=False,
+            hoverinfo="skip",
+            xgap=2,
+            ygap=2,
+        )
+        for here, colour in ((dark, "#ffffff"), (~dark, "#000000"))
+    ]
+
+
+def luminance(shade: Sequence[float]) -> float:
+    """Relative luminance of a colour (red, green, blue in 0..1), as WCAG 2 defines it."""
+    red, green, blue = (x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in shade)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def _buttons(pairs: Pairs, names, across, up) -> go.Scatter:
@@ -107,18 +129,26 @@ def by_value(slices: Sequence[Slice], names: Sequence[str], mean: float, line: s
     return figure
 
 
+def changes(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many queries' average precision (Q,) changed by how much: counts (n,) between edges
+    (n + 1,). The middle one is about 0 and holds what hardly changed too."""
+    change = (after - before)[np.isfinite(after - before)]
+    counts, edges = np.histogram(change, np.linspace(-1.025, 1.025, 42))
+    return counts, edges
+
+
 def moved(before: np.ndarray, after: np.ndarray, line: str) -> go.Figure:
     """By how much each query's average precision (Q,) changed, as a histogram about 0."""
     change = (after - before)[np.isfinite(after - before)]
-    edges = np.linspace(-1.025, 1.025, 42)
-    counts, _ = np.histogram(change, edges)
+    counts, edges = changes(before, after)
     figure = go.Figure()
     centres = (edges[:-1] + edges[1:]) / 2
     figure.add_bar(
         x=centres,
         y=counts,
         marker=dict(color=np.where(np.abs(centres) < 0.025, QUIET, line)),
-        hovertemplate="%{x:+.2f}: %{y} queries<extra></extra>",
+        customdata=np.stack([edges[:-1], edges[1:]], axis=1),
+        hovertemplate="%{customdata[0]:+.3f} to %{customdata[1]:+.3f}: %{y} queries<extra></extra>",
     )
     widest = max(0.2, float(np.abs(change).max(initial=0)) + 0.05)
     figure.update_xaxes(title="change of AP", range=[-widest, widest], tickformat="+.1f")

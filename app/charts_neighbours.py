@@ -12,6 +12,7 @@ from app.charts import COLOURS, DASHES, QUIET, blank
 STATES = {"right": ("#009E73", "✓"), "wrong": ("#D55E00", "✗"), "unknown": (QUIET, "")}
 SHADES = (COLOURS["nformer"], COLOURS["transreid"], COLOURS["pha"], COLOURS["rga"])
 SIGNS = ("circle", "square", "diamond", "x")
+MOST_LABELS = 26  # ranks that find room one below the other in the slopes
 DRAWN = 24  # neighbours in the drawing; the list below it holds all of them
 
 
@@ -125,27 +126,56 @@ def _thumbnail(figure: go.Figure, src: str, x: float, y: float, height: float, f
 def moves(before: Sequence[int], after: Sequence[int], states: Sequence[str], names: Sequence[str]):
     """Where images stood in the list before and after. Ranks count from 1."""
     figure = blank("", "rank")
+    deepest = max([*before, *after, 10])
+    bottom, top = _depth(deepest) + 0.7, 0.3
+    gap = (bottom - top) / MOST_LABELS
     for first, second, state, name in zip(before, after, states, names, strict=True):
-        colour, sign = STATES[state]
+        colour = STATES[state][0]
         figure.add_scatter(
-            x=["encoder alone", "refined"],
+            x=[0, 1],
             y=[_depth(first), _depth(second)],
-            mode="lines+markers+text",
-            text=[f"{first} {sign}", f"{second} {sign}"],
-            textposition=["middle left", "middle right"],
-            textfont=dict(size=11),
+            mode="lines+markers",
             line=dict(color=colour, width=2, dash="solid" if state == "right" else "dot"),
             marker=dict(size=7, symbol="circle" if state == "right" else "x"),
             hovertemplate=f"{name}<br>{first} before, {second} after<extra></extra>",
         )
-    deepest = max([*before, *after, 10])
+    for side, where, ranks in ((-1, "middle left", before), (1, "middle right", after)):
+        _ranks(figure, side, where, ranks, states, gap, bottom)
     ticks = [rank for rank in (1, 5, 10, 20, 50, 100, 1000, 10000) if rank <= deepest]
-    figure.update_yaxes(
-        range=[_depth(deepest) + 0.7, 0.3], tickvals=[_depth(r) for r in ticks], ticktext=ticks
-    )
-    figure.update_xaxes(range=[-0.35, 1.35], rangemode="normal")
+    figure.update_yaxes(range=[bottom, top], tickvals=[_depth(r) for r in ticks], ticktext=ticks)
+    figure.update_xaxes(range=[-0.42, 1.42], rangemode="normal")
+    figure.update_xaxes(tickvals=[0, 1], ticktext=["encoder alone", "refined"])
     figure.update_layout(height=420, hovermode="closest")
     return figure
+
+
+def _ranks(figure, side: int, where: str, ranks, states, gap: float, bottom: float) -> None:
+    """The ranks beside one end of the lines, each joined to its mark, since some have to give way."""
+    order = np.argsort(ranks, kind="stable")
+    depths = np.array([_depth(ranks[each]) for each in order])
+    written = _apart(depths, gap, bottom)
+    end = (side + 1) / 2
+    figure.add_scatter(
+        x=np.full(len(order), end + 0.09 * side),
+        y=written,
+        mode="text",
+        textposition=where,
+        text=[f"{ranks[each]} {STATES[states[each]][1]}" for each in order],
+        textfont=dict(size=11),
+        hoverinfo="skip",
+    )
+    line = dict(color=QUIET, width=0.8)
+    for depth, place in zip(depths, written, strict=True):
+        span = dict(x0=end + 0.03 * side, x1=end + 0.09 * side, y0=depth, y1=place)
+        figure.add_shape(type="line", **span, line=line)
+
+
+def _apart(places: np.ndarray, gap: float, most: float) -> np.ndarray:
+    """Rising places (n,) moved as little down, and at the end up, as keeps them gap apart."""
+    steps = gap * np.arange(len(places))
+    moved = np.maximum.accumulate(places - steps) + steps
+    ends = most - gap / 2 - steps[::-1]  # where each may stand at the lowest
+    return np.minimum(moved, ends)
 
 
 def _depth(rank: int) -> float:

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from app.charts import COLOURS, QUIET, blank
 
 SHADES = "Cividis"  # made for colour blindness, and even in grey
+CROWDED = 0.15  # of the ruler: where all images lie below it, they can't be told apart
+FEWEST = 10  # bins on an axis: a single one would seem to spread over all of it
 NUMBERS = 8  # more cells in a line have no room for a number
 SHUFFLED, UNIFORM = COLOURS["pha"], COLOURS["rga"]
 
@@ -81,13 +82,20 @@ class Line:
 
 
 def ruler(
-    lines: Sequence[Line], queries: Sequence[int], *, bound: float, unit: str, colour: str
+    lines: Sequence[Line],
+    queries: Sequence[int],
+    *,
+    bound: float,
+    unit: str,
+    colour: str,
+    full: bool = False,
 ) -> go.Figure:
-    """Divergences on a ruler that ends at what two maps without anything in common have.
+    """Divergences on a ruler, as far as they reach; full: up to what two maps without anything in
+    common have.
 
     A point is an image, with customdata [its position among the queries].
     """
-    figure = blank(f"JS divergence ({unit})", "")
+    figure = blank("", "")
     places = np.arange(len(lines))
     for place, line in zip(places, lines, strict=True):
         lift = np.random.default_rng(0).uniform(-0.26, 0.26, len(line.values))
@@ -114,12 +122,9 @@ def ruler(
     here = [np.nan if line.here is None else line.here for line in lines]
     if np.isfinite(here).any():
         _sign(figure, here, places, "this picture", "diamond-open", COLOURS["transreid"], 13)
-    figure.add_vline(bound, line=dict(color=QUIET, dash="dash"))
-    most = "ln 2" if unit == "nats" else "1 bit"
-    figure.add_annotation(
-        x=bound, y=1, yref="paper", yanchor="bottom", text=f"nothing in common: {most}", xanchor="right", showarrow=False
-    )  # fmt: skip
-    figure.update_xaxes(range=[-0.01 * bound, 1.02 * bound])
+    if full:
+        figure.add_vline(bound, line=dict(color=QUIET, dash="dash"))
+    _reach(figure, lines, bound, unit, full)
     figure.update_yaxes(
         tickvals=places, ticktext=[line.name for line in lines], range=[len(lines) - 0.5, -0.5]
     )
@@ -130,6 +135,30 @@ def ruler(
         margin=dict(t=40),
     )
     return figure
+
+
+def _reach(figure: go.Figure, lines: Sequence[Line], bound: float, unit: str, full: bool) -> None:
+    """The ruler's axis: to the bound or to what is drawn; logarithmic where the images would else be
+    one blob far below what they are compared with."""
+    images = np.concatenate([line.values for line in lines])
+    others = [
+        value
+        for line in lines
+        for value in (line.shuffled, *line.uniform, *(line.band or ()), line.here)
+        if value is not None and np.isfinite(value)
+    ]
+    drawn = np.concatenate([images, others])
+    title = (
+        f"JS divergence ({unit}; nothing in common: {'ln 2 = 0.693' if unit == 'nats' else '1'})"
+    )
+    top = bound if full else float(drawn.max()) or bound
+    if not full and drawn.min() > 0 and images.max() < CROWDED * top:
+        title += ", logarithmic"
+        low, high = np.log10(0.8 * drawn.min()), np.log10(1.25 * top)
+        figure.update_xaxes(type="log", dtick="D2", range=[low, high])
+    else:
+        figure.update_xaxes(range=[-0.01 * top, 1.02 * top])
+    figure.update_xaxes(title=title)
 
 
 def _sign(figure, x, y, name: str, symbol: str, colour: str, size: int, bands=None) -> None:
@@ -150,9 +179,18 @@ def _sign(figure, x, y, name: str, symbol: str, colour: str, size: int, bands=No
 
 
 def histogram(
-    counts: np.ndarray, bound: float, marks: dict[str, tuple[float, str]], *, unit: str, colour: str
+    counts: np.ndarray,
+    bound: float,
+    marks: dict[str, tuple[float, str]],
+    *,
+    unit: str,
+    colour: str,
+    full: bool = False,
 ) -> go.Figure:
-    """How often a row's divergence lies where: counts (BINS,) from 0 to bound; marks name -> value, colour."""
+    """How often a row's divergence lies where: counts (BINS,) from 0 to bound; marks name -> value, colour.
+
+    The axis ends where the rows end, or with full at the bound; a mark beyond it is told in words.
+    """
     figure = blank(f"JS divergence of one row ({unit})", "share of all rows")
     edges = np.linspace(0, bound, len(counts) + 1)
     figure.add_bar(
@@ -163,68 +201,18 @@ def histogram(
         name="rows",
         hovertemplate="%{x:.3f}: %{y:.1%}<extra></extra>",
     )
+    last = int(np.flatnonzero(counts)[-1]) if counts.any() else len(counts) - 1
+    top = bound if full else edges[min(max(last + 1, FEWEST), len(counts))]
     for (name, (value, line)), dash in zip(marks.items(), ("dash", "dot", "dashdot"), strict=False):
         figure.add_scatter(
             x=[value, value],
             y=[0, float((counts / max(1, counts.sum())).max())],
             mode="lines",
-            name=name,
+            name=name if value <= top else f"{name}: {value:.3f}, beyond the axis",
             line=dict(color=line, dash=dash, width=2.5),
             hovertemplate=f"{name}: {value:.4f}<extra></extra>",
         )
-    figure.update_xaxes(range=[-0.01 * bound, 1.02 * bound])
+    figure.update_xaxes(range=[-0.01 * top, 1.02 * top])
     figure.update_yaxes(tickformat=".0%")
     figure.update_layout(showlegend=True, bargap=0, hovermode="closest")
-    return figure
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One measure of several runs: values (R,) and, where it has any, their 95 % interval (R, 2)."""
-
-    title: str
-    values: np.ndarray
-    interval: np.ndarray | None
-    format: str
-    most: float | None = None
-
-
-def modes(names: Sequence[str], measures: Sequence[Measure], colours: Sequence[str]) -> go.Figure:
-    """Runs down, measures across: a point with its interval each, every scale from 0."""
-    # Two short lines: five titles stand beside one another.
-    titles = [each.title.replace(" (", "<br>(").replace(" an ", "<br>an ") for each in measures]
-    figure = make_subplots(1, len(measures), shared_yaxes=True, subplot_titles=titles)
-    places = np.arange(len(names))
-    for number, each in enumerate(measures, start=1):
-        error = None
-        if each.interval is not None:
-            above = each.interval[:, 1] - each.values
-            error = dict(
-                array=above,
-                arrayminus=each.values - each.interval[:, 0],
-                color=QUIET,
-                width=7,
-                thickness=2,
-            )
-        figure.add_scatter(
-            x=each.values,
-            y=places,
-            mode="markers+text",
-            error_x=error,
-            marker=dict(size=9, color=list(colours)),
-            text=[format(value, each.format) for value in each.values],
-            textposition="top center",
-            cliponaxis=False,
-            hovertemplate="%{text}<extra>" + each.title + "</extra>",
-            row=1,
-            col=number,
-        )
-        top = each.most or 1.25 * float(np.nanmax(each.values, initial=0)) or 1
-        figure.update_xaxes(range=[-0.08 * top, 1.1 * top], nticks=3, row=1, col=number)
-    figure.update_yaxes(tickvals=places, ticktext=list(names), range=[len(names) - 0.5, -0.7])
-    figure.update_xaxes(tickangle=0)
-    figure.update_annotations(font_size=13)
-    figure.update_layout(
-        height=138 + 44 * len(names), margin=dict(l=8, r=12, t=48, b=8), showlegend=False
-    )
     return figure

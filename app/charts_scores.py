@@ -76,15 +76,20 @@ def distances(found: Roc, point: Point, line: str) -> go.Figure:
 def ledger(
     lines: Sequence[Line], runs: Sequence[Given], metric: str, titles: dict[str, str]
 ) -> go.Figure:
-    """What others report of a metric on one data set, and the runs (filled) beside it."""
-    models = list(dict.fromkeys([each.entry.model for each in lines] + [r.model for r in runs]))
+    """What others report of a metric on one data set, a row for each network; below those of a model
+    its runs (filled)."""
+    models = dict.fromkeys([each.entry.model for each in lines] + [r.model for r in runs])
+    rows = []
+    for model in models:
+        rows += dict.fromkeys(e.entry.name for e in lines if e.entry.model == model)
+        rows += [f"{titles[model]}, runs here"] * any(run.model == model for run in runs)
     figure = blank(metric, "")
     for kind, symbol in SYMBOLS.items():
         own = list(dict.fromkeys(each.entry for each in lines if each.entry.what == kind))
         if own:
             figure.add_scatter(
                 x=[each.value for each in own],
-                y=[titles[each.model] for each in own],
+                y=[each.name for each in own],
                 name=kind,
                 mode="markers",
                 marker=dict(
@@ -99,7 +104,7 @@ def ledger(
     if given:
         figure.add_scatter(
             x=[value for *_, value in given],
-            y=[titles[run.model] for run, *_ in given],
+            y=[f"{titles[run.model]}, runs here" for run, *_ in given],
             name="runs here",
             mode="markers",
             marker=dict(symbol="circle", size=11, color=[colour(run.model) for run, *_ in given]),
@@ -107,6 +112,6 @@ def ledger(
             hoverinfo="text",
         )
     figure.update_xaxes(tickformat=".1%", rangemode="normal")
-    figure.update_yaxes(categoryorder="array", categoryarray=[titles[m] for m in models][::-1])
-    figure.update_layout(height=130 + 44 * len(models), showlegend=True, hovermode="closest")
+    figure.update_yaxes(categoryorder="array", categoryarray=rows[::-1])
+    figure.update_layout(height=130 + 34 * len(rows), showlegend=True, hovermode="closest")
     return figure

@@ -147,7 +147,7 @@ def _kept(view: Shown) -> pd.DataFrame:
         }
     frame = pd.DataFrame(columns).round(3)
     frame.insert(0, "measure", frame.index)
-    frame["by chance"] = pd.Series(random).round(3).reindex(frame.index)
+    frame["by chance"] = [f"{random[name]:.3f}" if name in random else "–" for name in frame.index]
     return frame.reset_index(drop=True)
 
 

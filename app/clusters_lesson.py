@@ -45,8 +45,9 @@ def _lost(view: Shown) -> Step:
     text = (
         f"On average the map keeps {trust.mean():.0%} of an image's {k} nearest neighbours, where a map "
         f"at random would keep {k / (len(trust) - 1):.1%}; {(trust < 0.5).sum():,} of {len(trust):,} "
-        "images keep less than half. Dark points stand in a neighbourhood that the map made up: look "
-        "them up in the ranked list before you conclude anything."
+        "images keep less than half. The nearer a point's colour to the left end of the bar "
+        "below the map, the more of its neighbourhood the map made up: look such a point up in the ranked "
+        "list before you conclude anything."
     )
     return Step("What the map loses", text, dict(colour="Trust"))
 

@@ -15,8 +15,9 @@ FOCUS, SECOND, THIRD, FOURTH = (
     COLOURS[name] for name in ("pha", "transreid", "ohformer", "nformer")
 )
 LEVELS = 32
-# Viridis without its ends, which would drown in a dark or a light page.
-RAMP = sample_colorscale("Viridis", np.linspace(0.1, 0.9, LEVELS))
+# Viridis without its ends, which would drown in a dark or a light page; low values matter most, they
+# have 3 : 1 on both.
+RAMP = sample_colorscale("Viridis", np.linspace(0.35, 0.9, LEVELS))
 FAINT, FAINTER = 90, 60  # opacity of what stands back, 0 to 255
 
 

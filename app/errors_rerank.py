@@ -145,29 +145,38 @@ def _all(case: Case, found: dict[str, np.ndarray], settings: dict, line: str) ->
     """The scores of all queries before and after."""
     scored = cached.evaluation(case.run, case.stamp)
     before, after = scored.average_precision, found["average_precision"]
-    change, low, high = paired(after, before)
+    _, low, high = paired(after, before)
     first = found["first_hit"][found["first_hit"] > 0]
     st.subheader(f"All {len(after)} queries", anchor=False)
     numbers, chart = st.columns([2, 3], gap="large", vertical_alignment="center")
     left, right = numbers.columns(2)
-    left.metric("mAP", f"{np.nanmean(after):.3f}", f"{change:+.3f}")
-    right.metric(
-        "Rank-1", f"{(first == 1).mean():.1%}", f"{(first == 1).mean() - scored.cmc[0]:+.1%}"
-    )
+    old, new = round(scored.mAP, 4), round(float(np.nanmean(after)), 4)
+    old_first, new_first = round(float(scored.cmc[0]), 3), round(float((first == 1).mean()), 3)
+    # Differences of the numbers as they are shown, so that they add up.
+    change = new - old
+    left.metric("mAP", f"{new:.4f}", f"{change:+.4f}")
+    right.metric("Rank-1", f"{new_first:.1%}", f"{new_first - old_first:+.1%}")
     better, worse = int((after > before).sum()), int((after < before).sum())
-    numbers.caption(f"{better} lists are better, {worse} worse.")
+    same = int((after == before).sum())
+    numbers.caption(
+        f"As the run ranks: mAP {old:.4f}, rank-1 {old_first:.1%}. {better} lists are better, {worse} "
+        f"worse, {same} unchanged."
+    )
+    counts, edges = charts_errors.changes(before, after)
+    middle = len(counts) // 2
     said = SAID[settings["method"]]
     with chart:
         figures.chart(
             charts_errors.moved(before, after, line),
             Said(
-                f"Change of AP by query against the run's own lists: mean {change:+.3f} (95 % paired "
-                f"bootstrap {low:+.3f} to {high:+.3f}). Distances on the tiles are those of the "
-                "method.",
+                f"Change of AP by query against the run's own lists: mean {change:+.4f} (95 % paired "
+                f"bootstrap {low:+.4f} to {high:+.4f}). Grey: the {counts[middle]} lists that change by "
+                f"less than {edges[middle + 1]:.3f} either way, the unchanged among them. Distances on "
+                "the tiles are those of the method.",
                 said.formula,
                 said.source,
                 said.code,
             ),
             key="moved",
-            alt=f"Histogram of the change of average precision; mean {change:+.3f}",
+            alt=f"Histogram of the change of average precision; mean {change:+.4f}",
         )

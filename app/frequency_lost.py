@@ -96,7 +96,7 @@ def _examples(run: Run) -> None:
         ],
         Said(
             f"Query {plain(labels[position])} as the models get it, but for what a screen clips. Details "
-            "stand on mid-gray (0.5), the same for every image, so that no colour is left.",
+            "stand on mid-gray (0.5), in place of low frequencies; colours that change quickly stay.",
             code=(filters.wavelet_low, filters.wavelet_detail, filters.filtered),
         ),
         key="examples",

@@ -105,7 +105,8 @@ def _pictures(image, seen, band: str, place: int, below: np.ndarray) -> None:
             + (
                 "the image without the frequencies above the cut-off. "
                 if low
-                else "the frequencies beyond the cut-off on mid-gray (0.5), so that no colour is left. "
+                else "the frequencies beyond the cut-off on mid-gray (0.5). The image's mean colour is gone; "
+                "colours that change faster than the cut-off stay. "
             )
             + f"Neither rounded nor clipped; {outside:.1%} of the numbers lie outside of what a screen "
             "shows.",

@@ -151,17 +151,24 @@ def gaps(found: Found) -> np.ndarray:
     return found["cosine_random"].mean(axis=1) - found["cosine"]
 
 
+def shown(before: np.ndarray, after: np.ndarray) -> tuple[float, float, float]:
+    """Two means as they are written, to three digits, and what their difference then is."""
+    first, second = (round(float(each.mean()), 3) for each in (before, after))
+    return first, second, round(second - first, 3)
+
+
 def _said(results: dict[str, Found]) -> str:
     """What the curves show, in words that come from their numbers."""
     words = []
     for name, found in results.items():
         cosine, gap = found["cosine"].mean(axis=1), gaps(found)
-        change, low, high = paired(gap[-1], gap[0])
+        _, low, high = paired(gap[-1], gap[0])
+        start, end, change = shown(gap[0], gap[-1])
         apart = "less" if high < 0 else "more" if low > 0 else "neither less nor more (0 is inside)"
         words.append(
             f"- **{plain(name)}**: the cosine goes from {cosine[0]:.2f} to {cosine[-1]:.2f}; the gap to "
-            f"random splits from {gap[0].mean():.2f} to {gap[-1].mean():.2f}, by {change:+.2f} "
-            f"[{low:+.2f}, {high:+.2f}]: frequency tells the tokens of the last layer apart {apart} than "
+            f"random splits from {start:.3f} to {end:.3f}, by {change:+.3f} "
+            f"[{low:+.3f}, {high:+.3f}]: frequency tells the tokens of the last layer apart {apart} than "
             "those of the first."
         )
     return "\n".join(words)
@@ -200,7 +207,8 @@ def depth_in_words() -> str:
     )
     if not np.array_equal(first["names"], second["names"]):
         return said
-    more, low, high = paired(gaps(second)[-1], gaps(first)[-1])
+    _, low, high = paired(gaps(second)[-1], gaps(first)[-1])
+    here, there, more = shown(gaps(first)[-1], gaps(second)[-1])
     verdict = (
         "PHA keeps the two further apart there, as its paper says"
         if low > 0
@@ -209,8 +217,8 @@ def depth_in_words() -> str:
         else "that decides nothing"
     )
     return said + (
-        f"In the last layer the gap to random splits is {gaps(first)[-1].mean():.2f} against "
-        f"{gaps(second)[-1].mean():.2f}, {more:+.2f} [{low:+.2f}, {high:+.2f}]: on these two runs "
+        f"In the last layer the gap to random splits is {here:.3f} against "
+        f"{there:.3f}, {more:+.3f} [{low:+.3f}, {high:+.3f}]: on these two runs "
         f"{verdict}."
     )
 

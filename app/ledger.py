@@ -56,7 +56,8 @@ def _drawn(lines: list[Line], runs: list[Given], dataset: str, metric: str) -> N
         charts_scores.ledger(lines, runs, metric, TITLES),
         Said(
             f"{metric} on {title} as others report it, by who reports it. {told} Only numbers whose "
-            "source was read; sizes, weights and training sets differ, as the table says.",
+            "source was read; sizes, weights and training sets differ, as the table says. Each "
+            "network has a row of its own.",
             code=(Ledger.compared,),
         ),
         key="reported",
@@ -80,7 +81,7 @@ def _drawn(lines: list[Line], runs: list[Given], dataset: str, metric: str) -> N
 def _row(line: Line) -> dict:
     entry = line.entry
     return {
-        "model": TITLES[entry.model],
+        "whose number": entry.name,
         "reported": f"{entry.value:.1%}",
         "by": entry.what,
         "run": line.run,

@@ -1,5 +1,6 @@
 """The view Orders: first-order and high-order maps side by side, and where local perception looks."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -26,8 +27,15 @@ MAPS = Said(
 
 $\mathrm{JS} = \tfrac12 \mathrm{KL}(p\,\|\,m) + \tfrac12 \mathrm{KL}(q\,\|\,m)$, $m = \tfrac12(p + q)$,
 in nats: 0 for equal rows, $\ln 2 = 0.693$ for rows that share nothing""",
-    "Chen et al., OH-Former, 2021; divergence after Lin 1991; the averaging is ours",
+    "Chen et al., OH-Former, 2021; divergence after Lin 1991; the averaging is ours, and so is the form "
+    r"of prior mixing, $\mathrm{softmax}(\log A' + P)$",
     (pooled_map, js_divergence),
+)
+WEIGHTED = replace(
+    MAPS,
+    source=r"The mode weighted is not the paper's: an idea of one of its readers, the form ours. The map drawn "
+    r"has queries and keys of its own; training holds it to $\mathrm{softmax}(\log A' + P)$, and P goes "
+    "nowhere else. Divergence after Lin 1991; the averaging is ours",
 )
 
 
@@ -106,29 +114,36 @@ def _maps(picture: Picture, pair: Pair, head: str, drawn: tuple, cell: tuple[int
             note=f"mean {js.mean():.4f}, most {js.max():.4f} nats",
         ),
     ]
+    weighted = pair.prior is not None and picture.experiment.options.sharing == "weighted"
     if pair.prior is not None:
         prior = _of_head(pair.prior, head).detach().numpy()[here].reshape(grid)
-        note = f"from {prior.min():+.2f} to {prior.max():+.2f}, the same for every image"
-        tiles.append(
-            draw("learned prior P", drawn=prior, palette="diverging", scale="own", note=note)
-        )
+        note = "the same for every image"  # its own scale tells from where to where
+        label = "learned prior P"
+        if weighted:
+            label, note = "learned weights P (ours)", f"used in the loss only; {note}"
+        tiles.append(draw(label, drawn=prior, palette="diverging", scale="own", note=note))
     key = picture.key("orders")
     figures.pictures(
         tiles,
-        MAPS,
+        WEIGHTED if weighted else MAPS,
         key=key,
         alt=f"First-order and order {pair.order} attention of row {row + 1}, column {column + 1} on "
         f"{picture.label}, layer {pair.layer}: {apart}",
         columns=len(tiles),
         on_pick=partial(take, key, "cell"),
     )
+    if weighted:
+        st.caption(
+            "The mode weighted is ours, after an idea of one of the paper's readers: the high-order map has "
+            "queries and keys of its own, and P is not mixed into it. P stands in the training loss only."
+        )
     if pair.prior is None:
         st.caption(
             "This sharing mode learns no prior: the high-order map is the first-order one (shared) "
             "or has queries and keys of its own (independent)."
         )
     elif head == MEAN:
-        st.caption("With the mean over heads the prior is a mean too; a head alone shows its own.")
+        st.caption("With the mean over heads P is a mean too; a head alone shows its own.")
 
 
 def _offsets(picture: Picture, looked: Looked, pair: Pair, cell: tuple[int, int]) -> None:

@@ -1,5 +1,7 @@
 """The view On the person: how much of a map lies on whom, for this picture and over a set."""
 
+from contextlib import suppress
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -11,14 +13,20 @@ from app.figures import Said
 from app.lessons import Step
 from app.mechanisms import here, place
 from app.notices import explained, say
+from app.passes import about
 from app.pictures import Picture
 from reid_core.analysis.intervals import band, interval
 from reid_core.analysis.maps import KINDS, LayerMap, maps_of
 from reid_core.analysis.parts import chance, even_shares, points, shares
 from reid_core.data.masks import IDS, PERSON
+from reid_core.errors import BadInput
 from reid_core.runs import Run
 from reid_core.studies.shares import GROUPS, PARTS
 
+FIRST = (
+    " Of the layers with a map of this kind it is the one with the largest share on the person in "
+    "this picture: the view opens on it for that."
+)
 PERSON_IDS = tuple(IDS[name] for name in PERSON)
 COUNTS = ["32", "64", "128", "256"]
 NO_MASKS = (
@@ -43,12 +51,11 @@ def show(run: Run, picture: Picture) -> None:
         say("info", NO_MASKS)
         return
     found = {f"{place(each.probe)}: {each.method}": each for each in maps_of(picture.looked(KINDS))}
-    name = pictures.choice(
-        picture, st.container(), "Map", list(found), _highest(found, mask), "map", width=420
-    )
-    chosen = found[name]
-    _one(picture, chosen, mask)
-    _many(run, picture, chosen)
+    first = _highest(found, mask)
+    name = pictures.choice(picture, st.container(), "Map", list(found), first, "map", width=420)
+    why = "" if name != first else FIRST
+    _one(picture, name, found[name], mask, why)
+    _many(run, picture, found[name])
 
 
 def steps(run: Run) -> list[Step]:
@@ -87,20 +94,23 @@ def _highest(found: dict[str, LayerMap], mask: np.ndarray) -> str:
     )
 
 
-def _one(picture: Picture, chosen: LayerMap, mask: np.ndarray) -> None:
+def _one(picture: Picture, name: str, chosen: LayerMap, mask: np.ndarray, why: str) -> None:
+    """One map on the person; why it is shown, where that needs saying."""
     weights = chosen.weights[0]
     drawn = shares(weights, chosen.tokens, mask, PARTS)
     even = even_shares(chosen.tokens, mask, PARTS)
     hit = float(points(weights, chosen.tokens, mask, PERSON_IDS))
     strongest = np.argwhere(weights == weights.max())
     luck = chance(chosen.tokens, mask, PERSON_IDS)
-    left, right = st.columns([2, 5], gap="medium")
+    # Half a page has no room for both beside one another.
+    paired = picture.beside or picture.bar is not None
+    left, right = (st.container(), st.container()) if paired else st.columns([2, 5], gap="medium")
     with left:
         src = cached.outlined(picture.run, picture.stamp, picture.row, PERSON_IDS)
         figures.pictures(
             [
                 picture.tile(
-                    chosen.method,
+                    name,
                     chosen.tokens,
                     weights,
                     src=src,
@@ -114,10 +124,10 @@ def _one(picture: Picture, chosen: LayerMap, mask: np.ndarray) -> None:
             ],
             Said(
                 f"The map over the picture, the person outlined, {_where(len(strongest), hit)} the "
-                f"person. A random position's is on it {luck:.0%} of the time."
+                f"person. A random position's is on it {luck:.0%} of the time.{why}"
             ),
             key=picture.key("on person"),
-            alt=f"{chosen.method} over {picture.label}: {drawn[0]:.0%} on the person",
+            alt=f"{name} over {picture.label}: {drawn[0]:.0%} on the person",
         )
     with right:
         shown = even > 0
@@ -151,10 +161,10 @@ def _many(run: Run, picture: Picture, chosen: LayerMap) -> None:
             picture, st.container(), "Images", COUNTS, COUNTS[1], "share images", segmented=True
         )
     )
-    arrays = studies.study(
-        run, "shares", label=f"Measure {count} images", images=count, passes=lambda: count
-    )
+    arrays = studies.study(run, "shares", label=f"Measure {count} images", images=count)
     if arrays is None:
+        with suppress(BadInput):  # what is missing is said once it is started
+            st.caption(_cost(run, count))
         return
     left, right = st.columns(2, gap="medium")
     with left:
@@ -179,6 +189,16 @@ def _where(count: int, hit: float) -> str:
     if count == 1:
         return f"the strongest position framed: its middle is {'on' if hit else 'off'}"
     return f"the {count} equally strong positions framed: the middles of {hit:.0%} are on"
+
+
+def _cost(run: Run, count: int) -> str:
+    """What the study takes: of a small model less than what comes before its passes."""
+    seconds = count * cached.pass_seconds(run.name, run.stamp())
+    took = about(seconds) if seconds >= 1 else "less than a second"
+    return (
+        f"{count} passes of this model take {took} on this machine. Before them the libraries, the "
+        "model and the data are loaded, and after each its maps are measured."
+    )
 
 
 def _layers(run: Run, picture: Picture, arrays: dict[str, np.ndarray], what: str) -> None:

@@ -18,9 +18,10 @@ from reid_core.runs import Run
 
 SOURCE = "He et al., TransReID, ICCV 2021, section 3.2; the official code for the details."
 ABOUT = (
-    "The jigsaw patch module gives the model local features that still cover the whole person: patches "
-    "are shifted and shuffled, and each group of them goes through a copy of the last layer with the "
-    "class token before it."
+    "The jigsaw patch module gives the model local features: patches are shifted and shuffled, and each "
+    "group of them goes through a copy of the last layer with the class token before it. The paper's "
+    "claim: a group so covers patches from different parts of the body. What becomes of neighbours on "
+    "this run's grid is counted below."
 )
 FORMULA = r"""
 Shift by $m$: $[1, 2, \dots, N] \to [m, m+1, \dots, N, 1, \dots, m-1]$.
@@ -74,7 +75,7 @@ def _steps(run: Run, picture: Picture, tokens: Tokens) -> None:
         Said(
             f"{picture.label} as {run.name} cuts it, {tokens.grid[0]} x {tokens.grid[1]} patches, "
             f"numbered from 1. In the middle pictures a patch is drawn where it stands in the row of "
-            f"tokens; of overlapping patches the middle is drawn. {_odd(tokens)}",
+            f"tokens; of overlapping patches the middle is drawn. {_odd(tokens)} {_neighbours(tokens)}",
             FORMULA,
             SOURCE,
             (jigsaw_order, part_patches),
@@ -119,6 +120,17 @@ def _odd(tokens: Tokens) -> str:
             f"{', '.join(str(each + 1) for each in none)}."
         )
     return " ".join(said) or "Each patch is in exactly one group."
+
+
+def _neighbours(tokens: Tokens) -> str:
+    """How many neighbours the groups leave together, in words."""
+    member = attention.membership(tokens) > 0  # (P, h, w)
+    pairs = {
+        "side by side": member[:, :, 1:] & member[:, :, :-1],
+        "above one another": member[:, 1:] & member[:, :-1],
+    }
+    said = [f"{p.any(axis=0).mean():.0%} of those {name}" for name, p in pairs.items() if p.size]
+    return f"Of neighbours, {' and '.join(said)} are in the same group." if said else ""
 
 
 def _image(picture: Picture) -> Image.Image:
@@ -213,9 +225,8 @@ def steps(run: Run) -> list[Step]:
     queries, found = cached.surveyed(run.name, run.stamp())
     if found is None:
         return []
-    text = (
-        "Follow one patch's number from the image to its group: neighbours end up in other groups. "
-    )
+    tokens = next(each for _, each in cached.probes(run.name, run.stamp()).values() if each.groups)
+    text = f"Follow one patch's number from the image to its group. {_neighbours(tokens)} "
     if found.has_masks:
         text += (
             f"Over {len(queries)} evenly spaced queries each local feature's class token puts "

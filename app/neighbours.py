@@ -16,6 +16,7 @@ from reid_core.runs import Run, list_runs
 GRAPH, LANDMARKS, COUNT, SIZE = "Graph", "Landmarks", "Neighbours", "Set size"
 PARTS = [GRAPH, LANDMARKS, COUNT, SIZE]
 MEAN, QUERY, SEEDS = "mean", "query", 100
+DRAW = 230  # pixels: "0 (the run's own)" has to fit in a projector's large type too
 PAPER = "Wang et al., NFormer, CVPR 2022"
 
 
@@ -171,7 +172,7 @@ def choose(run: Run, stamp: int) -> Chosen:
     help_ = (
         "The landmarks are drawn at random from a seed. Another draw is another pass over the set."
     )
-    seed = bar.selectbox("Draw", seeds, key="draw", format_func=label, width=180, help=help_)
+    seed = bar.selectbox("Draw", seeds, key="draw", format_func=label, width=DRAW, help=help_)
     bar.button(
         "Draw anew", icon=":material/casino:", key="draw anew", on_click=_next, args=(seeds,)
     )

@@ -81,7 +81,8 @@ def _counted(found, refined: list[Line]) -> list[tuple]:
             "Time",
             [Line("pass", found["seconds"])],
             "seconds",
-            "One pass over the set.",
+            "One pass over the set for each k, made once, on this machine as busy as it was then: what "
+            "else ran moves single points.",
             (neighbour_count.compute,),
         ),
     ]

@@ -45,22 +45,22 @@ def _moves(found, before: RankedList, after: RankedList) -> None:
     first = [(each[before.rows] > 0) & (each[before.rows] <= TOP) for each in ranks]
     rows = before.rows[first[0] | first[1]]
     frame = pd.DataFrame(
-        dict(
-            image=[str(found.names[each]) for each in rows],
-            right=match[rows].astype(bool),
-            before=ranks[0][rows],
-            after=ranks[1][rows],
-        )
+        {
+            "encoder alone": ranks[0][rows],
+            "refined": ranks[1][rows],
+            "right": match[rows].astype(bool),
+            "image": [str(found.names[each]) for each in rows],
+        }
     )
     states = ["right" if each else "wrong" for each in frame["right"]]
     names = [galleries.title(found, each) for each in rows]
-    moved = int((frame["before"] != frame["after"]).sum())
+    moved = int((frame["encoder alone"] != frame["refined"]).sum())
     said = Said(
         f"All images that are among the first {TOP} of either list: {moved} of {len(rows)} have another "
         "rank. Solid and ✓: the same person. Both lists leave out what the protocol ignores.",
         code=(analysis.alone, judge),
     )
-    figure = charts_neighbours.moves(frame["before"], frame["after"], states, names)
+    figure = charts_neighbours.moves(frame["encoder alone"], frame["refined"], states, names)
     alt = f"Ranks before and after: {moved} of {len(rows)} images moved"
     left, right = st.columns(2, gap="large")
     with left:

@@ -13,6 +13,7 @@ import streamlit as st
 from app import cached, charts, charts_orders, figures, pickers
 from app.charts_orders import Line
 from app.figures import Said
+from app.order_steps import SET_DRAWS
 from app.pictures import Picture
 from reid_core.analysis import orders
 from reid_core.analysis.intervals import interval
@@ -29,7 +30,7 @@ FORMULA = (
     "0 where two rows are equal, ln 2 = 0.693 nats = 1 bit where they share no token.  \n"
     "**Uniform**: JS to a row that attends to all tokens alike.  \n"
     "**Shuffled tokens**: JS after the keys of the second map are put in a random order, the same "
-    f"for all rows; mean of {cached.DRAWS} orders. As peaked as before, but about other tokens.  \n"
+    f"for all rows; over the set {SET_DRAWS} times for each query. As peaked as before, but about other tokens.  \n"
     "**Band**: 95 % percentile bootstrap of the mean, images drawn with replacement 1,000 times."
 )
 SOURCE = (
@@ -63,11 +64,12 @@ class Lab:
 
 @dataclass(frozen=True)
 class Grid:
-    """A heat map's numbers in nats: js and its baselines (R, C), uniform a tuple of such."""
+    """A heat map's numbers in nats: js and its baselines (R, C); shuffled over draws of each image."""
 
     js: np.ndarray
     shuffled: np.ndarray
     uniform: tuple[np.ndarray, ...]
+    draws: int
 
 
 def heat_map(lab, here, whole, rows, columns, chosen, axes, about, down, across) -> None:
@@ -82,12 +84,12 @@ def heat_map(lab, here, whole, rows, columns, chosen, axes, about, down, across)
         )
     figure = charts_orders.matrix(
         js, rows, columns, texts, axes=axes, unit=lab.unit, chosen=chosen,
-        limit=lab.factor * BOUND if lab.full else max(float(js.max()), 1e-9),
+        limit=lab.factor * BOUND if lab.full or js.max() == 0 else float(js.max()),
     )  # fmt: skip
     count = "one picture" if shown is here else f"mean of {len(lab.found['query'])} queries"
     baseline = (
         f" Chosen cell: {js[chosen]:.4f} {lab.unit}; shuffled tokens "
-        f"{shown.shuffled[chosen] * lab.factor:.3f}, to uniform "
+        f"{shown.shuffled[chosen] * lab.factor:.3f} (mean of {shown.draws} shuffles), to uniform "
         + " and ".join(f"{side[chosen] * lab.factor:.3f}" for side in shown.uniform)
     )
     code = (orders.between, orders.between_shuffled, orders.to_uniform)
@@ -136,13 +138,12 @@ def maps(lab, maps, js, tokens: Tokens, labels, over, made) -> None:
         picked=picked,
     )
     one, two = maps[:, token]
-    spread = max(float(np.abs(grid(two - one)).max()), 1e-9)
     row_js, mean = js[token] * lab.factor, js.mean() * lab.factor
     tiles = [
         each | dict(label="Where they differ", map=grid(js * lab.factor), scale="own", note=f"JS of each row, mean {mean:.4f} {lab.unit}"),
         each | dict(label=labels[0], map=grid(one), scale="shared", note=f"from {name}{kept(one)}"),
         each | dict(label=labels[1], map=grid(two), scale="shared", note=f"from {name}{kept(two)}"),
-        each | dict(label="Second minus first", map=grid(two - one), palette="diverging", scale=[-spread, spread], note=f"JS of this row {row_js:.4f} {lab.unit}"),
+        each | dict(label="Second minus first", map=grid(two - one), palette="diverging", scale="own", note=f"JS of this row {row_js:.4f} {lab.unit}"),
     ]  # fmt: skip
     if over is not None:
         tiles.append(
@@ -192,7 +193,7 @@ def line(lab: Lab, name: str, values, here, shuffled, uniform) -> Line:
 def ruler(lab: Lab, lines: list[Line], what: str) -> None:
     queries = lab.found["query"]
     figure = charts_orders.ruler(
-        lines, queries, bound=BOUND * lab.factor, unit=lab.unit, colour=lab.colour
+        lines, queries, bound=BOUND * lab.factor, unit=lab.unit, colour=lab.colour, full=lab.full
     )
     table = pd.DataFrame(
         [
@@ -234,13 +235,13 @@ def rows(lab: Lab, chosen, name: str, here: Grid, whole: Grid) -> None:
         "first order to uniform": (whole.uniform[0][chosen] * factor, charts_orders.UNIFORM),
     }
     figure = charts_orders.histogram(
-        counts, BOUND * factor, marks, unit=lab.unit, colour=lab.colour
+        counts, BOUND * factor, marks, unit=lab.unit, colour=lab.colour, full=lab.full
     )
     edges = np.linspace(0, BOUND * factor, len(counts) + 1)
     figures.chart(
         figure,
         lab.said(
-            f"All {int(counts.sum()):,} rows of {len(lab.found['query'])} queries: {name}.",
+            f"All {int(counts.sum()):,} rows of {len(lab.found['query'])} queries: {name}; in bins of {edges[1]:.3f}.",
             orders.Pair.js,
         ),
         key="divergence-rows",

@@ -4,9 +4,10 @@ import numpy as np
 import streamlit as st
 
 from app.lessons import Step
-from reid_core.studies.orders import ROWS
+from reid_core.studies.orders import ROWS, Options
 
 ORDERS, LAYERS, HEADS, MODES = "Orders", "Layers", "Heads", "Sharing modes"
+SET_DRAWS = Options().draws  # the page measures the set with the defaults
 TOKEN = dict(token="automatic", of="This picture")
 
 
@@ -35,7 +36,8 @@ def _orders(found, labels) -> Step:
     js = found["js"]
     image, place, head = np.unravel_index(js.argmax(), js.shape)
     layer, order = found["pair"][place]
-    value, chance = js[image, place, head], found["shuffled"][:, image, place, head].mean()
+    value, draws = js[image, place, head], found["shuffled"][:, image, place, head]  # (S,)
+    chance = draws.mean()
     label = labels[found["query"][image]]
     if js.max() == 0:
         said = (
@@ -46,9 +48,10 @@ def _orders(found, labels) -> Step:
         said = (
             f"Layer {layer}, head {head + 1}: {_nats(value)} between order 1 and order {order} on "
             f"{label}, the largest of {js.size} maps measured ({len(js)} queries), where their mean is "
-            f"{js.mean():.4f}. With shuffled tokens the same two maps are {chance:.2f} apart: "
+            f"{js.mean():.4f}. With shuffled tokens the same two maps are {chance:.3f} apart "
+            f"(mean of {len(draws)} shuffles, from {draws.min():.2f} to {draws.max():.2f}): "
             + (
-                f"{chance / value:.1f} times as far."
+                f"about {_times(chance / value)} times as far."
                 if chance > value
                 else "here two orders agree no better than equally sharp maps of other tokens."
             )
@@ -91,7 +94,7 @@ def _heads(found, labels) -> Step:
         f"{chance:.2f}. On {labels[found['query'][image]]} it is {values[image]:.4f}: the two rows of "
         "one position lie on other parts of the image."
     )
-    keys = dict(layer=str(layer), head=str(a + 1), other=str(b + 1))
+    keys = dict(layer=str(layer), one=str(a + 1), other=str(b + 1))
     keys["query"] = labels[found["query"][image]]
     step = dict(between=HEADS, rows=ROWS[1]) | keys | TOKEN
     return Step("Heads furthest apart", said, step)
@@ -105,6 +108,10 @@ def _modes(found) -> Step:
         "see where a map of its own moves JS, and whether mAP follows within its interval."
     )
     return Step("What sharing changes", said, dict(between=MODES))
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
 
 
 def _nats(value: float) -> str:

@@ -13,7 +13,7 @@ import streamlit as st
 from app import cached, contents, order_figures, pickers, sharing
 from app.notices import say
 from app.order_figures import Grid, Lab
-from app.order_steps import HEADS, LAYERS, MODES, ORDERS
+from app.order_steps import HEADS, LAYERS, MODES, ORDERS, SET_DRAWS
 from reid_core.analysis import orders
 from reid_core.analysis.orders import HIGH, Apart
 from reid_core.divergence import pooled_map
@@ -66,15 +66,20 @@ def show_orders(lab: Lab, placed: Any) -> None:
     chosen = _choose(placed, dict(pair=("Layer and order", names), head=("Head", heads)))
     place, head = chosen
     pair = pairs[place]
+    shuffled = _shuffled_in_the_set(lab)
+    if shuffled is None:
+        shuffled = np.stack([each.shuffled.mean(axis=2) for each in pairs], axis=1)  # (S, P, H)
     here = Grid(
         np.stack([each.js.mean(axis=-1) for each in pairs]),
-        np.stack([each.shuffled.mean(axis=(0, 2)) for each in pairs]),
+        shuffled.mean(axis=0),
         tuple(np.stack([each.uniform[side].mean(axis=-1) for each in pairs]) for side in (0, 1)),
+        len(shuffled),
     )
     whole = found and Grid(
         found["js"].mean(axis=0),
         found["shuffled"].mean(axis=(0, 1)),
         tuple(found["uniform"][..., side].mean(axis=0) for side in (0, 1)),
+        len(found["shuffled"]),
     )
     # One below the other in a narrow window.
     left, right = st.columns([2, 3], gap="medium")
@@ -101,6 +106,14 @@ def show_orders(lab: Lab, placed: Any) -> None:
         order_figures.rows(lab, chosen, f"{names[place]}, head {head + 1}", here, whole)
 
 
+def _shuffled_in_the_set(lab: Lab) -> np.ndarray | None:
+    """(S, P, H): what the study found of this very picture, as the steps tell it; None of another."""
+    if not lab.found or not lab.picture.is_query:
+        return None
+    place = np.flatnonzero(lab.found["query"] == lab.picture.query)
+    return lab.found["shuffled"][:, place[0]] if len(place) else None
+
+
 def show_layers(lab: Lab, placed: Any, numbers: Sequence[int], tokens: Tokens) -> None:
     """Between any two layers, each the mean over its heads."""
     picture, found = lab.picture, lab.found
@@ -123,7 +136,8 @@ def show_heads(lab: Lab, placed: Any, numbers: Sequence[int], tokens: Tokens) ->
         st.info("These maps have one head each: nothing to compare.", icon=":material/info:")
         return
     heads = [str(number) for number in range(1, len(apart.js) + 1)]
-    keys = dict(head=("Head", heads), other=("Against head", heads))
+    # A key of its own: the head of the view Orders may be the one that it would be set against.
+    keys = dict(one=("Head", heads), other=("Against head", heads))
     chosen = _choose(placed, keys, (0, 1))
     names = ("between_heads", "heads_shuffled", "heads_uniform")
     whole = found and tuple(found[name][:, place] for name in names)
@@ -134,10 +148,10 @@ def show_heads(lab: Lab, placed: Any, numbers: Sequence[int], tokens: Tokens) ->
 def _square(lab, apart: Apart, whole, what, keys, chosen, tokens, listed) -> None:
     """The heat map of K x K maps, the pair that was chosen, and the pairs listed over the set."""
     reduce = (lambda rows: rows[..., 0]) if lab.rows == 0 else (lambda rows: rows.mean(axis=-1))
-    here = _grid(reduce(apart.js), reduce(apart.shuffled), reduce(apart.uniform))
+    here = _grid(reduce(apart.js), reduce(apart.shuffled), reduce(apart.uniform), cached.DRAWS)
     if whole:
         whole = tuple(each[..., lab.rows] for each in whole)  # (n, K, K) twice and (n, K)
-    mean = whole and _grid(*(each.mean(axis=0) for each in whole))
+    mean = whole and _grid(*(each.mean(axis=0) for each in whole), SET_DRAWS)
     (first, (_, labels)), (second, _) = keys.items()
     about = "each the mean over its heads, still a distribution" if what == "layer" else "one layer"
     rows = "mean over all rows" if lab.rows else "the row of the class token"
@@ -168,9 +182,9 @@ def _square(lab, apart: Apart, whole, what, keys, chosen, tokens, listed) -> Non
         )
 
 
-def _grid(js: np.ndarray, shuffled: np.ndarray, uniform: np.ndarray) -> Grid:
+def _grid(js: np.ndarray, shuffled: np.ndarray, uniform: np.ndarray, draws: int) -> Grid:
     """js and shuffled (K, K), uniform (K,)."""
-    return Grid(js, shuffled, tuple(np.broadcast_arrays(uniform[:, None], uniform[None])))
+    return Grid(js, shuffled, tuple(np.broadcast_arrays(uniform[:, None], uniform[None])), draws)
 
 
 def _choose(placed, keys: dict[str, tuple[str, list[str]]], starts=(0, 0)) -> tuple[int, ...]:
@@ -178,6 +192,6 @@ def _choose(placed, keys: dict[str, tuple[str, list[str]]], starts=(0, 0)) -> tu
     found = []
     for (key, (label, options)), start in zip(keys.items(), starts, strict=False):
         pickers.linked(key, options, options[min(start, len(options) - 1)])
-        placed.selectbox(label, options, key=key, width=170 if key == "pair" else 110)
+        placed.selectbox(label, options, key=key, width=230 if key == "pair" else 110)
         found.append(options.index(st.session_state[key]))
     return tuple(found)

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import cached, charts_orders, figures, studies
+from app import cached, charts_sharing, figures, studies
 from app.charts import COLOURS
-from app.charts_orders import Measure
+from app.charts_sharing import Measure
 from app.figures import Said
 from app.notices import explained
 from reid_core.analysis import orders
@@ -23,8 +23,8 @@ MODES = """
 What a high order attends by, from its layer's first-order map $A$ (softmax over each row):
 
 - **shared**: $A$ itself, so its JS is 0 by construction.
-- **prior-mixed** (OH-Former's own): $\\mathrm{softmax}(\\log A + P)$ with a learned prior $P$ for each
-  head, the same for every image.
+- **prior-mixed** (OH-Former's own idea, the form ours): $\\mathrm{softmax}(\\log A + P)$ with a learned
+  prior $P$ for each head, the same for every image.
 - **independent**: queries and keys of its own.
 - **weighted**: queries and keys of its own; training holds the map to $\\mathrm{softmax}(\\log A + P)$,
   the first-order map times a learned weight matrix $\\exp(P)$. JS with a weight matrix is an idea of
@@ -148,7 +148,7 @@ def _chart(frame: pd.DataFrame, factor: float, unit: str):
         Measure("mAP", column("mAP"), both("mAP"), ".3f", 1.0),
     ]
     names = [f"{row.sharing}<br>{row.run}" for row in frame.itertuples()]
-    return charts_orders.modes(
+    return charts_sharing.modes(
         names, measures, [SHADES[n % len(SHADES)] for n in range(len(frame))]
     )
 

@@ -18,7 +18,7 @@ from reid_core.data import prepare
 from reid_core.evaluate import evaluate
 from reid_core.experiment import Experiment
 from reid_core.runs import Run, open_run, runs_folder
-from reid_core.ship import SHIPPED
+from reid_core.ship import SHIPPED, UNUSED
 from reid_core.train import create, train
 
 
@@ -62,9 +62,15 @@ def line(name: str, runs: list[Run]) -> str:
         cells.append(f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})")
     # An epoch's median, so that whatever else the machine did meanwhile counts for little.
     seconds = np.mean([steps_seconds(run.history(), run.experiment.first_epochs) for run in runs])
-    parameters = sum(p.numel() for n, p in runs[0].model().named_parameters() if "classif" not in n)
-    cells += [f"{parameters / 1e6:.2f} M", f"{seconds:.0f} s"]
+    cells += [f"{parameters(runs[0]) / 1e6:.2f} M", f"{seconds:.0f} s"]
     return f"| {name} | " + " | ".join(cells) + " |"
+
+
+def parameters(run: Run) -> int:
+    """How many parameters a run has without what only training needs: classifiers and the centres of
+    the centre loss."""
+    named = run.model().named_parameters()
+    return sum(p.numel() for name, p in named if not any(word in name for word in UNUSED))
 
 
 def steps_seconds(history: list[dict[str, Any]], first: int) -> float:

@@ -42,7 +42,7 @@ if view != ORDERS and tokens and tokens.prefix:
     rows = ROWS.index(orders.switch(rows_place, "Rows", "rows", list(ROWS), ROWS[1]))
 placed = st.container(horizontal=True, vertical_alignment="bottom")
 boxes = placed.container(horizontal=True, width="content")
-full = orders.switch(placed, "Colours", "colours", [TO_LARGEST, TO_BOUND], TO_LARGEST) == TO_BOUND
+full = orders.switch(placed, "Range", "colours", [TO_LARGEST, TO_BOUND], TO_LARGEST) == TO_BOUND
 of = orders.switch(placed, "Heat map of", "of", [HERE, SET], HERE) if found else HERE
 lab = Lab(picture, found, unit, rows, of, full)
 if view == ORDERS:

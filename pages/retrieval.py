@@ -5,7 +5,7 @@ import streamlit as st
 
 from app import cached, cards, galleries, own, pickers, verdict
 from app.components import query_strip, ranked_gallery
-from app.notices import explained, heading
+from app.notices import explained, heading, say
 
 heading("Retrieval", __doc__)
 run = pickers.run()
@@ -44,7 +44,8 @@ with bar:
 count = bar.segmented_control(
     "Ranks", [10, 20, 50], default=20, required=True, key="ranks", bind="query-params"
 )
-ghosts = bar.toggle(
+# Of a visitor's picture nobody knows who is on it, so that nothing is ignored.
+ghosts = kind == TEST and bar.toggle(
     "Ghosts",
     key="ghosts",
     bind="query-params",
@@ -64,8 +65,10 @@ if kind == UPLOAD:
         query = galleries.upload(picture, picture.image())
     verdict.show(run, asked, ranking, own=False)
 else:
+    linked, labels = st.query_params.get("query"), cached.labels(run.name, stamp)
     position = pickers.query(run.name, stamp)
-    labels = cached.labels(run.name, stamp)
+    if linked and linked not in labels:
+        say("warning", f"Run {run.name} has no query {linked}; shown is {labels[position]}.")
     places = cached.order(run.name, stamp, order)
     items = galleries.strip(source, found, scored, labels, places, position)
     query_strip(items, key="strip", on_pick=lambda: pickers.pick_query("strip"))

@@ -21,6 +21,11 @@ def from_system(error: OSError) -> OSError | BadInput:
     """What the system says of a file or folder is the user's to mend too."""
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
         return BadInput(f"no space left for {error.filename or 'a file'}: free some and try again")
+    if error.errno == errno.EFBIG:
+        return BadInput(
+            f"no space left for {error.filename or 'a file'}: a file may not be so large here (a limit "
+            "of ulimit -f or of the file system)"
+        )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return BadInput(f"not allowed to use {error.filename or 'a file'}: choose another folder")
     if error.filename is not None:

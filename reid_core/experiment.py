@@ -13,7 +13,7 @@ from reid_core.models import MODELS
 class Training:
     """The knobs that every model shares; a model's own are in its Options."""
 
-    epochs: int = knob(120, "Passes over the training images.", "Schedule", least=1)
+    epochs: int = knob(120, "Passes over the training images.", "Schedule", least=1, most=1_000_000)
     learning_rate: float = knob(0.008, "Base learning rate.", "Schedule", least=0)
     schedule: Literal["cosine", "multistep"] = knob(
         "cosine",

@@ -43,6 +43,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 log = logging.getLogger("reid_core")
 # Of a training, newest first.
 STATES = ("last.pt", "before.pt")
+# Of embeddings.npz, the letters by which numpy knows what each array may hold.
+KINDS = dict(vectors="f", names="U", identities="iu", cameras="iu", views="iu", is_query="b")
 PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow", "safetensors")
 
 
@@ -145,10 +147,13 @@ class Run(RunFolder):
         """The last evaluation; empty before the first."""
         try:
             metrics = json.loads((self.folder / "metrics.json").read_text("utf-8"))
-            return metrics if not metrics else metrics | {"mAP": float(metrics["mAP"])}
+            if not metrics:
+                return {}
+            float(metrics["cmc"]["1"]), float(metrics.get("mINP", 0))  # or they raise
+            return metrics | {"mAP": float(metrics["mAP"])}
         except FileNotFoundError:
             return {}
-        except (ValueError, TypeError, KeyError, OSError):
+        except (ValueError, TypeError, KeyError, AttributeError, OSError):
             raise BadInput(f"run {self.name!r} has a damaged metrics.json") from None
 
     @property
@@ -170,16 +175,28 @@ class Run(RunFolder):
                 arrays = {
                     name: file[name] for name in Embeddings.__dataclass_fields__ if name in file
                 }
+            _check(arrays)
         except FileNotFoundError:
             raise BadInput(
                 f"run {self.name!r} has no embeddings yet: wait for its evaluation"
             ) from None
         except Exception:
             raise BadInput(
-                f"run {self.name!r} has a damaged embeddings.npz: evaluate it anew"
+                f"run {self.name!r} has a damaged embeddings.npz: {self.mending}"
             ) from None
         floats = {k: v.astype(np.float32) for k, v in arrays.items() if k in ("vectors", "encoded")}
         return Embeddings(**arrays | floats)
+
+    @property
+    def mending(self) -> str:
+        """What gives it whole embeddings again."""
+        if self.imported:
+            return "evaluate it anew"
+        if self.resumable:
+            return "resume its training, which evaluates it anew"
+        if self.status().active:
+            return "wait for its next evaluation"
+        return "put back a copy of that file, or train a clone of the run"
 
     def model(self) -> ReIDModel:
         """The model in evaluation mode, float32, on the CPU. Raises BadInput."""
@@ -237,7 +254,12 @@ class Run(RunFolder):
     def save_state(self, state: dict[str, Any]) -> None:
         """Keep a state, and the one before it: should the disk damage one, the other is there."""
         with self.writing("state/last.pt") as file:
-            torch.save(state, file)
+            try:
+                torch.save(state, file)
+            except RuntimeError as error:  # torch's words hide what the system said before
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
             last = self.folder / "state" / "last.pt"
             if last.is_file():
                 move(last, last.with_name("before.pt"))
@@ -333,7 +355,20 @@ def environment() -> dict[str, Any]:
 
 def _facts(record: dict[str, Any]) -> Facts:
     facts = record["facts"]
+    if int(facts["classes"]) < 0:
+        raise ValueError("classes")
     return Facts(int(facts["classes"]), tuple(facts["cameras"]), tuple(facts["views"]))
+
+
+def _check(arrays: dict[str, np.ndarray]) -> None:
+    """Raises KeyError or ValueError for embeddings that lack an array, or hold one of another kind or
+    length."""
+    kinds = KINDS | ({"encoded": "f"} if "encoded" in arrays else {})
+    for name, kind in kinds.items():
+        array, dimensions = arrays[name], 2 if kind == "f" else 1
+        fits = array.ndim == dimensions and len(array) == len(arrays["vectors"])
+        if not fits or array.dtype.kind not in kind:
+            raise ValueError(name)
 
 
 def _names(experiment: Experiment) -> Iterator[str]:

@@ -15,6 +15,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from app import cards, charts, forms, galleries, own, uploads
+from app.notices import plain
 from reid_core import jobs, train
 from reid_core.embed import embed_images, refine
 from reid_core.errors import BadInput
@@ -173,6 +174,23 @@ def test_the_ghost_switch(tiny_run):
     app.toggle(key="ghosts").set_value(True).run()
     ghosts = [t for t in drawn(app, "ranked_gallery")["tiles"] if t["state"] == "ignored"]
     assert ghosts and all(ghost["rank"] == 0 for ghost in ghosts)
+
+
+def test_nothing_is_ignored_for_a_picture_of_ones_own(tiny_run):
+    app = opened("retrieval", ghosts="true")
+    assert app.toggle(key="ghosts").value
+    app.segmented_control(key="source").set_value("Upload").run()
+    assert not app.toggle and not app.exception
+    app.segmented_control(key="source").set_value("Test split").run()
+    assert app.toggle(key="ghosts") and not app.exception
+
+
+def test_a_link_to_a_query_that_is_not_here_says_so(tiny_run):
+    app = opened("retrieval", query="no*body.jpg")
+    first = labels(app)[0]
+    assert f"no query no\\*body.jpg; shown is {plain(first)}." in said(app)
+    app.button(key="next").click().run()
+    assert "no query" not in said(app) and not app.exception
 
 
 def test_walking_through_the_queries(tiny_run):

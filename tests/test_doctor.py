@@ -327,6 +327,20 @@ def test_half_of_a_layout(market):
     assert "holds all of them" in found.remedy
 
 
+def test_masks_are_not_examined_as_photographs(tiny_data, tmp_path):
+    home = tmp_path / "drawn"
+    shutil.copytree(tiny_data, home)
+    shutil.rmtree(home / "query")
+    report = examine(home)
+    (found,) = of(report, "half-extracted")
+    assert report.code == 2 and not report.recognised and "but not query" in found.message
+    assert not of(report, "layout") and not of(report, "misnamed")  # table and names are sound
+    (found,) = of(examine(home / "masks"), "not-recognised")
+    assert "holds part masks" in found.message
+    (found,) = of(examine(tiny_data / "masks"), "wrong-level")
+    assert found.remedy == f"give the folder above: {tiny_data}"
+
+
 @pytest.mark.parametrize("folder", ["query", "bounding_box_test"])
 def test_a_folder_too_deep(tiny_data, folder):
     report = examine(tiny_data / folder)

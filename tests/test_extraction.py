@@ -182,6 +182,39 @@ def test_two_at_once_don_t_write_one_file(tiny_run, folder, tmp_path, capsys):
     assert "another process writes o.npz" in line
 
 
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"said": {}, "numbers": [], "problems": {}},
+        {"said": {"asked": 1}, "numbers": [], "problems": {}},
+        {"said": [], "numbers": [4, 4, 3, 2], "problems": {}},
+        {"said": {"asked": 1}, "numbers": [4, 4, 3], "problems": {}},
+        {"said": {"asked": 1}, "numbers": [4, 4, -3, 2], "problems": {}},
+        {"said": {"asked": 1}, "numbers": [4, 4, float("inf"), 2], "problems": {}},
+        {"said": {"asked": 1}, "numbers": [9, 4, 3, 2], "problems": {}},
+        {"said": {"asked": 1}, "numbers": [4, 4, 3, 2], "problems": []},
+        {"said": {"asked": 1}, "numbers": [5, 4, 3, 2], "problems": {"b": "unreadable"}},
+        {"numbers": [4, 4, 3, 2]},
+        [],
+        None,
+    ],
+)
+def test_a_damaged_state_starts_anew(tmp_path, state):
+    part = Embedded(range(0, 4), np.ones((4, 3), np.float32), {})
+    with pytest.raises(KeyboardInterrupt), Unfinished(tmp_path / "o.npz", {"asked": 1}) as kept:
+        kept.add(part)
+        raise KeyboardInterrupt
+    file = tmp_path / "o.npz.unfinished" / "state.json"
+    whole = json.loads(file.read_text("utf-8"))
+    assert whole["said"] == {"asked": 1} and whole["numbers"][:3] == [4, 4, 3]
+    file.write_text(json.dumps(state), "utf-8")
+    with Unfinished(tmp_path / "o.npz", {"asked": 1}) as kept:
+        assert "starting anew" in kept.news and (kept.tried, kept.kept) == (0, 0)
+        kept.add(part)
+        assert kept.vectors().shape == (4, 3)
+    assert not file.parent.exists()
+
+
 def test_nothing_readable_is_an_error(tiny_run, tmp_path, capsys):
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / name).write_bytes(b"no picture")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from layouts import LAYOUTS, NAMES, build
 from PIL import Image
 
+from reid_core.__main__ import main
 from reid_core.data import DATASETS, base, default_root, find, joined, open_dataset, prepare
 from reid_core.errors import BadInput
 
@@ -314,6 +316,7 @@ def test_words_are_numbered_in_sorted_order_over_all_splits(tmp_path):
     [
         (("a.png,ann,door,training",), "table.csv, line 2: expected split"),
         ((*ROWS, "d.png,,hall,gallery"), "table.csv, line 5: no identity"),
+        ((*ROWS, "d.png,NaN,hall,gallery"), "table.csv, line 5: identity NaN says nobody"),
         ((*ROWS, "../d.png,cat,hall,gallery"), "table.csv, line 5: ../d.png leads out"),
         ((*ROWS, "/etc/d.png,cat,hall,gallery"), "leads out"),
         ((*ROWS, "missing.png,cat,hall,gallery"), "names 4 images and 1 of them are missing"),
@@ -323,6 +326,36 @@ def test_words_are_numbered_in_sorted_order_over_all_splits(tmp_path):
 )
 def test_tables_with_mistakes(tmp_path, rows, message):
     assert message in refused("folder", own(tmp_path / "mine", *rows))
+
+
+def test_whole_numbers_with_a_point_are_those_numbers(tmp_path):
+    plain = ("1,1,train", "2,2,train", "7,3,query", "7,-1,gallery", "0,2,gallery", "-1,2,gallery")
+    floats = ("1.0,1.0,train", "2.0,2.,train", "0007.0,3.0,query", "7.00,-1.0,gallery")
+    floats = (*floats, "0.0,2.0,gallery", "-1.0,2.0,gallery")
+    gaps = ("1,1,train", "2,2,train", "7,3.0,query", "7.0,nan,gallery")
+    gaps = (*gaps, "0000,2,gallery", "-01,2,gallery")
+    known = of_table(tmp_path / "plain", plain)
+    assert known[2].tolist() == [7, 0] and known[-1].tolist() == [-1, 2]
+    for name, rows in (("floats", floats), ("gaps", gaps)):
+        for one, other in zip(known, of_table(tmp_path / name, rows), strict=True):
+            assert one.tolist() == other.tolist()
+
+
+def of_table(folder: Path, rows: tuple[str, ...]) -> list[np.ndarray]:
+    """The identities and then the cameras of a table's splits."""
+    lines = [f"{row}.png,{line}" for row, line in enumerate(rows)]
+    read = splits(open_dataset("folder", own(folder, *lines, header="path,identity,camera,split")))
+    return [split.identities for split in read] + [split.cameras for split in read]
+
+
+@pytest.mark.parametrize("word", ["ann", "9" * 19])
+@pytest.mark.parametrize(("nobody", "junk"), [("0000", "-1"), ("0", "-1.0"), ("0.0", "-01")])
+def test_among_words_distractors_and_junk_stay_what_they_are(tmp_path, word, nobody, junk):
+    rows = (f"{word},1,train", "8,1,train", "0007,1,query", "0007.0,2,gallery")
+    rows = (*rows, f"{nobody},2,gallery", f"{junk},2,gallery")
+    train, query, gallery, *_ = of_table(tmp_path / "mine", rows)
+    assert gallery.tolist() == [query[0], 0] and len({*train, *query}) == 3
+    assert min(*train, *query) == 1
 
 
 def test_two_tables_and_none(tmp_path):
@@ -419,6 +452,47 @@ def test_half_a_layout_says_what_is_missing(make, tmp_path, layout, name, gone):
     (home / gone).rename(tmp_path / "taken")
     for root in (home, tmp_path / "damaged"):
         assert gone in refused(name, root)
+
+
+@pytest.mark.parametrize("lost", [(), ("dataset.json",), ("dataset.json", "masks/palette.json")])
+@pytest.mark.parametrize("name", ["pedestrians", "market1501", "folder"])
+def test_masks_are_no_data_set(tiny_data, tmp_path, lost, name):
+    home = tmp_path / "drawn"
+    shutil.copytree(tiny_data, home)
+    for gone in lost:
+        (home / gone).unlink()
+    shutil.rmtree(home / "query")
+    assert find(home) == find(home / "masks") == []
+    assert f"{home} lacks query: is it half extracted?" in refused(name, home)
+    assert (
+        f"part masks (called masks, or with a palette.json), no photographs: give the folder above it, {home}"
+        in refused(name, home / "masks")
+    )
+
+
+def test_a_run_whose_data_lost_a_folder_is_not_evaluated_on_masks(
+    tiny_run, tiny_data, tmp_path, capsys
+):
+    home = tmp_path / "drawn"
+    shutil.copytree(tiny_data, home)
+    shutil.rmtree(home / "query")
+    assert main(["evaluate", tiny_run, "--data", str(home)]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and f"{home} lacks query" in err
+
+
+def test_masks_are_known_by_their_palette_too(tiny_data, tmp_path):
+    shutil.copytree(tiny_data / "masks", tmp_path / "beside")
+    assert find(tmp_path) == []
+    assert "beside holds part masks" in refused("folder", tmp_path / "beside")
+    assert "found beside there" in refused("pedestrians", tmp_path)
+
+
+def test_nothing_stands_in_for_drawn_people_who_are_damaged(make, tiny_data, tmp_path):
+    shutil.copytree(tiny_data, tmp_path / "drawn")
+    shutil.rmtree(tmp_path / "drawn" / "query")
+    make("market1501").rename(tmp_path / "drawn" / "copy")
+    assert "drawn lacks query" in refused("pedestrians", tmp_path / "drawn")
 
 
 def test_another_data_set_is_named(made):

@@ -25,7 +25,7 @@ def test_every_number_has_a_source_and_a_meaning():
         assert entry.model in MODELS and entry.dataset in SETS
         assert entry.metric in METRICS and entry.what in KINDS
         assert entry.protocol in (*PROTOCOLS, UNKNOWN) and 0 < entry.value < 1
-        assert entry.source
+        assert entry.source and entry.name
     assert all(set(names) <= set(DATASETS) for _, names in SETS.values())
 
 
@@ -144,10 +144,12 @@ def test_rga_is_shown_by_both_protocols(tiny_run, runs):
 def test_the_command(tiny_run, runs, capsys):
     (runs / "damaged").mkdir()
     (runs / "damaged" / "experiment.json").write_text("{")
+    shutil.copytree(runs / tiny_run, runs / "halved")
+    (runs / "halved" / "metrics.json").write_text('{"mAP": 0.5}')
     assert main(["ledger"]) == 0
     text = capsys.readouterr().out
     assert "89.0%" in text and "README of damo-cv/TransReID" in text
-    assert f"{tiny_run}: evaluated on the synthetic pedestrians" in text
+    assert f"{tiny_run}: evaluated on the synthetic pedestrians" in text and "halved" not in text
     evaluated(open_run(tiny_run))
     assert main(["ledger", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

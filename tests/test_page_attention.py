@@ -9,11 +9,20 @@ import pytest
 from PIL import Image
 from test_app import captions, drawn, imported, nothing_cached, opened, said  # noqa: F401
 
-from app import cached, jigsaws, microscope, microscope_maps, microscope_side, pictures
+from app import (
+    cached,
+    jigsaws,
+    microscope,
+    microscope_jigsaw,
+    microscope_maps,
+    microscope_side,
+    pictures,
+)
 from reid_core.analysis import attention
 from reid_core.analysis.orders import layers
 from reid_core.errors import BadInput
 from reid_core.models.base import Tokens, Window
+from reid_core.models.transreid import TransReIDOptions, part_patches
 from reid_core.runs import open_run
 
 
@@ -115,6 +124,31 @@ def test_jigsaw_draws_each_group_where_its_patches_lie(tiny_run):
         spent = float(tile["note"].split()[1].rstrip(","))
         total = sum(value for row in tile["map"] for value in row if value is not None)
         assert abs(total + spent - 1) < 0.006
+
+
+@pytest.mark.parametrize(
+    "grid, beside, above", [((21, 10), 95, 62), ((16, 8), 93, 50), ((10, 5), 80, 16)]
+)
+def test_what_becomes_of_neighbours_is_counted(grid, beside, above):
+    groups = part_patches(grid[0] * grid[1], TransReIDOptions())
+    tokens = Tokens(grid, ("class",), None, tuple(map(tuple, groups)))
+    said = microscope_jigsaw._neighbours(tokens)
+    assert f"{beside}% of those side by side and {above}% of those above one another" in said
+    # The same by a slow loop over the groups.
+    of = lambda row, column: row * grid[1] + column  # noqa: E731
+    pairs = [(of(r, c), of(r, c + 1)) for r in range(grid[0]) for c in range(grid[1] - 1)]
+    together = sum(any({a, b} <= set(group) for group in groups) for a, b in pairs)
+    assert f"{together / len(pairs):.0%} of those side by side" in said
+
+
+def test_the_step_counts_the_runs_own_neighbours(tiny_run):
+    app = page(lens="Jigsaw")
+    step = next(
+        each for each in microscope.steps(open_run(tiny_run)) if each.title.startswith("A jigsaw")
+    )
+    assert "end up in other groups" not in step.text
+    said = step.text.split("group. ", 1)[1].split("group.")[0]
+    assert said.startswith("Of neighbours") and said in captions(app)
 
 
 def test_side_information_says_what_is_true(tiny_run):

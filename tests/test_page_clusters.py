@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from app import clusters, clusters_paint, clusters_views
+from app.charts_errors import luminance
 from reid_core.analysis import outliers
 from reid_core.runs import Run, open_run
 from reid_core.studies import Study
@@ -193,6 +195,7 @@ def test_numbers_of_the_table_are_the_studies(mapped):
     maps, lie = (Study.asked(mapped, *each).found() for each in (("projection", PCA), ("spread",)))
     frame = next(each.value for each in app.dataframe if "measure" in each.value)
     said = dict(zip(frame.measure, frame[mapped.name], strict=True))
+    assert not frame.isna().any().any()  # what has no value by chance has a dash
     assert said["Neighbours kept"] == pytest.approx(maps["trust"][0].mean(), abs=1e-3)
     assert said["Trustworthiness"] == pytest.approx(maps["trustworthiness"][0], abs=1e-3)
     assert said["Silhouette of the embeddings"] == pytest.approx(
@@ -201,6 +204,13 @@ def test_numbers_of_the_table_are_the_studies(mapped):
     assert said["Silhouette of the map"] == pytest.approx(
         np.nanmean(maps["silhouette"][0]), abs=1e-3
     )
+
+
+def test_low_values_can_be_seen_on_a_dark_and_a_light_page():
+    red, green, blue = (int(each) / 255 for each in re.findall(r"\d+", clusters_paint.RAMP[0])[:3])
+    light = luminance((red, green, blue)) + 0.05
+    dark = luminance((0x11 / 255, 0x16 / 255, 0x1D / 255)) + 0.05
+    assert light / dark >= 3 and 1.05 / light >= 3
 
 
 def test_three_steps_with_numbers(mapped):

@@ -67,7 +67,8 @@ def check(app: AppTest) -> AppTest:
 def test_the_pedestrians_are_there_out_of_the_box(runs, tiny_data):
     app = opened()
     assert "Pedestrians (synthetic)" in [each.value.replace("\\", "") for each in app.subheader]
-    assert "dataset.json" in said(app) and "Nothing is published" in said(app)
+    assert "the command synth writes" in said(app) and "`synth`" not in said(app)
+    assert "Nothing is published" in said(app)
     table = app.dataframe[0].value.set_index("split")
     data = open_dataset("pedestrians", tiny_data)
     for split in ("train", "query", "gallery"):
@@ -181,6 +182,17 @@ def test_the_charts_hold_the_counts():
     assert list(figure.data[0].x) == [1, 2] and list(figure.data[0].y) == [1, 2]
     figure = charts_data.sizes([[128, 64, 9], [64, 32, 1]])
     assert list(figure.data[0].y) == [128, 64] and list(figure.data[0].customdata) == [9, 1]
+
+
+def test_a_group_of_bars_stands_at_its_own_number():
+    counts = {"train": np.array([6, 6]), "query": np.array([1, 1]), "gallery": np.array([6])}
+    figure = charts_data.per_identity(counts, "cameras")
+    assert [list(bars.x) for bars in figure.data] == [[1, 2, 3, 4, 5, 6]] * 3
+    assert [list(bars.y) for bars in figure.data] == [
+        [0, 0, 0, 0, 0, 2],
+        [2, 0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0, 1],
+    ]
 
 
 def test_names_that_are_no_text_are_shown(runs, tiny_data, tmp_path):

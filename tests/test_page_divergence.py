@@ -10,7 +10,7 @@ import torch
 from conftest import TINY
 from streamlit.testing.v1 import AppTest
 
-from app import charts_orders, order_figures
+from app import charts_orders, order_figures, order_steps
 from reid_core.analysis import orders
 from reid_core.data import open_dataset
 from reid_core.embed import embed_test
@@ -124,10 +124,27 @@ def test_orders_open_on_the_largest_gap_and_steps_set_the_widgets(runs):
         == found["query"].tolist()[image]
     )
     assert f"Chosen cell: {found['js'][image, place, head]:.4f} nats" in said(app)
+    draws = found["shuffled"][
+        :, image, place, head
+    ]  # the step's words and the caption's, one array
+    assert f"shuffled tokens {draws.mean():.3f} (mean of {len(draws)} shuffles)" in said(app)
+    first = order_steps.steps(found, app.selectbox(key="query").options)[0]
+    assert f"{draws.mean():.3f} apart (mean of {len(draws)} shuffles" in first.text
     app.button(key="divergence step 2").click().run()
     assert app.session_state["between"] == "Heads" and not app.exception
+    assert app.selectbox(key="one").value != app.selectbox(key="other").value
     text = " ".join(each.value for each in app.markdown)
     assert f"{found['between_heads'][..., 1].mean(axis=0).max():.4f} nats" in text
+
+
+def test_heads_open_on_two_heads_whatever_head_the_orders_show(runs):
+    measure(made("high", depth=4, parts=2))
+    app = opened(run="high", between="Orders", head="2")
+    assert app.selectbox(key="head").value == "2"
+    app.session_state["between"] = "Heads"
+    app.run()
+    assert not app.exception
+    assert (app.selectbox(key="one").value, app.selectbox(key="other").value) == ("1", "2")
 
 
 def test_a_link_wins_over_the_preset(runs):
@@ -195,7 +212,8 @@ def test_a_run_without_data_or_embeddings(tiny_run, runs):
 
 def test_figures_end_at_the_bound():
     line = charts_orders.Line("a", np.array([0.1, 0.2]), (0.1, 0.2), 0.15, 0.3, (0.2, 0.25))
-    figure = charts_orders.ruler([line], [3, 8], bound=orders.BOUND, unit="nats", colour="#000")
+    about = dict(bound=orders.BOUND, unit="nats", colour="#000")
+    figure = charts_orders.ruler([line], [3, 8], **about, full=True)
     assert figure.layout.shapes[0].x0 == orders.BOUND
     assert figure.layout.xaxis.range[1] >= orders.BOUND
     assert figure.data[0].customdata == ([3], [8]) or list(figure.data[0].customdata) == [[3], [8]]
@@ -205,6 +223,31 @@ def test_figures_end_at_the_bound():
     )  # fmt: skip
     assert [list(each) for each in cells.data[1].customdata] == [[0, 0], [0, 1], [1, 0], [1, 1]]
     assert cells.data[0].zmax == 1.0
+
+
+def test_a_ruler_shows_its_images_and_names_the_bound_in_words():
+    about = dict(bound=orders.BOUND, unit="nats", colour="#000")
+    near = charts_orders.Line("a", np.array([0.1, 0.2]), (0.1, 0.2), 0.15, 0.3, (0.2, 0.25))
+    far = charts_orders.Line("a", np.array([0.001, 0.009]), (0.001, 0.009), 0.01, 0.3, (0.2, 0.25))
+    none = charts_orders.Line("a", np.zeros(2), (0.0, 0.0), 0.0, 0.0, (0.0, 0.0))
+    axes = [charts_orders.ruler([line], [3, 8], **about).layout.xaxis for line in (near, far, none)]
+    assert [axis.type for axis in axes] == [None, "log", None]
+    assert 0.3 <= axes[0].range[1] < 0.32 and axes[2].range[1] >= orders.BOUND
+    assert axes[1].range[0] < np.log10(0.001) and axes[1].range[1] > np.log10(0.3)
+    assert all("ln 2 = 0.693" in axis.title.text for axis in axes)
+    assert "logarithmic" in axes[1].title.text
+
+
+def test_a_histogram_ends_with_its_rows_and_tells_what_lies_beyond():
+    marks = dict(mean=(0.01, "#000"), shuffled=(0.3, "#000"))
+    counts = np.array([8, 2] + 98 * [0])
+    figure = charts_orders.histogram(counts, orders.BOUND, marks, unit="nats", colour="#000")
+    assert figure.layout.xaxis.range[1] < 0.11 * orders.BOUND
+    assert [each.name for each in figure.data[1:]] == ["mean", "shuffled: 0.300, beyond the axis"]
+    full = charts_orders.histogram(
+        counts, orders.BOUND, marks, unit="nats", colour="#000", full=True
+    )
+    assert full.layout.xaxis.range[1] > orders.BOUND and full.data[2].name == "shuffled"
 
 
 @pytest.mark.parametrize("count, numbers", [(4, True), (12, False)])

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from plotly.colors import sample_colorscale
 from test_app import captions, drawn, nothing_cached, opened, said  # noqa: F401
 
 from app import cached, charts_errors, charts_runs, errors, errors_queue, errors_rerank
@@ -205,7 +206,14 @@ def test_a_re_ranked_list_says_what_moved(tiny_run, method, monkeypatch):
         row = names[tile["title"].rsplit(", ", 1)[-1]]
         assert tile["note"] == errors_rerank.moved(was[row], tile["rank"])
     change = np.nanmean(arrays["average_precision"]) - scored.mAP
-    assert f"mean {change:+.3f}" in captions(app)
+    new, old = round(float(np.nanmean(arrays["average_precision"])), 4), round(scored.mAP, 4)
+    assert abs(new - old - change) < 2e-4
+    assert f"mean {new - old:+.4f}" in captions(app)
+    tile = next(each for each in app.metric if each.label == "mAP")
+    assert (tile.value, tile.delta) == (f"{new:.4f}", f"{new - old:+.4f}")
+    moved = arrays["average_precision"] - scored.average_precision
+    assert f"{(moved == 0).sum()} unchanged" in captions(app)
+    assert f"the {(np.abs(moved) < 0.025).sum()} lists that change" in captions(app)
 
 
 def test_moved_in_words():
@@ -282,4 +290,20 @@ def test_a_median_rank_is_written_as_it_is(tiny_run):
     names = [["a"] * len(pairs.match_cameras)] * len(pairs.query_cameras)
     figure = charts_errors.cameras(pairs, names, [0.5] * len(pairs.query_cameras))
     maps = [trace for trace in figure.data if trace.type == "heatmap"]
-    assert {text for row in maps[1].text for text in row} == {"2.5"}
+    assert {text for each in maps[2:] for row in each.text for text in row} == {"2.5", ""}
+
+
+def test_figures_in_cells_are_easy_to_read():
+    drawn = np.linspace(0.4, 0.7, 25).reshape(5, 5)
+    drawn[0, 0] = np.nan
+    white, black = charts_errors._cells(drawn, ".2f", "Cividis", list("abcde"), list("abcde"))
+    assert (white.textfont.color, black.textfont.color) == ("#ffffff", "#000000")
+    assert (white.zmin, white.zmax) == (black.zmin, black.zmax)
+    # Each number stands in one of both, white ones on the darker colours; none where nothing is known.
+    assert np.array_equal(np.isfinite(white.z) ^ np.isfinite(black.z), np.isfinite(drawn))
+    assert np.nanmax(white.z) < np.nanmin(black.z)
+    assert white.text[0][0] == black.text[0][0] == ""
+    shades = sample_colorscale("Cividis", np.linspace(0, 1, 200), colortype="tuple")
+    for light in map(charts_errors.luminance, shades):
+        figures = 1.05 / (light + 0.05) if light < charts_errors.SAME else (light + 0.05) / 0.05
+        assert figures >= 4.5

@@ -50,6 +50,7 @@ def test_wavelets_of_a_query(tiny_run):
     app.selectbox(key="drop").select("zeroed").run()
     assert "(db2, 2 levels)" in captions(app)
     assert "set to zero" in captions(app)
+    assert "steps of 5 where there is most detail and steps of 1 elsewhere" in captions(app)
     assert not app.exception
     assert app.query_params["wavelet"] in ("db2", ["db2"])
 
@@ -76,7 +77,8 @@ def test_one_query_follows_the_cut_off(tiny_run):
     assert not app.exception
     assert drawn(app, "ranked_gallery") != everything
     app.segmented_control(key="band").set_value("high-pass").run()
-    assert "mid-gray" in captions(app)
+    assert "mid-gray" in captions(app) and "no colour" not in captions(app)
+    assert "colours that change faster than the cut-off stay" in captions(app)
     assert app.query_params["cutoff"] in ("0.025", ["0.025"])
 
 
@@ -195,6 +197,12 @@ def test_the_verdict_in_words():
     assert "claim agrees" in frequency_lost.verdict("cnn", "vit", cnn, vit)
     assert "claim disagrees" in frequency_lost.verdict("vit", "cnn", vit, cnn)
     assert "do not decide" in frequency_lost.verdict("cnn", "cnn", cnn, cnn)
+
+
+def test_differences_are_those_of_the_numbers_as_they_are_shown():
+    before, after = np.array([0.7828, 0.7832]), np.array([0.7899, 0.79])
+    first, second, change = frequency_tokens.shown(before, after)
+    assert (first, second, change) == (0.783, 0.79, 0.007)
 
 
 def test_the_nearest_stop():

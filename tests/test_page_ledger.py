@@ -8,7 +8,10 @@ from test_app import captions, nothing_cached, opened, said  # noqa: F401
 from test_ledger import evaluated
 from test_nformer import refined  # noqa: F401 - a fixture
 
+from app import charts_scores
+from app.ledger import TITLES
 from reid_core.runs import open_run
+from reid_core.scores.ledger import Given, Line
 from reid_core.scores.protocols import PROTOCOLS, score
 from reid_core.scores.published import ENTRIES
 from reid_core.scores.verification import roc
@@ -37,9 +40,28 @@ def test_a_run_on_that_data_set_stands_beside_them(tiny_run):
     app = opened("ledger", set="market1501", metric="mAP")
     shown = tables(app)[0]
     beside = shown[shown["run"] == tiny_run]
-    assert set(beside["model"]) == {"TransReID"} and set(beside["this run"]) == {"90.0%"}
+    assert all(name.startswith("TransReID") for name in beside["whose number"]) and set(
+        beside["this run"]
+    ) == {"90.0%"}
     assert "+1.0" in beside["difference"].tolist()
     assert "1 of the runs here" in captions(app) and len(tables(app)) == 1
+
+
+def test_each_number_says_whose_it_is():
+    """In the figure and in the table's first column: no number stands at another network's name."""
+    here = [e for e in ENTRIES if (e.dataset, e.metric) == ("market1501", "mAP")]
+    own = Given(
+        "mine", "resnet-bot", "demo", "market1501", "market1501", "", {"market": {"mAP": 0.8}}
+    )
+    figure = charts_scores.ledger([Line(e) for e in here], [own], "mAP", TITLES)
+    rows = list(figure.layout.yaxis.categoryarray)[::-1]
+    assert rows[-3:] == ["BoT on ResNet-50", "BoT on ResNet-101-ibn", "ResNet-50-BoT, runs here"]
+    drawn = {(y, x) for trace in figure.data for x, y in zip(trace.x, trace.y, strict=True)}
+    assert {("BoT on ResNet-101-ibn", 0.889), ("NFormer on ABD-Net", 0.93)} < drawn
+    assert len(drawn) == len(here) + 1 and {y for y, _ in drawn} == set(rows)
+    first = tables(opened("ledger"))[0]
+    assert first.columns[0] == "whose number"
+    assert first["reported"][first["whose number"] == "BoT on ResNet-101-ibn"].tolist() == ["88.9%"]
 
 
 def test_the_ledger_without_a_run(runs):

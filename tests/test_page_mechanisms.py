@@ -65,6 +65,25 @@ def test_every_picture_of_why_similar_and_its_numbers(tiny_run):
     assert not app.exception and app.session_state["answer"] == "first wrong one"
 
 
+def test_a_study_of_a_quick_model_does_not_promise_no_time(tiny_run):
+    said_of_it = captions(opened("attention", run=tiny_run, lens="On the person"))
+    assert "take less than a second" in said_of_it and "libraries" in said_of_it
+    assert "about 0 s" not in said_of_it
+
+
+def test_the_map_that_is_shown_first_and_why(tiny_run, runs):
+    """It is named with its layer, also for a run beside whose maps have other names."""
+    trained("rga", "gated", size="64x32", width=8, trunk="resnet10t")
+    app = opened("attention", run=tiny_run, lens="On the person", beside="gated")
+    shown = [each["tiles"][0]["label"] for each in figures(app)]
+    assert shown[0] == app.selectbox(key="map").value and shown[1].startswith("stage ")
+    assert captions(app).count("largest share on the person") == 2
+    others = [each for each in app.selectbox(key="map").options if each != shown[0]]
+    app.selectbox(key="map").select(others[0]).run()
+    assert not app.exception and figures(app)[0]["tiles"][0]["label"] == others[0]
+    assert captions(app).count("largest share on the person") == 1
+
+
 def test_the_person_and_its_parts(tiny_run):
     app = opened("attention", run=tiny_run, lens="On the person")
     drawn = figures(app)[-1]
@@ -156,18 +175,24 @@ def test_a_slow_model_is_asked_about_fewer_queries(tiny_run, monkeypatch):
     assert found[1e9][-1] == found[1e-9][-1]
 
 
-@pytest.mark.parametrize("sharing", ["prior-mixed", "independent"])
+@pytest.mark.parametrize("sharing", ["prior-mixed", "weighted", "independent"])
 def test_orders_side_by_side(runs, sharing):
     trained("ohformer", "ordered", size="64x48", depth=3, parts=2, sharing=sharing, orders=3)
     app = opened("attention", run="ordered", lens="Orders")
     assert not app.exception
     orders, offsets = figures(app)
-    assert len(orders["tiles"]) == (5 if sharing == "prior-mixed" else 4)
+    assert len(orders["tiles"]) == (4 if sharing == "independent" else 5)
     first, high, difference = (np.array(tile["map"]) for tile in orders["tiles"][:3])
     assert first.sum() == pytest.approx(1, abs=1e-3) and high.sum() == pytest.approx(1, abs=1e-3)
     assert np.allclose(difference, high - first, atol=1e-4)
     assert len(offsets["tiles"][0]["arrows"]) == 9
     assert ("learns no prior" in captions(app)) == (sharing == "independent")
+    assert ("The mode weighted is ours" in captions(app)) == (sharing == "weighted")
+    told = [tile["label"] for tile in orders["tiles"][4:]]
+    assert told == {
+        "prior-mixed": ["learned prior P"],
+        "weighted": ["learned weights P (ours)"],
+    }.get(sharing, [])
 
 
 def test_two_runs_side_by_side(tiny_run, runs):
@@ -275,7 +300,7 @@ def test_a_study_says_how_long_it_takes_before_it_starts(tiny_run, monkeypatch):
     app = opened("attention", run=tiny_run, lens="On the person")
     app.session_state["share images"] = "256"
     app.run()
-    assert "About 256 passes of this model, about 2 min" in captions(app)
+    assert "256 passes of this model take about 2 min" in captions(app)
     app = opened("frequency", run=tiny_run, part="What is lost")
     images = len(open_run(tiny_run).embeddings().names)
     assert f"About {19 * images:,} passes of this model" in captions(app)

@@ -97,6 +97,11 @@ def test_both_lists_have_the_metrics_ap(refined):
     assert "now" in lists[0]["tiles"][0]["distance"] and "was" in lists[1]["tiles"][0]["distance"]
 
 
+def test_both_ranks_stand_first_in_the_table(refined):
+    (table,) = (each.value for each in opened().dataframe if "right" in each.value)
+    assert table.columns.tolist() == ["encoder alone", "refined", "right", "image"]
+
+
 def test_another_draw(refined):
     app = opened()
     app.button(key="draw anew").click().run()
@@ -134,6 +139,7 @@ def test_measurements(refined, monkeypatch):
     for part, count in charts.items():
         app = opened(part=part)
         assert len(app.get("plotly_chart")) == count, part
+        assert ("as busy as it was" in captions(app)) == (part == "Neighbours")
     app = opened(part="Landmarks")
     assert "Why (a) and (b) differ" in " ".join(m.value for m in app.markdown)
 
@@ -218,4 +224,15 @@ def test_figures_of_few_and_of_many():
     figure = charts_neighbours.against([1, 10], [line], "l", "up", {"this run": 1, "paper": 10})
     assert figure.data[1].y.tolist() == [2, 2] and len(figure.layout.annotations) == 2
     figure = charts_neighbours.moves([1, 200], [2, 10], ["right", "wrong"], ["a", "b"])
-    assert figure.data[1].text == ("200 ✗", "10 ✗")
+    assert figure.data[-2].text == ("1 ✓", "200 ✗") and figure.data[-1].text == ("2 ✓", "10 ✗")
+
+
+def test_ranks_in_the_slopes_do_not_overprint_one_another():
+    before = [*range(1, 11), 11, 12, 13, 14, 15, 16, 400, 401, 402, 403]
+    figure = charts_neighbours.moves(before, before[::-1], ["right"] * 20, ["a"] * 20)
+    bottom, top = figure.layout.yaxis.range
+    assert len(figure.layout.shapes) == 40
+    for ranks in figure.data[-2:]:
+        assert [text.split()[0] for text in ranks.text] == [str(rank) for rank in before]
+        gaps = np.diff(ranks.y) / (bottom - top) * 360  # pixels of the plot
+        assert gaps.min() > 13 and ranks.y[-1] < bottom and ranks.y[0] == 1

@@ -258,9 +258,14 @@ def test_intervals_are_of_the_queries_that_were_judged():
     "wish, message",
     [
         (dict(bootstrap=-1), "--bootstrap"),
+        (dict(bootstrap=10**11), "--bootstrap: expected at most 100,000"),
         (dict(far=1.5), "--far"),
         (dict(metric="cosin"), "did you mean cosine"),
         (dict(metric=UNNORMALISED, rerank=Rerank()), "length 1"),
+        (dict(protocol="nformer-per-query", rerank=Rerank()), "no --rerank"),
+        (dict(protocol="nformer-per-query", metric=COSINE), "no --metric"),
+        (dict(approximate=True, rerank=Rerank()), "no --rerank"),
+        (dict(approximate=True, protocol=SINGLE_SHOT), "exact distances"),
     ],
 )
 def test_wishes_that_cannot_be(wish, message):

@@ -1,6 +1,7 @@
 """Who is this, or nobody: one picture against a gallery, from the command line and on the page."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -38,6 +39,15 @@ def slow_threshold(found: Embeddings, share: float) -> tuple[float, int, int]:
                 same += 1
     strangers = np.sort(strangers)
     return float(strangers[int(share * len(strangers))]), len(strangers), same
+
+
+def test_kept_embeddings_of_another_width_are_told(tiny_run, tiny_data, capsys):
+    run = open_run(tiny_run)
+    kept = run.embeddings()
+    run.keep_embeddings(replace(kept, vectors=kept.vectors[:, :8]))
+    image = next((tiny_data / "query").iterdir())
+    line = fails(capsys, "query", tiny_run, "--images", str(image))
+    assert "damaged embeddings.npz: vectors of 8 numbers" in line
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.1, 0.5])

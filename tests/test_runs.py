@@ -89,6 +89,68 @@ def test_damaged_files_are_named(tiny_run, file, use):
         use(run)
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"cameras": None},
+        {"vectors": np.zeros((5, 8), np.float32)},
+        {"vectors": np.float32(1)},
+        {"encoded": np.zeros((5, 8), np.float32)},
+        {"identities": np.str_},
+        {"is_query": np.int64},
+    ],
+)
+def test_embeddings_that_lack_an_array_or_hold_odd_ones_are_refused(tiny_run, odd):
+    run = open_run(tiny_run)
+    with np.load(run.folder / "embeddings.npz") as file:
+        arrays = dict(file)
+    for name, change in odd.items():
+        arrays[name] = arrays[name].astype(change) if isinstance(change, type) else change
+    arrays = {name: array for name, array in arrays.items() if array is not None}
+    np.savez(run.folder / "embeddings.npz", **arrays)
+    with pytest.raises(BadInput, match="damaged embeddings"):
+        run.embeddings()
+
+
+def test_what_to_do_about_damaged_embeddings_can_be_done(tiny_run):
+    """evaluate keeps the embeddings of imported runs alone."""
+    run = open_run(tiny_run)
+    (run.folder / "embeddings.npz").write_bytes(b"")
+
+    def said() -> str:
+        with pytest.raises(BadInput) as told:
+            run.embeddings()
+        return str(told.value)
+
+    assert "put back a copy" in said() and "evaluate it anew" not in said()
+    run.report("stopped", epoch=0, epochs=1)
+    assert "resume its training" in said()
+    run.report("running", epoch=0, epochs=1)
+    assert "wait for its next evaluation" in said()
+    run.write("experiment.json", json.dumps(run.record | {"imported": {"file": "f"}}).encode())
+    assert "evaluate it anew" in said()
+
+
+@pytest.mark.parametrize(
+    "content", ['{"mAP": 0.5}', '{"mAP": 0.5, "cmc": []}', '{"mAP": 0.5, "cmc": {"1": "x"}}', "[1]"]
+)
+def test_scores_without_a_rank_1_are_damaged(tiny_run, content):
+    run = open_run(tiny_run)
+    (run.folder / "metrics.json").write_text(content)
+    with pytest.raises(BadInput, match=r"damaged metrics\.json"):
+        run.metrics()
+
+
+def test_a_negative_number_of_people_is_damage(tiny_run):
+    run = open_run(tiny_run)
+    record = run.record
+    record["facts"]["classes"] = -5
+    (run.folder / "experiment.json").write_text(json.dumps(record))
+    assert list_runs() == []
+    with pytest.raises(BadInput, match="damaged"):
+        open_run(tiny_run)
+
+
 def test_embeddings_with_a_pickle_are_refused(tiny_run):
     run = open_run(tiny_run)
     np.savez(run.folder / "embeddings.npz", vectors=np.array([print], dtype=object))

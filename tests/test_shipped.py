@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from benchmarks.models import parameters
 from reid_core.data import ROOT
 from reid_core.evaluate import evaluate
 from reid_core.runs import Run
@@ -35,6 +36,20 @@ def test_a_shipped_run_is_what_the_table_says(name):
     experiment = shipped(name).experiment
     assert (experiment.model, experiment.recipe) == (asked["model"], asked["recipe"])
     assert experiment.changed == asked["settings"]
+
+
+def test_the_readme_gives_the_parameters_of_the_shipped_weights():
+    """In the order of SHIPPED, without what only training needs, as the files are."""
+    table = (ROOT / "README.md").read_text("utf-8").split("mAP as shipped | parameters |\n")[1]
+    rows = table.splitlines()[1 : 1 + len(SHIPPED)]
+    titles = ["TransReID", "RGA", "NFormer", "PHA", *["OH-Former"] * 4, "ViT-BoT", "ResNet-50-BoT"]
+    for name, row, title in zip(SHIPPED, rows, titles, strict=True):
+        run = shipped(name)
+        kept = load_file(run.folder / "weights.safetensors")
+        named = {key for key, _ in run.model().named_parameters()}
+        count = sum(weight.numel() for key, weight in kept.items() if key in named)
+        assert parameters(run) == count
+        assert row.startswith(f"| {title}") and row.endswith(f"| {count / 1e6:.2f} M |"), name
 
 
 def test_all_shipped_runs_together_are_small():

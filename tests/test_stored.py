@@ -139,6 +139,53 @@ def test_what_files_cannot_be(split, tmp_path, capsys):
     assert "pickled" in fails(capsys, *ask[:-1], str(tmp_path / "empty"))
 
 
+def test_vectors_that_cannot_be_compared(split, tmp_path, capsys):
+    """Numbers too large are told as such, and vectors without a direction are counted."""
+    good = arrays(split)
+    for kind, factor in ((np.float64, 1e200), (np.longdouble, 1e200)):
+        large = good["embeddings"].astype(kind)
+        large[3] *= factor
+        path = _kept(tmp_path, good, embeddings=large)
+        said = fails(capsys, "evaluate", "--embeddings", str(path))
+        assert "1 of 220 embeddings hold numbers too large to compare" in said
+        assert "row 3" in said and str(path) in said and "learning" not in said
+    fine = good["embeddings"].astype(np.float64) * 1e100
+    assert "without_direction" not in scored(capsys, _kept(tmp_path, good, embeddings=fine)).get(
+        "conditions"
+    )
+    for kind, factor in ((np.float16, 0), (np.float32, 1e-30), (np.float64, 1e-200)):
+        short = (good["embeddings"] / 1e6).astype(kind)
+        short[5:9] *= kind(factor)
+        said = scored(capsys, _kept(tmp_path, good, embeddings=short))
+        assert said["conditions"]["without_direction"] == 4
+
+
+def test_members_that_are_no_arrays(split, tmp_path, capsys):
+    """Raw bytes and a pickle, stored or compressed, and sizes that nothing has."""
+    import io
+    import pickle
+    import zipfile
+
+    good, out = arrays(split), tmp_path / "f.npz"
+    huge = io.BytesIO()
+    header = dict(shape=(99999999999999999999999, 8), fortran_order=False, descr="<f4")
+    np.lib.format.write_array_header_1_0(huge, header)
+    for content in (b"raw bytes", pickle.dumps({}), huge.getvalue(), b""):
+        for kind in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            for name in ("embeddings", "cameras", "encoded", "left_out"):
+                np.savez(out, **{key: array for key, array in good.items() if key != name})
+                with zipfile.ZipFile(out, "a") as archive:
+                    archive.writestr(f"{name}.npy", content, kind)
+                said = fails(capsys, "evaluate", "--embeddings", str(out))
+                assert f"{name} is damaged" in said or "pickled" in said
+    np.savez(out, **good)
+    whole = out.read_bytes()
+    at = whole.index(b"PK\x01\x02")
+    for place, byte in ((at + 6, 99), (at + 45, 127), (len(whole) - 3, 1)):  # version, offset, end
+        out.write_bytes(whole[:place] + bytes([byte]) + whole[place + 1 :])
+        assert "is no .npz" in fails(capsys, "evaluate", "--embeddings", str(out))
+
+
 def _kept(folder: Path, good: dict, **changed) -> Path:
     np.savez(folder / "f.npz", **good | changed)
     return folder / "f.npz"
@@ -165,7 +212,8 @@ def test_options_that_do_not_go_together(stored, capsys):
         (["--rerank", "20,6"], "such as 20,6,0.3"),
         (["--rerank", "0,6,0.3"], "1 or more"),
         (["--rerank", "8,6,0.3,cubed"], "unknown convention"),
-        (["--protocol", "nformer-joint"], "unknown protocol"),
+        (["--protocol", "nformer-joint"], "holds none (no encoded): refine them by --refine RUN"),
+        (["--protocol", "nformer-per-query"], "refine them by --refine RUN"),
         (["--protocol", "vehicleId"], "did you mean vehicleid"),
         (["--metric", "l2"], "unknown metric"),
         (["--far", "2"], "from 0 to 1"),
@@ -191,6 +239,50 @@ def test_features_are_refined_by_a_run(refined, tmp_path, capsys):  # noqa: F811
     ask = ["evaluate", "--embeddings", str(tmp_path / "f.npz"), "--refine"]
     width = encoded.vectors.shape[1]
     assert f"expected features of {width} dimensions" in fails(capsys, *ask, run.name)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("stage", ["refined", "encoder"])
+def test_what_nformer_wrote_is_scored_by_its_true_protocol(
+    refined,  # noqa: F811
+    tmp_path,
+    capsys,
+    stage,
+    packed,
+):
+    """embed's file at either stage, with and without --refine, under every protocol."""
+    out = tmp_path / "f.npz"
+    given = ["--dataset", "pedestrians", "--stage", stage, "--out", str(out)]
+    assert main(["embed", "refined", *given]) == 0
+    if packed:
+        with np.load(out) as file:
+            np.savez_compressed(out, **dict(file))
+    capsys.readouterr()
+    own = {}
+    for name in ("nformer-joint", "nformer-per-query", "market"):
+        more = ["--stage", "encoder"] if name == "market" else []
+        assert main(["evaluate", "refined", "--protocol", name, *more]) == 0
+        own[name] = json.loads(capsys.readouterr().out)["mAP"]
+    alone = {"market": True, "rga-sklearn-legacy": True, "cuhk03-np": True, "vehicleid": True}
+    alone["single-gallery-shot"] = True
+    for refiner in (None, "refined"):
+        joint = refiner is not None or stage == "refined"
+        takes = {"nformer-joint": joint, "nformer-per-query": refiner is not None}
+        takes |= {name: not joint for name in alone}
+        ask = [out, *(["--refine", refiner] if refiner else [])]
+        usual = "nformer-joint" if joint else "market"
+        assert scored(capsys, *ask)["protocol"] == usual
+        for name, fits in takes.items():
+            if fits:
+                said = scored(capsys, *ask, "--protocol", name)
+                assert said["protocol"] == said["conditions"]["protocol"] == name
+                assert said["mAP"] == pytest.approx(own.get(name, said["mAP"]), abs=1e-4)
+                continue
+            line = fails(capsys, "evaluate", "--embeddings", *map(str, ask), "--protocol", name)
+            expected = "and these are refined" if joint and name in alone else "by --refine RUN"
+            assert f"--protocol {name} " in line and expected in line
+        said = fails(capsys, "evaluate", "--embeddings", *map(str, ask), "--protocol", "nformer")
+        assert "unknown protocol" in said and usual in said
 
 
 def test_a_full_gpu_leaves_refining_to_the_processor(refined, tmp_path, capsys, monkeypatch):  # noqa: F811
@@ -257,6 +349,34 @@ def test_a_run_in_bfloat16_says_so(tiny_run, capsys):
     assert json.loads(capsys.readouterr().out)["conditions"]["precision"] == "bf16"
 
 
+def test_the_feature_that_was_asked_for_is_told(tiny_run, refined, capsys):  # noqa: F811
+    """In the words of --flip, whether it is the run's own or not; unasked nothing is told."""
+
+    def said(*asked) -> dict:
+        assert main(["evaluate", *asked]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    assert "conditions" not in said(tiny_run) and "conditions" not in said("refined")
+    flipped = said(tiny_run, "--flip")["conditions"]
+    for neck in ("before", "after"):
+        found = said(tiny_run, "--neck", neck)["conditions"]
+        assert found == flipped | dict(neck=neck, flip=False)
+    encoder = said("refined", "--stage", "encoder")["conditions"]
+    assert (encoder["stage"], encoder["neck"], encoder["protocol"]) == (
+        "encoder",
+        "after",
+        "market",
+    )
+    assert said("refined", "--neck", "before")["conditions"]["stage"] == "refined"
+
+
+def test_what_cannot_be_scored_is_told_before_images_are_read(refined, capsys, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("reid_core.scores.scoring.embed_test", None)
+    ask = ["evaluate", "refined", "--protocol", "nformer-per-query"]
+    assert "no --rerank" in fails(capsys, *ask, "--rerank", "20,6,0.3")
+    assert "no --metric" in fails(capsys, *ask, "--metric", "cosine")
+
+
 def test_every_option_on_a_run(tiny_run, capsys):
     ask = ["evaluate", tiny_run, "--details", "--bootstrap", "50", "--far", "0.05"]
     assert main(ask) == 0
@@ -292,10 +412,12 @@ def test_a_header_that_is_no_python_is_damage(stored, capsys):
 
 
 def test_encoded_vectors_of_other_images_are_refused(split, tmp_path, capsys):
-    np.savez(tmp_path / "f.npz", **arrays(split), encoded=np.zeros((3, 4), np.float32))
-    assert "expected encoded (220, D)" in fails(
-        capsys, "evaluate", "--embeddings", str(tmp_path / "f.npz")
-    )
+    words = np.full((220, 4), "a", "<U32")
+    for encoded in (np.zeros((3, 4), np.float32), words, words == "a", np.float32(3)):
+        np.savez(tmp_path / "f.npz", **arrays(split), encoded=encoded)
+        assert "expected encoded (220, D) of floating-point numbers" in fails(
+            capsys, "evaluate", "--embeddings", str(tmp_path / "f.npz")
+        )
 
 
 def test_a_negative_seed(stored, capsys):

@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from safetensors.torch import load_file
 from timm.data.constants import IMAGENET_DEFAULT_MEAN
 
 from reid_core import train
-from reid_core.data import open_dataset
+from reid_core.data import ROOT, open_dataset
 from reid_core.data.images import augment
 from reid_core.data.sampler import batches
 from reid_core.errors import BadInput
@@ -223,6 +225,20 @@ def test_more_identities_in_a_batch_than_there_are(runs):
         train.create(experiment(identities_per_batch=50))
 
 
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        (dict(heads=0), r"^heads: width=32 can't be divided by heads=0 \(the trunk's own\); give"),
+        (dict(heads=5), "^heads: width=32 can't be divided by heads=5; give another"),
+        (dict(epochs="1e99"), "^epochs: .* 1000000 at most, got '1e99'"),
+    ],
+)
+def test_knobs_that_cannot_be_are_named(runs, settings, message):
+    with pytest.raises(BadInput, match=message):
+        train.create(experiment(**settings))
+    assert not list(runs.iterdir())
+
+
 def test_a_run_folder_holds_what_it_should(tiny_run, runs):
     run = open_run(tiny_run)
     names = {path.name for path in run.folder.iterdir()}
@@ -360,6 +376,50 @@ def test_a_full_disk_is_told_and_loses_nothing(runs, monkeypatch):
     assert "no space left for" in run.status().message and run.resumable
     train.train(run)
     assert run.status().state == "finished"
+
+
+def test_a_full_disk_in_torchs_words_is_told_and_loses_nothing(runs, monkeypatch):
+    run = train.create(experiment(epochs=2), "full")
+    original, saves = torch.save, []
+
+    def save(state, file):
+        saves.append(state["epoch"])
+        if len(saves) != 3:
+            return original(state, file)
+        try:
+            raise OSError(28, "No space left on device")
+        except OSError:
+            raise RuntimeError(
+                "[enforce fail at inline_container.cc:671] . unexpected pos"
+            ) from None
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(OSError, match="No space left"):
+        train.train(run)
+    assert "no space left for" in run.status().message and "last.pt" in run.status().message
+    assert run.load_state()["epoch"] == 2 and run.resumable
+    train.train(run)
+    assert run.status().state == "finished" and len(run.history()) == 2
+
+
+def test_a_file_that_may_not_grow_is_told_by_train_and_resume(runs):
+    pytest.importorskip("resource")
+    limited = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (180_000, 180_000)); "
+        "from reid_core.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    )
+    knobs = [f"{key}={value}" for key, value in TINY.items()]
+    first = ["--model", "transreid", "--run", "full", "--set", *knobs]
+    for asked in (first, ["--resume", "full"]):
+        command = [sys.executable, "-c", limited, "train", *asked]
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        told = ended.stderr.splitlines()[-1]
+        assert ended.returncode == 2 and "Traceback" not in ended.stderr
+        assert told.startswith("reid_core: no space left for") and "state/last.pt" in told
+        status = open_run("full").status()
+        assert status.state == "failed" and f"reid_core: {status.message}" == told
+    train.train(open_run("full"))
+    assert open_run("full").status().state == "finished"
 
 
 @pytest.mark.parametrize("parts, room, more", [(1, 8, 2), (2, 4, 3)])

@@ -28,7 +28,7 @@ def _component(name: str, *shared: str):
 
 _ranked_gallery = _component("ranked_gallery")
 _query_strip = _component("query_strip")
-_pictures = _component("pictures", "saving", "palettes", "tiles", "pictured")
+_pictures = _component("pictures", "saving", "palettes", "colour_bars", "tiles", "pictured")
 _downloads = _component("downloads", "saving")
 _focus = _component("focus")
 _embedding_map = _component(

@@ -35,14 +35,35 @@ function table(palette) {
   return TABLES[palette] ?? TABLES.heat
 }
 
-function extent(maps, palette) {
+// The lowest and the highest number of maps; null where all is blank.
+function reach(maps) {
   let low = Infinity, high = -Infinity
   for (const map of maps) for (const row of map) for (const value of row) {
     if (value === null) continue
     if (value < low) low = value
     if (value > high) high = value
   }
-  if (low > high) return [0, 1]
+  return low > high ? null : [low, high]
+}
+
+// What to say of maps without any range of numbers; nothing where they have one.
+function flat(maps) {
+  const found = reach(maps)
+  if (!found) return "blank everywhere"
+  return found[0] === found[1] ? `${number(found[0])} everywhere` : ""
+}
+
+// A map's own range in lines: that of its colours, and that of its numbers where it is another one.
+function rangeInWords(map, colours) {
+  const [drawn, found] = [colours, reach([map])].map((range) => range?.map(number).join(" to "))
+  if (flat([map])) return [flat([map])]
+  return drawn === found ? [drawn] : [`colours ${drawn},`, `values ${found}`]
+}
+
+function extent(maps, palette) {
+  const found = reach(maps)
+  if (!found) return [0, 1]
+  const [low, high] = found
   if (palette === "diverging") { // about zero, or its neutral colour would lie
     const far = Math.max(Math.abs(low), Math.abs(high)) || 1
     return [-far, far]

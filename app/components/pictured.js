@@ -32,9 +32,10 @@ function styled(original, scale = 1) {
 
 function pictureOf(root, stage, pictures, data) {
   const bars = [...root.querySelectorAll(".scale")]
-  const whole = stage.getBoundingClientRect(), foot = bars.length ? 44 : 0
+  const whole = stage.getBoundingClientRect(), foot = bars.length ? 56 : 0
+  const step = Math.max(170, ...bars.map((bar) => 6 * bar.whose.length)) // room for its words
   const used = Math.max(...pictures.map((picture) => picture.whole.getBoundingClientRect().right - whole.left))
-  const width = Math.ceil(Math.max(used, 170 * bars.length))
+  const width = Math.ceil(Math.max(used, step * bars.length))
   const svg = sheet(width, Math.ceil(whole.height) + foot, root, data.alt, 12)
   const opacity = Number(getComputedStyle(root).getPropertyValue("--opacity") || 0.65)
   const soft = root.classList.contains("soft")
@@ -60,11 +61,11 @@ function pictureOf(root, stage, pictures, data) {
   })
   const links = styled(stage.querySelector(".links"))
   svg.append(...links.childNodes)
-  bars.forEach((bar, index) => barOf(svg, bar, 170 * index, whole.height + 14, root, index))
+  bars.forEach((bar, index) => barOf(svg, bar, step * index, whole.height + 14, root, index))
   return svg
 }
 
-function barOf(svg, { palette, ends, unit }, x, y, root, index) {
+function barOf(svg, { palette, ends, unit, whose }, x, y, root, index) {
   const colours = gradient(palette), id = `colours-${index}`
   const defined = shape("linearGradient", { id })
   colours.forEach((colour, place) => defined.append(shape("stop", { offset: place / (colours.length - 1), "stop-color": colour })))
@@ -72,6 +73,7 @@ function barOf(svg, { palette, ends, unit }, x, y, root, index) {
   const style = { y: y + 20, "font-size": 10, fill: getComputedStyle(root).color }
   svg.append(shape("text", { ...style, x }, ends[0]), shape("text", { ...style, x: x + 150, "text-anchor": "end" }, ends.at(-1)))
   svg.append(shape("text", { ...style, x: x + 75, "text-anchor": "middle" }, unit))
+  svg.append(shape("text", { ...style, x, y: y + 33 }, whose))
 }
 
 function mapsAsCsv(tiles) {

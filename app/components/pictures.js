@@ -16,37 +16,6 @@ function clear(node) {
 
 // ---- toolbar
 
-function colourBar(palette, ends, unit) {
-  const bar = make("div", "scale")
-  const strip = make("span", "gradient")
-  strip.style.background = `linear-gradient(to right, ${gradient(palette).join(",")})`
-  const words = make("span", "numbers")
-  words.append(...ends.map((end) => make("span", "", end)))
-  const inner = make("span", "strip")
-  inner.append(strip, words)
-  bar.append(...(unit ? [make("span", "unit", unit)] : []), inner)
-  bar.setAttribute("aria-label", `Colours from ${ends[0]} to ${ends.at(-1)} ${unit}`)
-  bar.setAttribute("role", "img")
-  return Object.assign(bar, { palette, ends, unit })
-}
-
-// One bar for each scale that tiles have in common.
-function colourBars(data, ranges) {
-  const bars = new Map()
-  let own = false
-  data.tiles.forEach((tile, index) => {
-    if (!tile.map || (tile.palette === "mask" && ranges[index][0] === 0 && ranges[index][1] === 1)) return
-    const palette = tile.palette ?? "heat", alone = tile.scale === "own" && data.tiles.length > 1
-    own ||= alone
-    const [low, high] = ranges[index].map(number)
-    const ends = [alone ? "its lowest" : low, ...(palette === "diverging" ? ["0"] : []), alone ? "its highest" : high]
-    bars.set(`${palette} ${ends}`, colourBar(palette, ends, data.unit))
-  })
-  const row = [...bars.values()].slice(0, 4)
-  if (own) row.push(make("span", "hint", "each picture has a range of its own, noted below it"))
-  return row
-}
-
 function slider(root) {
   const label = make("label", "opacity")
   const input = make("input")

@@ -119,13 +119,13 @@ function drawTile(tile, index, images, scale) {
   }
   picture.append(drawOverlay(tile, place))
   node.append(picture)
-  const range = tile.map && tile.scale === "own" ? `${number(scale[0])} to ${number(scale[1])}` : ""
-  if (tile.label || tile.note || range) {
+  const ranges = tile.map && tile.scale === "own" ? rangeInWords(tile.map, scale) : []
+  if (tile.label || tile.note || ranges.length) {
     const words = make("figcaption")
     if (tile.label) words.append(make("span", "label", tile.label))
-    for (const [kind, text] of [["note", tile.note], ["range", range]])
+    for (const [kind, text] of [["note", tile.note], ...ranges.map((range) => ["range", range])])
       if (text) words.append(make("span", kind, text))
-    words.title = [tile.label, tile.note, range].filter(Boolean).join(" · ")
+    words.title = [tile.label, tile.note, ranges.join(" ")].filter(Boolean).join(" · ")
     node.append(words)
   }
   return Object.assign(picture, { place, scale, spec: tile, whole: node })

@@ -46,7 +46,7 @@ def high_pass(image: Tensor, cutoff: float) -> Tensor:
 def filtered(image: Tensor, band: str, cutoff: float) -> Tensor:
     """(B, C, H, W) in 0..1 -> what a model gets: not clipped and not rounded.
 
-    High-pass: the detail on mid-gray, the same for every image, so that no colour of this one is left.
+    High-pass: the detail on mid-gray, the same for every image, in place of its mean colour.
     """
     if band not in BANDS:
         raise BadInput(f"band: expected one of {', '.join(BANDS)}, got {band!r}")

@@ -59,6 +59,12 @@ def act(asked: argparse.Namespace) -> None:
     model = asked_model(run, asked)
     gallery, row_of, where = asked_gallery(asked, run, model)
     vectors, queries = looked_at(asked, run, model, queries, asked.camera)
+    kept = gallery.vectors if gallery.encoded is None else gallery.encoded
+    if kept.shape[1] != vectors.shape[1]:
+        raise BadInput(
+            f"run {run.name!r} has a damaged embeddings.npz: vectors of {kept.shape[1]} numbers, where "
+            f"its model gives {vectors.shape[1]}: {run.mending}"
+        )
     found = []
     for row, path in enumerate(queries.paths):
         ranking = retrieve_encoded(

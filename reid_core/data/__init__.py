@@ -18,7 +18,7 @@ from reid_core.data.base import (
 )
 from reid_core.data.market import MARKET, PEDESTRIANS, has_folders
 from reid_core.data.market_500k import MARKET_500K
-from reid_core.data.places import OWN, no_folder, not_found, survey
+from reid_core.data.places import OWN, no_folder, not_found, survey, was_drawn
 from reid_core.errors import BadInput
 from reid_core.knobs import unknown
 
@@ -105,7 +105,7 @@ def located(name: str, data: str | Path | None = None) -> Path:
     alike = name in ALIKE and root != own_place()  # what was named is meant, whatever else it is
     if alike and found and all(each.name in ALIKE for each in found):
         return found[0].home
-    if alike and not found and (home := next(filter(has_folders, walk(root)), None)):
+    if alike and not found and (home := next(filter(has_folders, walk(root, was_drawn)), None)):
         return home  # its images have other names: its reader says so
     raise not_found(DATASETS, name, root, [each for each in found if each.name != OWN])
 

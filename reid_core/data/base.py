@@ -145,6 +145,13 @@ def first_names(folder: Path, count: int = 20) -> list[str]:
         return []
 
 
+def masks_only(folder: Path) -> str:
+    """What to say of a folder of part masks, else "": their layout and names are the photographs' own."""
+    if folder.absolute().name.lower() == "masks" or (folder / "palette.json").is_file():
+        return f"{folder} holds part masks (called masks, or with a palette.json), no photographs"
+    return ""
+
+
 def _nowhere(folder: Path) -> bool:
     return False
 
@@ -153,7 +160,7 @@ def walk(root: Path, stop: Callable[[Path], bool] = _nowhere) -> Iterator[Path]:
     """root and the folders below it, nearest first; not below one that `stop` says ends it.
 
     At most DEPTH levels and FOLDERS_AT_MOST folders; links are followed, each folder comes once, and
-    hidden or closed ones are left out. Raises BadInput where root itself may not be read.
+    hidden, closed and masks' ones are left out. Raises BadInput where root itself may not be read.
     """
     entries(root)
     level, seen, count = [root], {os.path.realpath(root)}, 0
@@ -163,6 +170,8 @@ def walk(root: Path, stop: Callable[[Path], bool] = _nowhere) -> Iterator[Path]:
             count += 1
             if count > FOLDERS_AT_MOST:
                 return
+            if masks_only(folder):
+                continue
             yield folder
             if depth < DEPTH and not stop(folder):
                 below += _folders_in(folder, seen)

@@ -60,7 +60,7 @@ def is_drawn(folder: Path) -> bool:
 def recognise_pedestrians(folder: Path) -> str | None:
     if not is_drawn(folder):
         return None
-    return f"{', '.join(FOLDERS)}, and beside them the dataset.json that `synth` writes"
+    return f"{', '.join(FOLDERS)}, and beside them the dataset.json that the command synth writes"
 
 
 def recognise_market(folder: Path) -> str | None:

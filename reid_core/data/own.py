@@ -3,7 +3,8 @@
 The table is a CSV (commas, semicolons or tabs) with a header, anywhere named, in the folder: columns
 path, identity, split and, if known, camera. path is below the folder; split is train, query or gallery. Identities and cameras are
 whole numbers or words; words are numbered from 1 in sorted order, over all splits. Identity 0 is a
-distractor and -1 junk, which is left out. A camera that is empty, missing, "unknown" or -1 is unknown.
+distractor and -1 junk, which is left out, also among words; 0000 and 0.0 are 0. A camera that is empty,
+missing, "unknown", "nan" or -1 is unknown.
 Without any query and gallery the table serves for training with a holdout.
 """
 
@@ -20,8 +21,10 @@ from reid_core.errors import BadInput, from_system
 COLUMNS = ("path", "identity", "split")
 SPLITS = ("train", "query", "gallery")
 NUMBER = re.compile(r"\d{1,18}")  # what 64 bits hold; anything else is a word
+WITH_POINT = re.compile(r"(-?\d+)\.0*")  # a whole number as a column with a gap in it is saved
+ZERO, MINUS_ONE = re.compile(r"-?0+"), re.compile(r"-0*1")
 SEPARATORS = ",;\t"  # as spreadsheets of all countries write them
-UNKNOWN = ("", "unknown", "-1")
+UNKNOWN = ("", "unknown", "nan", "-1")
 
 
 def tables(folder: Path) -> list[Path]:
@@ -57,6 +60,7 @@ def near_misses(folder: Path) -> list[str]:
         f"{name} lacks {', '.join(column for column in COLUMNS if column not in header)}"
         for name, header in headers.items()
         if not set(COLUMNS) <= set(header)
+        and not {"folder", "name"} <= set(header)  # the attributes beside drawn pedestrians
         and (set(COLUMNS) & set(header) or any("\0" in each or "\ufffd" in each for each in header))
     ]
 
@@ -143,8 +147,22 @@ def _line(row: dict[str, str], where: str) -> dict:
     row["split"] = row["split"].lower()
     if row["split"] not in SPLITS:
         raise BadInput(f"{where}: expected split {', '.join(SPLITS)}, got {row['split']!r}")
+    if row["identity"].lower() == "nan":
+        raise BadInput(
+            f"{where}: identity {row['identity']} says nobody: give a number, a word, or -1 for junk"
+        )
+    row["identity"], row["camera"] = _plain(row["identity"]), _plain(row["camera"])
     row["camera"] = "-1" if row["camera"].lower() in UNKNOWN else row["camera"]
     return row
+
+
+def _plain(text: str) -> str:
+    """A whole number without a point, 0 and -1 without further noughts; other words as they are."""
+    match = WITH_POINT.fullmatch(text)
+    text = match[1] if match else text
+    if ZERO.fullmatch(text):
+        return "0"
+    return "-1" if MINUS_ONE.fullmatch(text) else text
 
 
 def _below(home: Path, name: str, where: str) -> Path:

@@ -4,7 +4,8 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from reid_core.data.base import ARCHIVES, DEPTH, Family, Found, entries, walk
+from reid_core.data.base import ARCHIVES, DEPTH, Family, Found, entries, masks_only, walk
+from reid_core.data.market import FOLDERS
 from reid_core.errors import BadInput
 
 ABOVE = 2  # folders above the given one that are tried
@@ -13,17 +14,23 @@ OWN = "folder"  # what any layout of Market's is when it is nothing else
 
 def survey(families: Mapping[str, Family], root: Path) -> Iterator[list[Found]]:
     """What each folder at or below root is, nearest first; nothing is looked for inside of one that
-    is something. Raises BadInput where root is no folder or may not be read."""
+    is something, or that was. Raises BadInput where root is no folder or may not be read."""
     if not os.path.isdir(root):
         raise no_folder(root)
     homes = set()
-    for folder in walk(root, homes.__contains__):
+    for folder in walk(root, lambda folder: folder in homes or was_drawn(folder)):
         here = [
             Found(name, folder, why) for name in families if (why := _why(families[name], folder))
         ]
         if here:
             homes.add(folder)
             yield here
+
+
+def was_drawn(folder: Path) -> bool:
+    """Whether pedestrians lie here, whole or with a folder lost: what else lies below is not them."""
+    about = folder / "dataset.json"
+    return about.is_file() and any((folder / name).is_dir() for name in FOLDERS)
 
 
 def _why(family: Family, folder: Path) -> str | None:
@@ -45,6 +52,8 @@ def not_found(
     families: Mapping[str, Family], name: str, root: Path, found: list[Found]
 ) -> BadInput:
     """Why a data set is not below a folder: another lies there, an archive, or only part of it."""
+    if masks := masks_only(root):
+        return BadInput(f"{masks}: give the folder above it, {root.absolute().parent}")
     family, others = families[name], {each.name: each for each in found}
     if others:
         other = next(iter(others.values()))
@@ -85,7 +94,7 @@ def _hints(family: Family, root: Path) -> Iterator[str]:
     """What else there is to say: the folder that has most of it, archives, closed folders."""
     best: tuple[int, list[str], Path] = (0, [], root)
     packed, closed = [], []
-    for folder in walk(root):
+    for folder in walk(root, was_drawn):
         best = max(best, (*_nearly(family, folder), folder), key=lambda each: each[0])
         try:
             packed += [e.path for e in entries(folder) if e.name.lower().endswith(ARCHIVES)]

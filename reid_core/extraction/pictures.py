@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from reid_core.data import Dataset, find, open_dataset
+from reid_core.data.base import masks_only
 from reid_core.data.market import SUFFIXES, parse_name, read_views
 from reid_core.errors import BadInput
 
@@ -78,8 +79,8 @@ def pictures_at(place: Path) -> Pictures:
 
 
 def below(folder: Path) -> Iterator[Path]:
-    """The images in a folder and below it. Links are followed, each folder once; hidden files are
-    left out. Raises BadInput where a folder may not be read."""
+    """The images in a folder and below it. Links are followed, each folder once; hidden files and
+    part masks are left out. Raises BadInput where a folder may not be read."""
     seen = {os.path.realpath(folder)}
 
     def refused(error: OSError) -> None:
@@ -93,7 +94,8 @@ def below(folder: Path) -> Iterator[Path]:
         folders.clear()
         for name in order:
             real = os.path.realpath(os.path.join(here, name))
-            if real not in seen and not name.startswith("."):
+            masks = masks_only(Path(here, name))
+            if real not in seen and not name.startswith(".") and not masks:
                 seen.add(real)
                 folders.append(name)
         for name in names:

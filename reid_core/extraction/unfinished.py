@@ -100,10 +100,9 @@ class Unfinished:
             return
         try:
             state = json.loads(path.read_text("utf-8"))
-            said, numbers = state["said"], [int(each) for each in state["numbers"]]
-            problems = {int(row): str(problem) for row, problem in state["problems"].items()}
+            said, numbers, problems = _checked(state)
             whole = self._vectors_file.stat().st_size >= numbers[1] * numbers[2] * 4
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, RecursionError):
             said, whole = self.said, False
         other = [name for name in self.said if said.get(name) != self.said[name]]
         if other or not whole:
@@ -122,3 +121,17 @@ class Unfinished:
         beside.write_text(json.dumps(state), "utf-8")
         os.replace(beside, self.folder / "state.json")
         self.saved = time.monotonic()
+
+
+def _checked(state: Any) -> tuple[dict[str, Any], list[int], dict[int, str]]:
+    """What was asked, the four numbers and the problems of a state. Raises ValueError for another."""
+    kinds = dict(said=dict, numbers=list, problems=dict)
+    if not isinstance(state, dict) or any(type(state.get(k)) is not v for k, v in kinds.items()):
+        raise ValueError("no state")
+    numbers, problems = state["numbers"], {int(row): str(p) for row, p in state["problems"].items()}
+    if len(numbers) != 4 or any(type(each) is not int or each < 0 for each in numbers):
+        raise ValueError("no numbers")
+    tried, kept, dimensions, _ = numbers
+    if kept + len(problems) != tried or (kept and not dimensions):
+        raise ValueError("numbers that don't fit together")
+    return state["said"], numbers, problems

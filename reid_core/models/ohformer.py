@@ -264,9 +264,8 @@ class OHFormer(ReIDModel):
     token and learned positions join them. The first and the last layer are plain. In an OH layer
     between them, first-order attention is followed by local relation perception (a deformable and a
     depthwise convolution of the patches, summed) and attention of the next order over what came of
-    it, up to the order m. Prior mixing takes the first-order map A for every order, as
-    softmax(log A + P) with a learned prior P for each head: attention of any order for the price of
-    one map. The high orders are brought back to the grid of patches by nearest-neighbour upsampling
+    it, up to the order m. Prior mixing takes the first-order map A for every order, strengthened by
+    a learned prior P: attention of any order for the price of one map. The high orders are brought back to the grid of patches by nearest-neighbour upsampling
     and summed with the first; the class token is put back, LayerNorm and an MLP follow. The JS
     divergence between the first-order map and each high-order one is minimised. Stripes of the last
     layer's patches are averaged to part tokens; class and part tokens each have BNNeck,
@@ -280,6 +279,7 @@ class OHFormer(ReIDModel):
     the coarse grid, and its rows are made to sum to 1 again;
     a high order has a LayerNorm, values and a projection of its own, and no residual path but the
     sum, from which drop_path drops it as it drops attention;
+    prior mixing is softmax(log A + P) with a P for each head, the same for every image;
     P starts at zero, so that training starts from the shared map;
     the divergence is in nats, a mean over images, heads, rows, orders and layers, with a weight of
     0.1, and its gradient reaches both maps;

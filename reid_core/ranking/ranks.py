@@ -157,10 +157,13 @@ def _compiled() -> bool:
 
 
 def refuse_no_numbers(*lengths: np.ndarray) -> None:
-    """Raises BadInput where one of the vectors' lengths is not finite."""
+    """Raises BadInput where one of the vectors' lengths is not finite: a square may be too large."""
     bad = sum(int((~np.isfinite(each)).sum()) for each in lengths)
     if bad:
-        raise BadInput(f"{bad} embeddings hold NaN or infinity: train with a lower learning rate")
+        raise BadInput(
+            f"{bad} embeddings hold NaN or infinity, or numbers too large to compare: where a run gave "
+            "them, train it with a lower learning rate"
+        )
 
 
 def _rows(vectors: np.ndarray, rows: np.ndarray | None, quick: bool) -> Rows:

@@ -111,8 +111,14 @@ def named(name: str | None, refined: bool) -> str:
     """The protocol of a name, or the one that embeddings have by default. Raises BadInput."""
     fitting = [key for key, each in PROTOCOLS.items() if each.refined == refined]
     if name is not None and name not in fitting:
-        raise BadInput(unknown("protocol", name, fitting) + " for this run and stage")
+        raise BadInput(unknown("protocol", name, fitting) + " for these features")
     return name or fitting[0]
+
+
+def refuse_together(name: str, measure: Measure) -> None:
+    """Raises BadInput where a protocol can't be scored with a measure."""
+    if PROTOCOLS[name].single_shot and measure.approximate:
+        raise BadInput(f"protocol {name}: expected exact distances, leave --approximate out")
 
 
 @dataclass(frozen=True)
@@ -185,8 +191,7 @@ def score(
         raise BadInput(
             f"protocol {name}: expected distances that each query gives with the gallery"
         )
-    if asked.single_shot and measure.approximate:
-        raise BadInput(f"protocol {name}: expected exact distances, leave --approximate out")
+    refuse_together(name, measure)
     total, sizes = None, []
     for split, places in asked.draws(embeddings, repeats, seed):
         hits = measure.hits(split)

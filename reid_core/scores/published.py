@@ -51,8 +51,8 @@ MSMT17 = {"vit-bot": "v1", "transreid": "v1", "nformer": "v2"}
 class Entry:
     """A number that somebody reports.
 
-    model as in MODELS; dataset as in SETS; metric one of METRICS; what one of KINDS; protocol by name
-    or UNKNOWN.
+    model as in MODELS; dataset as in SETS; metric one of METRICS; what one of KINDS; configuration
+    begins with whose number it is, up to a comma; protocol by name or UNKNOWN.
     """
 
     model: str
@@ -61,8 +61,13 @@ class Entry:
     value: float
     what: str
     source: str
-    configuration: str = ""
+    configuration: str
     protocol: str = PROTOCOL
+
+    @property
+    def name(self) -> str:
+        """Whose number it is: a model may be reported with several networks, none of them the runs'."""
+        return self.configuration.split(",")[0]
 
 
 def _each(
@@ -80,7 +85,12 @@ def _each(
 
 ENTRIES: tuple[Entry, ...] = (
     *_each(
-        *("vit-bot", OFFICIAL, TRANSREID, "ViT-B/16 baseline, 256x128, released weights"),
+        *(
+            "vit-bot",
+            OFFICIAL,
+            TRANSREID,
+            "ViT-BoT on ViT-B/16, there the baseline, 256x128, released weights",
+        ),
         market1501="87.1/94.6",
         dukemtmc_reid="79.6/89.0",
         msmt17="61.8/81.8",
@@ -91,7 +101,7 @@ ENTRIES: tuple[Entry, ...] = (
             "transreid",
             OFFICIAL,
             TRANSREID,
-            "ViT-B/16, overlapping patches, 256x128, released weights",
+            "TransReID on ViT-B/16, overlapping patches, 256x128, released weights",
         ),
         market1501="89.0/95.1",
         dukemtmc_reid="82.2/90.7",
@@ -99,18 +109,23 @@ ENTRIES: tuple[Entry, ...] = (
         occluded_duke="59.5/67.4",
     ),
     *_each(
-        *("transreid", OFFICIAL, TRANSREID, "DeiT-B/16, overlapping patches, released weights"),
+        *(
+            "transreid",
+            OFFICIAL,
+            TRANSREID,
+            "TransReID on DeiT-B/16, overlapping patches, released weights",
+        ),
         market1501="88.5/95.1",
         dukemtmc_reid="81.9/90.7",
         msmt17="66.3/84.0",
         occluded_duke="57.7/65.2",
     ),
     *_each(
-        *("transreid", PAPER, PWC, "the paper's best"),
+        *("transreid", PAPER, PWC, "TransReID at its best"),
         market1501="89.5/95.2",
         dukemtmc_reid="82.1/91.1",
     ),
-    *_each("transreid", PAPER, PWC, "the paper's best, 384x128", msmt17="69.4/86.2"),
+    *_each("transreid", PAPER, PWC, "TransReID at its best, 384x128", msmt17="69.4/86.2"),
     Entry(
         "rga",
         "market1501",
@@ -118,54 +133,81 @@ ENTRIES: tuple[Entry, ...] = (
         0.884,
         PAPER,
         "wizwand, a public web page on RGA-SC",
-        "by its code's evaluation",
+        "RGA-SC, by its code's evaluation",
         LEGACY,
     ),
-    Entry("rga", "market1501", "rank-1", 0.961, PAPER, "wizwand, a public web page on RGA-SC"),
+    Entry(
+        "rga",
+        "market1501",
+        "rank-1",
+        0.961,
+        PAPER,
+        "wizwand, a public web page on RGA-SC",
+        "RGA-SC",
+    ),
     Entry(
         "rga", "cuhk03-labeled", "rank-1", 0.811, PAPER, RGA_9, "RGA-SC, as quoted there", CUHK03
     ),
     *_each(
-        *("rga", RERUN, RGA_9, "feature before BNNeck; scikit-learn's version not told", UNKNOWN),
+        *("rga", RERUN, RGA_9, "RGA-SC before BNNeck, scikit-learn's version not told", UNKNOWN),
         cuhk03_labeled="74.8/-",
     ),
     *_each(
-        *("rga", RERUN, RGA_9, "feature after BNNeck; scikit-learn's version not told", UNKNOWN),
+        *("rga", RERUN, RGA_9, "RGA-SC after BNNeck, scikit-learn's version not told", UNKNOWN),
         cuhk03_labeled="74.0/-",
     ),
-    *_each("rga", RERUN, RGA_9, "feature before BNNeck", CUHK03, cuhk03_labeled="-/77.0"),
-    *_each("rga", RERUN, RGA_9, "feature after BNNeck", CUHK03, cuhk03_labeled="-/75.9"),
-    *_each("nformer", PAPER, PAGE, "ResNet-50", JOINT, market1501="-/94.7"),
+    *_each("rga", RERUN, RGA_9, "RGA-SC before BNNeck", CUHK03, cuhk03_labeled="-/77.0"),
+    *_each("rga", RERUN, RGA_9, "RGA-SC after BNNeck", CUHK03, cuhk03_labeled="-/75.9"),
+    *_each("nformer", PAPER, PAGE, "NFormer on ResNet-50", JOINT, market1501="-/94.7"),
     *_each(
-        "nformer", PAPER, NFORMER_9, "ResNet-50, as quoted there", JOINT, dukemtmc_reid="83.5/89.4"
+        "nformer",
+        PAPER,
+        NFORMER_9,
+        "NFormer on ResNet-50, as quoted there",
+        JOINT,
+        dukemtmc_reid="83.5/89.4",
     ),
     *_each(
-        *("nformer", PAPER, PAGE, "ResNet-50; the code trains on V2, without val", JOINT),
+        *(
+            "nformer",
+            PAPER,
+            PAGE,
+            "NFormer on ResNet-50, the code trains on V2, without val",
+            JOINT,
+        ),
         msmt17="-/77.3",
     ),
     *_each(
-        *("nformer", PAPER, PAGE, "on ABD-Net, whose code was never released", JOINT),
+        *("nformer", PAPER, PAGE, "NFormer on ABD-Net, whose code was never released", JOINT),
         market1501="93.0/-",
         dukemtmc_reid="-/90.6",
         msmt17="62.2/-",
     ),
     *_each(
-        *("nformer", RERUN, NFORMER_9, "ResNet-50, the Market-1501 configuration", JOINT),
+        *(
+            "nformer",
+            RERUN,
+            NFORMER_9,
+            "NFormer on ResNet-50, the Market-1501 configuration",
+            JOINT,
+        ),
         dukemtmc_reid="78.4/86.2",
     ),
     *_each(
-        *("resnet-bot", TOOLKIT, FASTREID, "BoT, ResNet-50"),
+        *("resnet-bot", TOOLKIT, FASTREID, "BoT on ResNet-50"),
         market1501="86.1/94.4/59.4",
         msmt17="50.2/74.1/10.4",
     ),
-    *_each("resnet-bot", TOOLKIT, FASTREID, "BoT, ResNet-101-ibn", market1501="88.9/95.4/67.4"),
+    *_each("resnet-bot", TOOLKIT, FASTREID, "BoT on ResNet-101-ibn", market1501="88.9/95.4/67.4"),
 )
 NOTES = {
     "rga": "RGA's evaluation pins scikit-learn 0.18.1, whose average precision is another quantity "
     f"(protocol {LEGACY}): its mAP compares with ours under that protocol alone. Both are shown.",
     "nformer": "NFormer's official test ranks queries and gallery that have seen one another "
     f"(protocol {JOINT}).",
-    "msmt17": "TransReID trains on MSMT17's train and val together (V1); others on train alone.",
+    "msmt17": "The official code of TransReID, which ViT-BoT's number is of too, and of PHA trains on "
+    "MSMT17's train and val together (V1); NFormer's (V2) and, unless told otherwise, fast-reid on "
+    "train alone.",
     "pha": "No number of PHA's paper is entered: none could be confirmed.",
     "ohformer": "No number of OH-Former's paper is entered: none could be confirmed; it has no public "
     "code.",

@@ -14,9 +14,18 @@ from reid_core.analysis.intervals import LEVEL, bootstrap
 from reid_core.errors import BadInput
 from reid_core.evaluate import CMC_LENGTH, JOINT, PROTOCOL, Embeddings
 from reid_core.scores.measure import EUCLIDEAN, Measure, Rerank
-from reid_core.scores.protocols import PROTOCOLS, Scored, as_it_is, named, ratio, score
+from reid_core.scores.protocols import (
+    PROTOCOLS,
+    Scored,
+    as_it_is,
+    named,
+    ratio,
+    refuse_together,
+    score,
+)
 from reid_core.scores.verification import roc
 
+MOST_RESAMPLES = 100_000  # more would change no digit that is printed, and take very long
 RATES = (1e-4, 1e-3, 1e-2, 1e-1)  # false accepts that a verification is reported at
 RANKS = (1, 5, 10)
 USUAL = (PROTOCOL, JOINT)
@@ -38,13 +47,23 @@ class Wish:
     seed: int = 0
 
     def __post_init__(self):
-        if self.bootstrap < 0:
-            raise BadInput(f"--bootstrap: expected a number of resamples, got {self.bootstrap}")
+        if not 0 <= self.bootstrap <= MOST_RESAMPLES:
+            raise BadInput(
+                f"--bootstrap: expected at most {MOST_RESAMPLES:,} resamples, got {self.bootstrap}"
+            )
         if self.seed < 0:
             raise BadInput(f"--seed: expected a whole number from 0 on, got {self.seed}")
         if self.far is not None and not 0 <= self.far <= 1:
             raise BadInput(f"--far: expected a false-accept rate from 0 to 1, got {self.far}")
-        Measure(self.metric, self.rerank)
+        self._refuse_together()
+
+    def _refuse_together(self) -> None:
+        """Raises BadInput for what would be refused after all images were embedded."""
+        protocol = PROTOCOLS.get(self.protocol or "")  # an unknown one is told with those that fit
+        away = _no_rows if protocol and protocol.alone else None
+        measure = Measure(self.metric, self.rerank, away, self.approximate)
+        if protocol:
+            refuse_together(self.protocol, measure)
 
     @property
     def usual(self) -> bool:
@@ -56,6 +75,11 @@ class Wish:
     def says_more(self) -> bool:
         """Whether the record is to say more than the scores."""
         return not self.usual or self.details or bool(self.bootstrap) or self.far is not None
+
+
+def _no_rows(rows: np.ndarray) -> np.ndarray:
+    """Stands for the distances that a model will give."""
+    raise NotImplementedError
 
 
 def record(

@@ -47,6 +47,19 @@ class Features:
         return own and self.neck in (None, own_neck)
 
     @property
+    def asked(self) -> bool:
+        """Whether it was asked for, be it the run's own or not: the record then says which it is."""
+        usual = (self.stage, self.neck, self.views, self.precision) == (None, None, None, "fp32")
+        return not usual
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """Which it is, for JSON."""
+        stage = dict(stage=self.stage or "refined") if self.model.refines else {}
+        views = dict(views=str(self.views)) if self.views else {}
+        return dict(neck=self.neck_used, precision=self.precision, **stage, **views)
+
+    @property
     def neck_used(self) -> str:
         """BNNeck before or after, of the part of the model that gives the feature."""
         inner = self.model.encoder if self.stage == "encoder" and self.model.refines else self.model
@@ -80,10 +93,9 @@ def evaluate_run(
     stage = features.stage or "refined"
     embeddings = embed_test(model, experiment, split, stage=stage, **how)
     away = per_query_distances(model, embeddings) if PROTOCOLS[name].alone else None
-    conditions = dict(run=run.name, data_set=asked, neck=features.neck_used)
-    conditions["precision"] = features.precision
-    if not wish.says_more and features.precision == "fp32":
-        conditions = {}
+    conditions = {}
+    if wish.says_more or features.asked:
+        conditions = dict(run=run.name, data_set=asked, **features.said)
     found = record(embeddings, wish, conditions, away)
     if run.imported and features.own and wish.usual:
         kept = {key: value for key, value in found.items() if key in USUAL_KEYS}

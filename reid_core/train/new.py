@@ -53,9 +53,22 @@ def create(
     file = experiment.options.pretrained
     if file not in ("none", "timm") and not Path(file).is_file():
         raise BadInput(f"pretrained: expected none, timm or the path of a file, got {file!r}")
-    with torch.device("meta"):  # no memory, no weights: only whether the knobs fit together
-        build(experiment, facts)
+    try:
+        with torch.device("meta"):  # no memory, no weights: only whether the knobs fit together
+            build(experiment, facts)
+    except BadInput as error:
+        raise _in_knobs(error, experiment) from None
     return Run.create(experiment, facts, name, notes=notes)
+
+
+def _in_knobs(error: BadInput, experiment: Experiment) -> BadInput:
+    """The same, where a trunk's own words name no knob."""
+    if "divisible by num_heads" not in str(error):
+        return error
+    width, heads = (experiment.values[name] or "0 (the trunk's own)" for name in ("width", "heads"))
+    return BadInput(
+        f"heads: width={width} can't be divided by heads={heads}; give another of the two"
+    )
 
 
 def redistribute(run: Run, settings: dict[str, str]) -> None:

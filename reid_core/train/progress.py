@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import suppress
 
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
@@ -89,7 +90,8 @@ class Progress:
 
     def close(self) -> None:
         self.bar.close()
-        self.board.close()
+        with suppress(OSError):  # it would hide why a training ends; the history holds the same
+            self.board.close()
 
     def pause(self) -> float:
         """What came since the last step is no step's time; returns its seconds."""

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from reid_core.data.base import ARCHIVES, DEPTH, SUFFIXES, Found, entries, walk
+from reid_core.data.base import ARCHIVES, DEPTH, SUFFIXES, Found, entries, masks_only, walk
 from reid_core.data.doctor.findings import ERROR, WARNING, Case, Finding, few, number
+from reid_core.data.market import parse_name
 from reid_core.data.own import near_misses
 from reid_core.errors import BadInput
 
@@ -45,7 +46,7 @@ def unrecognised(root: Path, families) -> Iterator[Finding]:
     yield Finding(
         "not-recognised",
         ERROR,
-        f"no known layout lies in {root} or up to {DEPTH} folders below it",
+        masks_only(root) or f"no known layout lies in {root} or up to {DEPTH} folders below it",
         "give the folder above" if above else "give the folder that holds one of the known layouts",
     )
     yield from above
@@ -66,7 +67,7 @@ def unrecognised(root: Path, families) -> Iterator[Finding]:
             "extract it here, then check again",
             cases=tuple(archives[:MANY]),
         )
-    if images and not misses:
+    if images and not misses and not parse_name(Path(images).name):
         yield Finding(
             "misnamed",
             ERROR,
