@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from reid_core.data import Dataset
-from reid_core.data.erasing import sent
 from reid_core.data.images import Images, normalise
+from reid_core.device import sent
 from reid_core.distributed import share, to_first
 from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings, directions, distances

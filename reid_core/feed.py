@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from reid_core.data import Dataset, Split, joined, open_dataset
-from reid_core.data.erasing import sent
 from reid_core.data.images import FILTERS, Images, finish
 from reid_core.data.sampler import batches, sequences
+from reid_core.device import sent
 from reid_core.distributed import gathered, part, rank, share, world
 from reid_core.embed import rows_of
 from reid_core.errors import BadInput

@@ -18,8 +18,9 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
-from reid_core.data.erasing import Among, Evenly, sent
+from reid_core.data.erasing import Among, Evenly
 from reid_core.data.images import NORMALISATIONS, Images, augment, opened
+from reid_core.device import sent
 from reid_core.experiment import Training
 
 AHEAD = 2  # batches that are decoded before their step

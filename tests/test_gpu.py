@@ -25,10 +25,10 @@ from torch.utils._pytree import tree_leaves
 from reid_core import rerank
 from reid_core.data.images import finish
 from reid_core.errors import BadInput
-from reid_core.experiment import Training
+from reid_core.experiment import Experiment, Training
 from reid_core.input import Fast
 from reid_core.losses import objective
-from reid_core.models import Batch
+from reid_core.models import MODELS, Batch, Facts
 from reid_core.optimize import optimizers_for
 from reid_core.ranking import nearer, nearest, ranks
 from reid_core.train.accidents import determinism
@@ -110,6 +110,37 @@ def test_input_and_loss_wait_for_nothing(name, how):
     assert {term.device for term in found.values()} == {GPU}
     assert not heard.waits
     assert heard.pinned
+
+
+def second_stage(device: torch.device) -> tuple[nn.Module, Batch]:
+    """NFormer's neighbour transformer, and two sequences of stored features for it."""
+    encoder = dict(trunk="resnet10t", trunk_width=8, pretrained="none", size=(64, 32), width=16)
+    options = Experiment.create(
+        model="nformer", recipe="paper", settings=encoder | dict(neighbours=5)
+    ).options
+    model = MODELS["nformer"](options, (64, 32), Facts(5, (1, 2))).train()
+    moved(model, device)
+    vectors = torch.empty(2, 40, 16, device=device)
+    identity, nothing = (torch.zeros(n, dtype=torch.long, device=device) for n in (80, 0))
+    return model, Batch(None, nothing, nothing, identity, 3, vectors=vectors)
+
+
+def test_nformers_second_stage_waits_for_nothing():
+    """Neither its neighbours nor its landmarks."""
+    with FAKE, Listening() as heard:
+        model, made = second_stage(GPU)
+        found = objective(model(made), made.identity, margin=None, label_smoothing=0.1)
+    assert set(found) == {"identity", "triplet", "center"}
+    assert {term.device for term in found.values()} == {GPU}
+    assert not heard.waits
+    assert len(heard.pinned) == len(model.transformer.layers)
+
+
+def test_a_step_of_nformers_second_stage_looks_at_no_number():
+    model, made = second_stage(META)
+    training = Training(fused="off")
+    terms = take_step(Aside, model, optimizers_for(model.transformer, training), made, training)
+    assert {term.device for term in terms.values()} == {META}
 
 
 def test_the_stand_in_hears_what_waits():

@@ -76,6 +76,17 @@ def test_vectors_closer_than_float32_can_tell(small):
     assert same(nearest(torch.from_numpy(vectors), 20), naive(vectors, vectors, 20))
 
 
+@pytest.mark.parametrize("kinds", [None, 12, 1])
+def test_what_a_training_step_asks_a_gpu_is_the_same(small, kinds):
+    """Without looking at a number: twins tie by row, and what has no direction is far from all."""
+    vectors, others = units(40, seed=1, kinds=kinds), units(130, seed=2, kinds=kinds)
+    vectors[3] = others[5] = 0
+    pair = torch.from_numpy(vectors), torch.from_numpy(others)
+    for k in (1, 9, 200):
+        found = module.among_all(*pair, k)
+        assert all(map(np.array_equal, found, naive(vectors, others, k)))
+
+
 def test_more_neighbours_than_images(small):
     vectors = units(5)
     assert same(nearest(torch.from_numpy(vectors), 20), naive(vectors, vectors, 5))

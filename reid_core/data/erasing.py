@@ -13,6 +13,8 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 
+from reid_core.device import sent
+
 LEAST, ASPECT = 0.02, 0.3
 Among = tuple[int, slice]  # of a batch of so many images, which ones
 
@@ -93,12 +95,6 @@ def box(
         if wide < width and tall < height:
             return random.randint(0, height - tall), random.randint(0, width - wide), tall, wide
     return None
-
-
-def sent(x: Tensor, device: torch.device) -> Tensor:
-    """To the device; to a GPU without waiting for what it is busy with."""
-    ready = x.pin_memory() if device.type == "cuda" and not x.is_cuda else x
-    return ready.to(device, non_blocking=device.type == "cuda")
 
 
 _means: dict[tuple, Tensor] = {}

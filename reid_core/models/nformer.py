@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reid_core.device import sent
 from reid_core.distributed import from_first
 from reid_core.errors import BadInput
 from reid_core.knobs import knob
@@ -20,7 +21,7 @@ from reid_core.models.base import Batch, Facts, Output, ReIDModel, Tokens
 from reid_core.models.neck import BNNeck, Centers
 from reid_core.models.resnet_bot import ResNetBoT, ResNetBoTOptions
 from reid_core.probe import Probe
-from reid_core.ranking.nearest import nearest
+from reid_core.ranking.nearest import among_all, nearest
 
 GATHERED = 2**23  # numbers at once: 32 MB in float32
 ROWS = 2048  # images at a time in a layer, at test
@@ -285,13 +286,16 @@ def refuse_saturated(affinity: Tensor) -> None:
 
 
 @torch.compiler.disable
-def mutual_neighbours(vectors: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def mutual_neighbours(vectors: Tensor, k: int, wait: bool = True) -> tuple[Tensor, Tensor]:
     """Whom each image of a set resembles most, by cosine, and whether that is mutual (eq. 7).
 
     vectors (N, D) -> neighbours (N, k) rows, the image itself counted, nearest first, ties by row;
     and mutual (N, k) bool. k shrinks to N. Raises BadInput for NaN. No (N, N) matrix is formed.
+    wait: a GPU may be asked whether float32 was enough; without, it takes float64 and NaN unasked.
     """
-    neighbours = nearest(F.normalize(vectors.detach().float(), dim=1), k).rows
+    units = F.normalize(vectors.detach().float(), dim=1)
+    ask = wait or units.device.type == "cpu"
+    neighbours = nearest(units, k).rows if ask else among_all(units, units, k)[0]
     return neighbours, is_mutual(neighbours)
 
 
@@ -395,7 +399,8 @@ class NeighbourTransformer(nn.Module):
         landmarks and neighbours are l and k where they are not to be the knobs'.
         """
         landmarks = landmarks or self.options.landmarks
-        graphs = [mutual_neighbours(e, neighbours or self.options.neighbours) for e in vectors]
+        k = neighbours or self.options.neighbours
+        graphs = [mutual_neighbours(each, k, wait=not self.training) for each in vectors]
         near, mutual = (torch.stack(part) for part in zip(*graphs, strict=True))  # (S, N, k)
         if self.graph.watched:
             self.graph(torch.stack([near, mutual.long()]))
@@ -415,7 +420,7 @@ def through_layers(
 ) -> Tensor:
     """x (S, N, D) through the layers, each with landmarks (l,) of its own."""
     for number, layer in enumerate(layers):
-        drawn = draw(number).to(x.device)
+        drawn = sent(draw(number), x.device)
         drawn = from_first(drawn) if layer.training else drawn
         x = layer(x, drawn, *graph, into=x if number else None)  # the first x is the caller's
     return x

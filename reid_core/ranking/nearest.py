@@ -129,18 +129,23 @@ def _decided(
         # What float32 was off by among so many candidates bounds what it was off by among the others.
         doubtful = (kth <= values[:, -1] + 4 * error + TIE).nonzero().flatten()
         if len(doubtful):  # many equal vectors, say
-            rows[doubtful], distances[doubtful] = _among_all(vectors[doubtful], others, k)
+            rows[doubtful], distances[doubtful] = among_all(vectors[doubtful], others, k)
     return rows, distances
 
 
-def _among_all(vectors: Tensor, others: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """rows and distances (n, k) in float64, all compared with all."""
+def among_all(vectors: Tensor, others: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """rows and distances (n, k) in float64, all compared with all; ties by row. The slow way, but no
+    number is looked at from the host on it, so a GPU is never waited for."""
     found, others = [], others.double()
+    row = torch.arange(len(others), device=others.device)
     for block in vectors.split(max(1, NUMBERS // (8 * len(others)))):
-        for away in rounded(block.double() @ others.T):
-            rows = first(away, k)
-            found.append((rows, away[rows]))
-    return tuple(torch.stack(part) for part in zip(*found, strict=True))
+        away = rounded(block.double() @ others.T).abs()  # (n, M); no -0.0
+        # Floats that are not negative are ordered as their bits are, so a pair is one whole number:
+        # its distance, then its row. No two are equal, and no order is left to chance.
+        pairs = (away.view(torch.int32).long() << 32) + row
+        found.append(pairs.topk(min(k, len(others)), dim=1, largest=False).values)
+    pairs = torch.cat(found)
+    return pairs & (2**32 - 1), (pairs >> 32).int().view(torch.float32)
 
 
 def rounded(products: Tensor) -> Tensor:
