@@ -4,6 +4,7 @@ B images of H x W pixels, D dimensions; N images of a set, l landmarks.
 """
 
 import json
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -266,6 +267,12 @@ def metadata(run: Run, model: ReIDModel) -> dict[str, str]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the exporter's warnings; what counts is the comparison."""
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    log = logging.getLogger("onnxscript")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(before)

@@ -458,6 +458,7 @@ ONE = torch.ones(1)
         ("nformer", {"nformer.h.0.attn.c_attn.w": torch.ones(16, 16)}, [], "not 1 : 3"),
         ("nformer", {"nformer.h.1.attn.c_attn.w": None}, [], "lacks 1 tensor of"),
         ("nformer", {}, ["heads=3"], "heads: a width of 16"),
+        ("transreid", {}, ["heads=5"], "heads: width=32 can't be divided by heads=5"),
     ],
 )
 def test_mistakes(runs, tmp_path, capsys, model, changes, settings, message):

@@ -294,7 +294,8 @@ def own(folder: Path, *rows: str, header: str = "path,identity,camera,split") ->
         name = row.split(",")[0]
         if name.endswith(".png") and ".." not in name and not name.startswith("missing"):
             Image.new("RGB", (4, 8)).save(folder / Path(name).name)
-    (folder / "table.csv").write_text("\n".join([header, *rows]) + "\n")
+    text = "\n".join([header, *rows]) + "\n"
+    (folder / "table.csv").write_text(text, "utf-8", "surrogateescape")
     return folder
 
 
@@ -322,6 +323,11 @@ def test_words_are_numbered_in_sorted_order_over_all_splits(tmp_path):
         ((*ROWS, "missing.png,cat,hall,gallery"), "names 4 images and 1 of them are missing"),
         (ROWS, "no image of split gallery"),
         ((), "is empty"),
+        (
+            ('"' + "a" * 140_000,),
+            "is no CSV in UTF-8 (field larger than field limit (131072)): save",
+        ),
+        (("a.png,\udcff,door,train",), "is no CSV in UTF-8 ('utf-8' codec"),
     ],
 )
 def test_tables_with_mistakes(tmp_path, rows, message):
@@ -465,7 +471,7 @@ def test_masks_are_no_data_set(tiny_data, tmp_path, lost, name):
     assert find(home) == find(home / "masks") == []
     assert f"{home} lacks query: is it half extracted?" in refused(name, home)
     assert (
-        f"part masks (called masks, or with a palette.json), no photographs: give the folder above it, {home}"
+        f"part masks (a palette.json, or the folders beside it again), no photographs: give the folder above it, {home}"
         in refused(name, home / "masks")
     )
 
@@ -479,6 +485,14 @@ def test_a_run_whose_data_lost_a_folder_is_not_evaluated_on_masks(
     assert main(["evaluate", tiny_run, "--data", str(home)]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and f"{home} lacks query" in err
+
+
+def test_a_data_set_may_lie_in_a_folder_called_masks(tiny_data, tmp_path):
+    """Persons with face masks, say."""
+    for name in ("bounding_box_train", "bounding_box_test", "query"):
+        shutil.copytree(tiny_data / name, tmp_path / "masks" / name)
+    assert len(open_dataset("market1501", tmp_path / "masks").train)
+    assert find(tmp_path)
 
 
 def test_masks_are_known_by_their_palette_too(tiny_data, tmp_path):

@@ -171,7 +171,7 @@ def test_what_can_not_be_asked(slurm, asked, words):
     assert not list_runs() and not (slurm.folder / "script").exists()
 
 
-def test_refused_by_slurm(slurm, tiny_run):
+def test_refused_by_slurm(slurm, tiny_run, capfd):
     slurm.fail(
         "sbatch",
         "sbatch: error: invalid partition specified: nowhere\n"
@@ -179,6 +179,7 @@ def test_refused_by_slurm(slurm, tiny_run):
     )
     with pytest.raises(BadInput, match=r"refused it: .*Invalid partition name specified"):
         sent(partition="nowhere")
+    assert capfd.readouterr().err == ""  # said once
     run = open_run(tiny_run)
     assert [each.name for each in list_runs()] == [tiny_run]  # its name is free again
     run.report("failed", epoch=1, epochs=1, message="the disk was full")

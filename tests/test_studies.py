@@ -175,7 +175,7 @@ def test_a_process_of_its_own(tiny_run):
     jobs.start_study(study)
     assert study.standing().state == "running"
     jobs.start_study(study)  # a second press does not start a second one
-    for _ in range(600):
+    for _ in range(2400):
         if study.standing().state != "running":
             break
         time.sleep(0.1)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from timm.data.constants import IMAGENET_DEFAULT_MEAN
 
 from reid_core import train
@@ -19,6 +19,7 @@ from reid_core.data.sampler import batches
 from reid_core.errors import BadInput
 from reid_core.experiment import Experiment, Training
 from reid_core.feed import prepared
+from reid_core.models import vit
 from reid_core.optimize import learning_rate, optimizers_for
 from reid_core.runs import open_run
 
@@ -231,12 +232,26 @@ def test_more_identities_in_a_batch_than_there_are(runs):
         (dict(heads=0), r"^heads: width=32 can't be divided by heads=0 \(the trunk's own\); give"),
         (dict(heads=5), "^heads: width=32 can't be divided by heads=5; give another"),
         (dict(epochs="1e99"), "^epochs: .* 1000000 at most, got '1e99'"),
+        (dict(pretrained=__file__), "can't be read as weights"),
     ],
 )
 def test_knobs_that_cannot_be_are_named(runs, settings, message):
     with pytest.raises(BadInput, match=message):
         train.create(experiment(**settings))
     assert not list(runs.iterdir())
+
+
+@pytest.mark.filterwarnings("error")
+def test_weights_of_another_trunk_make_no_run(runs, tmp_path):
+    options = experiment().options
+    own = vit.chosen(options, patch_size=options.patch).state_dict()
+    save_file(own, tmp_path / "trunk.safetensors")
+    train.create(experiment(pretrained=str(tmp_path / "trunk.safetensors")), "fits")
+    own.pop("cls_token")
+    save_file(own, tmp_path / "trunk.safetensors")
+    with pytest.raises(BadInput, match=r"does not fit this trunk: .* cls_token .* missing there"):
+        train.create(experiment(pretrained=str(tmp_path / "trunk.safetensors")), "lacks")
+    assert [each.name for each in runs.iterdir()] == ["fits"]
 
 
 def test_a_run_folder_holds_what_it_should(tiny_run, runs):

@@ -147,9 +147,18 @@ def first_names(folder: Path, count: int = 20) -> list[str]:
 
 def masks_only(folder: Path) -> str:
     """What to say of a folder of part masks, else "": their layout and names are the photographs' own."""
-    if folder.absolute().name.lower() == "masks" or (folder / "palette.json").is_file():
-        return f"{folder} holds part masks (called masks, or with a palette.json), no photographs"
+    if (folder / "palette.json").is_file() or _repeats(folder.absolute()):
+        return f"{folder} holds part masks (a palette.json, or the folders beside it again), no photographs"
     return ""
+
+
+def _repeats(folder: Path) -> bool:
+    """Whether a folder called masks has folders of the same names as lie beside it."""
+    if folder.name.lower() != "masks":
+        return False
+    seen: set[str] = set()
+    inside, beside = (_folders_in(each, seen) for each in (folder, folder.parent))
+    return bool({each.name for each in inside} & {each.name for each in beside})
 
 
 def _nowhere(folder: Path) -> bool:

@@ -9,6 +9,7 @@ Without any query and gallery the table serves for training with a holdout.
 """
 
 import csv
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -132,7 +133,9 @@ def _lines(table: Path) -> list[dict]:
                 )
                 found[-1]["path"] = _below(table.parent, found[-1]["path"], where)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"{table} is no table in UTF-8 ({error}): save it anew as CSV") from None
+        raise BadInput(
+            f"{table} is no CSV in UTF-8 ({error}): save it anew, with all quotation marks closed"
+        ) from None
     except OSError as error:
         raise from_system(error) from None
     if not found:
@@ -167,8 +170,9 @@ def _plain(text: str) -> str:
 
 def _below(home: Path, name: str, where: str) -> Path:
     """A path of the table below its folder. Raises BadInput for one that leads out."""
-    path = home / name.replace("\\", "/")
-    if ".." in path.parts or not path.is_relative_to(home):
+    name = name.replace("\\", "/")
+    path = home / name
+    if ".." in path.parts or (os.path.isabs(name) and not path.is_relative_to(home)):
         raise BadInput(f"{where}: {name} leads out of {home}: give paths below it")
     return path
 

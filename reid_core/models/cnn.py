@@ -44,6 +44,7 @@ class TrunkOptions:
         "own.",
         "Trunk",
         least=0,
+        most=1024,
     )
     last_stride: int = knob(
         1,

@@ -50,7 +50,11 @@ class NFormerOptions:
         "timm", "Weights of that trunk: none, timm (ImageNet, downloaded), or a file.", "Encoder"
     )
     trunk_width: int = knob(
-        0, "Channels of that trunk's first stage; 0 is the trunk's own.", "Encoder", least=0
+        0,
+        "Channels of that trunk's first stage; 0 is the trunk's own.",
+        "Encoder",
+        least=0,
+        most=1024,
     )
     stem_relu: bool = knob(
         False,
@@ -63,8 +67,11 @@ class NFormerOptions:
         "are projected by a learned matrix (ours).",
         "Neighbour transformer",
         least=2,
+        most=8192,
     )
-    layers: int = knob(4, "Layers of the neighbour transformer.", "Neighbour transformer", least=1)
+    layers: int = knob(
+        4, "Layers of the neighbour transformer.", "Neighbour transformer", least=1, most=256
+    )
     heads: int = knob(2, "Attention heads; the width is divided.", "Neighbour transformer", least=1)
     landmarks: int = knob(
         5,

@@ -66,8 +66,8 @@ class TrunkOptions:
     pretrained: str = knob(
         "timm", "Weights of the trunk: none, timm (ImageNet, downloaded), or a file.", "Trunk"
     )
-    depth: int = knob(0, "Number of layers; 0 is the trunk's own.", "Trunk", least=0)
-    width: int = knob(0, "Width of a token; 0 is the trunk's own.", "Trunk", least=0)
+    depth: int = knob(0, "Number of layers; 0 is the trunk's own.", "Trunk", least=0, most=256)
+    width: int = knob(0, "Width of a token; 0 is the trunk's own.", "Trunk", least=0, most=8192)
     heads: int = knob(0, "Attention heads; 0 is the trunk's own.", "Trunk", least=0)
     mlp_ratio: float = knob(
         0.0,
@@ -236,6 +236,12 @@ def trunk(name: str, pretrained: str, **overrides) -> nn.Module:
             **overrides,
         )
     except (OSError, RuntimeError, AssertionError) as error:
+        if "divisible by num_heads" in str(error):
+            own = "0 (the trunk's own)"
+            width, heads = (overrides.get(each, own) for each in ("embed_dim", "num_heads"))
+            raise BadInput(
+                f"heads: width={width} can't be divided by heads={heads}; give another of the two"
+            ) from None
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if pretrained == "timm":
             reason += "; without a network give a file (pretrained=FILE) or pretrained=none"

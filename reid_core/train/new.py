@@ -1,6 +1,7 @@
 """A new run, its knobs and its data looked at before anything is trained."""
 
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,24 +52,14 @@ def create(
         experiment = over(experiment, encoder)
         facts = replace(facts, cameras=encoder.facts.cameras, views=encoder.facts.views)
     file = experiment.options.pretrained
-    if file not in ("none", "timm") and not Path(file).is_file():
+    own = file not in ("none", "timm")
+    if own and not Path(file).is_file():
         raise BadInput(f"pretrained: expected none, timm or the path of a file, got {file!r}")
-    try:
-        with torch.device("meta"):  # no memory, no weights: only whether the knobs fit together
-            build(experiment, facts)
-    except BadInput as error:
-        raise _in_knobs(error, experiment) from None
+    # Without memory: only whether the knobs fit together, and the file's weights to them.
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*copying from a non-meta parameter")
+        build(experiment, facts, pretrained=own)
     return Run.create(experiment, facts, name, notes=notes)
-
-
-def _in_knobs(error: BadInput, experiment: Experiment) -> BadInput:
-    """The same, where a trunk's own words name no knob."""
-    if "divisible by num_heads" not in str(error):
-        return error
-    width, heads = (experiment.values[name] or "0 (the trunk's own)" for name in ("width", "heads"))
-    return BadInput(
-        f"heads: width={width} can't be divided by heads={heads}; give another of the two"
-    )
 
 
 def redistribute(run: Run, settings: dict[str, str]) -> None:

@@ -1,11 +1,12 @@
 """What Slurm is asked for, and how it is asked."""
 
+import io
 import os
 import re
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,7 +144,8 @@ def submitted(run: Run, parameters: dict[str, Any]) -> str:
     try:
         executor = submitit.SlurmExecutor((run.folder / LOGS).absolute(), python=PYTHON)
         executor.update_parameters(**parameters)
-        with _outside():
+        # submitit prints what Slurm says, which the error says too.
+        with _outside(), redirect_stderr(io.StringIO()):
             return executor.submit(task.train, str(run.folder.absolute())).job_id
     except (FailedJobError, FailedSubmissionError, RuntimeError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
