@@ -20,7 +20,8 @@ from reid_core.__main__ import main
 from reid_core.errors import BadInput
 from reid_core.models import MODELS, Batch, Facts
 from reid_core.models.weights import read_weights
-from reid_core.official import kind_of, side_information, size_and_stride
+from reid_core.official.names import kind_of
+from reid_core.official.readers import side_information, size_and_stride
 from reid_core.runs import list_runs, open_run
 
 # The official names, from ours: written down here once more, the other way round.

@@ -34,7 +34,7 @@ from reid_core.models.nformer import (
     reciprocal_softmax,
 )
 from reid_core.models.nformer_query import GalleryPass
-from reid_core.official import NAMES
+from reid_core.official.names import NAMES
 from reid_core.optimize import optimizers_for
 from reid_core.probe import observe
 from reid_core.runs import open_run

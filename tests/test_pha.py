@@ -30,7 +30,7 @@ from reid_core.models.pha import (
     top_patches,
 )
 from reid_core.models.transreid import TransReID, TransReIDOptions
-from reid_core.official import NAMES
+from reid_core.official.names import NAMES
 from reid_core.probe import observe
 
 FACTS = Facts(classes=5, cameras=(1, 2))

@@ -16,7 +16,7 @@ from reid_core.losses import batch_hard_triplet, objective
 from reid_core.models import MODELS, Batch, Branch, Facts, Output, vit
 from reid_core.models.transreid import TransReID, TransReIDOptions, jigsaw_order, part_patches
 from reid_core.models.vit import OFFICIAL_SMALL, resize_positions
-from reid_core.official import NAMES
+from reid_core.official.names import NAMES
 from reid_core.probe import observe
 
 FACTS = Facts(classes=5, cameras=(1, 2, 5), views=(0, 1))

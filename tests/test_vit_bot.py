@@ -11,7 +11,7 @@ from reid_core.models import Batch, Facts
 from reid_core.models.transreid import TransReID, TransReIDOptions
 from reid_core.models.vit import ViTOptions
 from reid_core.models.vit_bot import ViTBoT
-from reid_core.official import NAMES
+from reid_core.official.names import NAMES
 
 FACTS = Facts(classes=5, cameras=(1, 2))
 SMALL = dict(trunk="vit_tiny_patch16_224", pretrained="none", depth=2, width=32, heads=2, stride=16)
