@@ -43,19 +43,7 @@ def matrix(
         hoverinfo="skip",
         colorbar=dict(title=dict(text=unit, side="right"), thickness=12, tickformat="~g"),
     )
-    row, column = (each.ravel() for each in np.indices(values.shape))
-    unseen = dict(marker=dict(opacity=0))
-    figure.add_scatter(
-        x=column,
-        y=row,
-        mode="markers",
-        customdata=np.stack([row, column], axis=1).tolist(),  # the browser makes objects of arrays
-        text=texts.ravel(),
-        hovertemplate="%{text}<extra></extra>",
-        marker=dict(size=30 if small else 12, symbol="square", opacity=0),
-        selected=unseen,
-        unselected=unseen,
-    )
+    _to_select(figure, texts, 30 if small else 12)
     if chosen is not None:
         y, x = chosen
         at = dict(x0=x - 0.48, x1=x + 0.48, y0=y - 0.48, y1=y + 0.48)
@@ -66,6 +54,23 @@ def matrix(
     figure.update_xaxes(showgrid=False, zeroline=False, range=[-0.5, len(columns) - 0.5])
     figure.update_yaxes(showgrid=False, zeroline=False)
     return figure
+
+
+def _to_select(figure: go.Figure, texts: np.ndarray, size: int) -> None:
+    """An unseen point on every cell, with its text (R, C) to hover over."""
+    row, column = (each.ravel() for each in np.indices(texts.shape))
+    unseen = dict(marker=dict(opacity=0))
+    figure.add_scatter(
+        x=column,
+        y=row,
+        mode="markers",
+        customdata=np.stack([row, column], axis=1).tolist(),  # the browser makes objects of arrays
+        text=texts.ravel(),
+        hovertemplate="%{text}<extra></extra>",
+        marker=dict(size=size, symbol="square", opacity=0),
+        selected=unseen,
+        unselected=unseen,
+    )
 
 
 @dataclass(frozen=True)
@@ -98,19 +103,7 @@ def ruler(
     figure = blank("", "")
     places = np.arange(len(lines))
     for place, line in zip(places, lines, strict=True):
-        lift = np.random.default_rng(0).uniform(-0.26, 0.26, len(line.values))
-        figure.add_scatter(
-            x=line.values,
-            y=place + lift,
-            mode="markers",
-            marker=dict(color=colour, size=6, opacity=0.6),
-            selected=dict(marker=dict(opacity=1)),
-            unselected=dict(marker=dict(opacity=0.6)),
-            customdata=[[int(query)] for query in queries],
-            hovertemplate="%{x:.4f}<extra>" + line.name + ", click to open</extra>",
-            name="an image",
-            showlegend=bool(place == 0),
-        )
+        _images(figure, line, int(place), queries, colour)
     means = [line.values.mean() if len(line.values) else np.nan for line in lines]
     bands = np.array([line.band or (np.nan, np.nan) for line in lines])
     _sign(figure, means, places, "mean, 95 % band", "line-ns", colour, 20, bands)
@@ -135,6 +128,23 @@ def ruler(
         margin=dict(t=40),
     )
     return figure
+
+
+def _images(figure: go.Figure, line: Line, place: int, queries: Sequence[int], colour: str) -> None:
+    """A point for each image of a line, lifted at random so that equal ones can be told apart."""
+    lift = np.random.default_rng(0).uniform(-0.26, 0.26, len(line.values))
+    figure.add_scatter(
+        x=line.values,
+        y=place + lift,
+        mode="markers",
+        marker=dict(color=colour, size=6, opacity=0.6),
+        selected=dict(marker=dict(opacity=1)),
+        unselected=dict(marker=dict(opacity=0.6)),
+        customdata=[[int(query)] for query in queries],
+        hovertemplate="%{x:.4f}<extra>" + line.name + ", click to open</extra>",
+        name="an image",
+        showlegend=place == 0,
+    )
 
 
 def _reach(figure: go.Figure, lines: Sequence[Line], bound: float, unit: str, full: bool) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from app import cached, galleries, pickers
+from app.notices import say
 from reid_core.analysis.projection import TRUSTED
 from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings
@@ -134,7 +135,8 @@ def picked_row(view: Shown, query: int) -> int:
     if before is not None and before != [view.run, label]:
         state["image"] = str(rows[query])
     state["image and query"] = [view.run, label]
-    pickers.linked("image", labels, str(rows[query]))
+    if gone := pickers.missing("image", labels, str(rows[query])):
+        say("warning", f"This map has no image number {gone}; picked is number {state['image']}.")
     return int(state["image"])
 
 

@@ -27,9 +27,10 @@ def show(run: Run, case: Case, source: tuple[str, str], bar) -> None:
         kept = notes.read(run)
     order = _chosen(case, kept, bar)
     labels = cached.labels(run.name, case.stamp)
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        query = walk(run.name, case.stamp, order)
-        name = case.name(query)
+    row = st.container(horizontal=True, vertical_alignment="center", gap="small")
+    query = walk(run.name, case.stamp, order, row)
+    name = case.name(query)
+    with row:
         _reviewed(run, case, kept.of(name))
     items = galleries.strip(source, case.found, case.lists, labels, order, query)
     query_strip(items, key="queue", on_pick=lambda: pickers.pick_query("queue"))

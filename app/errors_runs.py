@@ -142,8 +142,8 @@ def _patterns(case: Case, runs: list[str], found: list[Pattern], stamps) -> np.n
 
 def _lists(case: Case, stamps, asked, order: np.ndarray) -> None:
     """Every run's list of one query."""
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        query = walk(case.run, case.stamp, order)
+    row = st.container(horizontal=True, vertical_alignment="center", gap="small")
+    query = walk(case.run, case.stamp, order, row)
     labels = cached.labels(case.run, case.stamp)
     source = cached.folder(asked[case.run])
     items = galleries.strip(source, case.found, case.lists, labels, order, query)

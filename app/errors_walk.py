@@ -1,19 +1,21 @@
 """Walking through chosen queries with two keys."""
 
+from typing import Any
+
 import numpy as np
 import streamlit as st
 
 from app import cached, pickers
 
 
-def walk(run: str, stamp: int, order: np.ndarray) -> int:
+def walk(run: str, stamp: int, order: np.ndarray, place: Any) -> int:
     """The query of the address if it is among these positions, else the first of them; buttons and
-    keys to go on. Draws into where it is called."""
+    keys to go on stand in place, what there is to tell where this is called."""
     labels = cached.labels(run, stamp)
     names = [labels[position] for position in order]
-    pickers.linked("query", names, names[0])
+    pickers.linked_query(run, names, known=labels)
     here = names.index(st.session_state["query"])
-    st.selectbox(
+    place.selectbox(
         "Query",
         names,
         key="query",
@@ -25,7 +27,7 @@ def walk(run: str, stamp: int, order: np.ndarray) -> int:
         ("Previous", "K", -1, "arrow_upward"),
         ("Next", "J", 1, "arrow_downward"),
     ):
-        st.button(
+        place.button(
             label,
             key=label.lower(),
             icon=f":material/{icon}:",
@@ -33,7 +35,7 @@ def walk(run: str, stamp: int, order: np.ndarray) -> int:
             on_click=_go,
             args=(names, step),
         )
-    st.markdown(f":small[:gray[{here + 1} of {len(names)}]]", width="content")
+    place.markdown(f":small[:gray[{here + 1} of {len(names)}]]", width="content")
     return int(order[here])
 
 

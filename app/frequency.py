@@ -3,7 +3,7 @@
 import numpy as np
 import streamlit as st
 
-from app import figures, frequency_patches, pictures
+from app import figures, frequency_patches, picture_picker
 from app.figures import Said
 from app.frequency_settings import asked_of, choice, controls, url, with_own
 from app.notices import explained
@@ -22,7 +22,7 @@ BANDS = {
 
 def show(run: Run) -> None:
     """The view: sub-bands, what the eye does not miss, and the patches with most detail."""
-    picture = pictures.pick(run)
+    picture = picture_picker.pick(run)
     asked = asked_of(run)
     size, row = picture.size, st.container(horizontal=True, vertical_alignment="bottom")
     wavelet, share = controls(run, row)

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import cached, charts_frequency, figures, pickers
+from app import cached, charts_frequency, figures, frequency_claim, pickers
 from app.charts_frequency import Line
 from app.figures import Said
 from app.frequency_settings import filter_passes, url
 from app.frequency_tokens import Found, chosen_runs, colours
-from app.notices import plain, say
+from app.notices import plain
 from app.studies import study
 from reid_core.analysis import filters
 from reid_core.analysis.intervals import band
@@ -68,7 +68,7 @@ def show(run: Run) -> None:
     table = _table(results)
     _bars(runs, results, table)
     _curves(runs, results, table)
-    _claim(results)
+    frequency_claim.show(results)
 
 
 def _examples(run: Run) -> None:
@@ -77,8 +77,8 @@ def _examples(run: Run) -> None:
     try:
         cached.dataset(*cached.folder(run.experiment))
         found, labels = cached.embeddings(run.name, stamp), cached.labels(run.name, stamp)
-        asked = st.session_state.get("query")
-        position = labels.index(asked) if asked in labels else 0
+        pickers.linked_query(run.name, labels)
+        position = labels.index(st.session_state["query"])
         pixels = cached.looked(run.name, stamp, int(found.query_rows[position]), ()).pixels
     except BadInput:
         return  # the scores were measured when the images were still there
@@ -195,59 +195,3 @@ def _curves(runs: list[Run], results: dict[str, Found], table: pd.DataFrame) -> 
         alt=f"{score} over cut-offs, low-pass and high-pass. High-pass, from least to most cut: {ends}",
         table=table[~table.way.isin(WAYS)],
     )
-
-
-def _claim(results: dict[str, Found]) -> None:
-    """The notes' claim, on two of the runs."""
-    st.subheader("CNNs beat ViTs on high-frequency images", anchor=False)
-    by = {
-        family: [name for name, found in results.items() if str(found["family"]) == family]
-        for family in ("CNN", "ViT")
-    }
-    if not all(by.values()):
-        missing = next(family for family, names in by.items() if not names)
-        say(
-            "info",
-            f"To test this claim of the notes, lay a {missing} beside: none is computed yet.",
-        )
-        return
-    row = st.container(horizontal=True)
-    for family, names in by.items():
-        key = family.lower()
-        pickers.linked(key, names, names[0])
-        row.selectbox(family, names, key=key, width=260)
-    one, two = (st.session_state[family.lower()] for family in by)
-    first, second = results[one], results[two]
-    if not np.array_equal(first["names"], second["names"]):
-        say("info", f"{one} and {two} were tested on other queries: they can't be compared.")
-        return
-    st.markdown(verdict(one, two, first, second))
-
-
-def verdict(one: str, two: str, first: Found, second: Found) -> str:
-    """What the numbers say of the claim, for a CNN and a ViT on the same queries."""
-    place = list(first["ways"]).index(filter_study.WAVELET_DETAIL)
-    detail = filters.compared(first["precision"][place], second["precision"][place])
-    lost = filters.compared(
-        first["precision"][place] - first["precision"][0],
-        second["precision"][place] - second["precision"][0],
-    )
-    original = filters.compared(first["precision"][0], second["precision"][0])
-    said = {
-        "agrees": "The claim agrees with these two runs",
-        "disagrees": "The claim disagrees with these two runs",
-        "not significant": "These two runs do not decide the claim",
-    }[detail.verdict]
-    more = {1: "loses less of its own score", -1: "loses more of its own score", 0: "loses as much"}
-    return (
-        f"**{said}.** On details only, {plain(one)} has an mAP higher than {plain(two)} by "
-        f"{_range(detail)}. On the original images the difference is {_range(original)}, so beside the "
-        f"difference stands the loss: from original to details only {plain(one)} {more[lost.sign]} than "
-        f"{plain(two)}, by {_range(lost)}. Intervals: 95 %, paired bootstrap over "
-        f"{np.isfinite(first['precision'][0]).sum()} queries. One training each: how far another seed would move "
-        "this is not in the intervals."
-    )
-
-
-def _range(each: filters.Comparison) -> str:
-    return f"{each.difference:+.3f} [{each.low:+.3f}, {each.high:+.3f}]"

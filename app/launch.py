@@ -51,6 +51,7 @@ def form(allowed: bool) -> None:
         label, type="primary", icon=":material/play_arrow:", key="start", disabled=not allowed
     ):
         live.act_next(action, **asked | kept | more_asked)
+    live.problem()
 
 
 def _source(allowed: bool) -> str:

@@ -105,7 +105,7 @@ def _show(run: Run, news: bool) -> None:
     leave()
     where.watch()
     with explained():
-        status, history, origin = run.status(), run.history(), cloned_from(run)
+        status, origin = run.status(), cloned_from(run)
     if news != _news(run, status):
         st.rerun()  # it has just ended, or goes on: the whole page should know how often to ask
     _head(run, status)
@@ -120,6 +120,21 @@ def _show(run: Run, news: bool) -> None:
             st.caption(plain(f"{there[0].upper()}{there[1:]}."))
     elif status.message:
         say("warning" if status.state == "interrupted" else "error", status.message)
+    _learned(run, status)
+    if run.imported:
+        return
+    died = status.state in ("failed", "interrupted")
+    with st.expander("Log", icon=":material/notes:", expanded=died):
+        st.code(run.log_tail(40) or "The log is empty.", language=None, wrap_lines=True, height=260)
+
+
+def _learned(run: Run, status: Status) -> None:
+    """Its curves, or why there are none."""
+    try:
+        history = run.history()
+    except BadInput as problem:  # what can be done with the run, still can
+        say("error", str(problem))
+        return
     if history:
         _curves(run, history)
     elif status.active or status.queued:
@@ -128,11 +143,6 @@ def _show(run: Run, news: bool) -> None:
         st.caption(_imported(run))
     else:
         st.caption("No epoch was finished, so there are no curves.")
-    if run.imported:
-        return
-    died = status.state in ("failed", "interrupted")
-    with st.expander("Log", icon=":material/notes:", expanded=died):
-        st.code(run.log_tail(40) or "The log is empty.", language=None, wrap_lines=True, height=260)
 
 
 def _head(run: Run, status: Status) -> None:

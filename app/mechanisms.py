@@ -4,7 +4,7 @@ import re
 
 import streamlit as st
 
-from app import cached, pickers, pictures
+from app import cached, pickers, picture_picker
 from app.passes import Passes
 from app.pictures import Picture
 from reid_core.analysis.occlusion import BATCH
@@ -33,7 +33,12 @@ def place(probe: str) -> str:
 def here(run: Run, query: int, view: str) -> dict[str, str]:
     """What a step sets to show a query's own picture in a view."""
     label = cached.labels(run.name, run.stamp())[query]
-    return {"lens": view, "query": label, "image": pictures.ITSELF, pictures.SOURCE: pictures.TEST}
+    return {
+        "lens": view,
+        "query": label,
+        "image": picture_picker.ITSELF,
+        picture_picker.SOURCE: picture_picker.TEST,
+    }
 
 
 def blanks(picture: Picture) -> dict[str, int]:

@@ -165,8 +165,13 @@ def _many(run: Run, picture: Picture, insertion: bool) -> None:
         passes=lambda: count * _passes(math.prod(cached.positions(run.name, run.stamp()).grid)),
         images=count,
     )
-    if arrays is None:
-        return
+    if arrays is not None:
+        _mean_curves(run, picture, arrays, insertion)
+        _mean_areas(picture, arrays, insertion)
+
+
+def _mean_curves(run: Run, picture: Picture, arrays, insertion: bool) -> None:
+    """The curves of every map, a mean over the images."""
     random = arrays["random"][int(insertion)].mean(axis=1)  # (n, S + 1), mean over draws
     curves = arrays["curves"][int(insertion)]  # (n, K, S + 1)
     lines = [
@@ -174,7 +179,6 @@ def _many(run: Run, picture: Picture, insertion: bool) -> None:
         for k, name in enumerate(arrays["methods"])
     ]
     lines.append(_line("random", arrays["altered"], random, quiet=True))
-    frame = _areas(arrays, insertion)
     figures.chart(
         charts.bands(lines, "share of positions", "cosine with the original", percent=False),
         Said(
@@ -188,6 +192,11 @@ def _many(run: Run, picture: Picture, insertion: bool) -> None:
         alt="Mean curves over images; the table below has the areas",
         table=_curves(arrays, lines),
     )
+
+
+def _mean_areas(picture: Picture, arrays, insertion: bool) -> None:
+    """The areas under them, each against random order."""
+    frame = _areas(arrays, insertion)
     figures.table(
         frame,
         Said(

@@ -88,47 +88,19 @@ def _of_head(maps, head: str):
 
 
 def _maps(picture: Picture, pair: Pair, head: str, drawn: tuple, cell: tuple[int, int]) -> None:
-    (row, column), (first, high, js) = cell, drawn
-    here, grid = row * pair.tokens.grid[1] + column, pair.tokens.grid
-    rows = [each[here].reshape(grid) for each in (first, high)]
-    most = float(max(each.max() for each in rows))
-    shared = dict(scale=[0, most])
-    draw = partial(picture.tile, tokens=pair.tokens, picked=[row, column])
-    apart = f"JS {js[here]:.4f} nats"
-    tiles = [
-        draw("first order", drawn=rows[0], note=f"largest {rows[0].max():.3f}", **shared),
-        draw(f"order {pair.order}", drawn=rows[1], note=f"{apart} from the first", **shared),
-        draw(
-            "difference",
-            drawn=rows[1] - rows[0],
-            palette="diverging",
-            scale="own",
-            picked=[row, column],
-            note=f"half its absolute sum {abs(rows[1] - rows[0]).sum() / 2:.3f}",
-        ),
-        draw(
-            "JS of every cell's row",
-            drawn=js.reshape(grid),
-            scale="own",
-            picked=[row, column],
-            note=f"mean {js.mean():.4f}, most {js.max():.4f} nats",
-        ),
-    ]
+    """The two maps' rows of a cell, drawn (M, M) each and how far each row is apart (M,), and the
+    prior between them where there is one."""
+    tiles = _tiles(picture, pair, drawn, cell)
     weighted = pair.prior is not None and picture.experiment.options.sharing == "weighted"
     if pair.prior is not None:
-        prior = _of_head(pair.prior, head).detach().numpy()[here].reshape(grid)
-        note = "the same for every image"  # its own scale tells from where to where
-        label = "learned prior P"
-        if weighted:
-            label, note = "learned weights P (ours)", f"used in the loss only; {note}"
-        tiles.append(draw(label, drawn=prior, palette="diverging", scale="own", note=note))
-    key = picture.key("orders")
+        tiles.append(_prior(picture, pair, head, cell, weighted))
+    key, apart = picture.key("orders"), drawn[2][_row(pair, cell)]
     figures.pictures(
         tiles,
         WEIGHTED if weighted else MAPS,
         key=key,
-        alt=f"First-order and order {pair.order} attention of row {row + 1}, column {column + 1} on "
-        f"{picture.label}, layer {pair.layer}: {apart}",
+        alt=f"First-order and order {pair.order} attention of row {cell[0] + 1}, column {cell[1] + 1} on "
+        f"{picture.label}, layer {pair.layer}: JS {apart:.4f} nats",
         columns=len(tiles),
         on_pick=partial(take, key, "cell"),
     )
@@ -144,6 +116,57 @@ def _maps(picture: Picture, pair: Pair, head: str, drawn: tuple, cell: tuple[int
         )
     elif head == MEAN:
         st.caption("With the mean over heads P is a mean too; a head alone shows its own.")
+
+
+def _row(pair: Pair, cell: tuple[int, int]) -> int:
+    """The place of a cell's row in the maps."""
+    return cell[0] * pair.tokens.grid[1] + cell[1]
+
+
+def _tiles(picture: Picture, pair: Pair, drawn: tuple, cell: tuple[int, int]) -> list[dict]:
+    """The cell's row in either order, their difference, and how far every cell's rows are apart."""
+    (first, high, js), here, grid = drawn, _row(pair, cell), pair.tokens.grid
+    rows = [each[here].reshape(grid) for each in (first, high)]
+    most = float(max(each.max() for each in rows))
+    draw = partial(picture.tile, tokens=pair.tokens, picked=list(cell))
+    return [
+        draw("first order", drawn=rows[0], note=f"largest {rows[0].max():.3f}", scale=[0, most]),
+        draw(
+            f"order {pair.order}",
+            drawn=rows[1],
+            note=f"JS {js[here]:.4f} nats from the first",
+            scale=[0, most],
+        ),
+        draw(
+            "difference",
+            drawn=rows[1] - rows[0],
+            palette="diverging",
+            scale="own",
+            note=f"half its absolute sum {abs(rows[1] - rows[0]).sum() / 2:.3f}",
+        ),
+        draw(
+            "JS of every cell's row",
+            drawn=js.reshape(grid),
+            scale="own",
+            note=f"mean {js.mean():.4f}, most {js.max():.4f} nats",
+        ),
+    ]
+
+
+def _prior(picture: Picture, pair: Pair, head: str, cell: tuple[int, int], weighted: bool) -> dict:
+    """The cell's row in what is learned for every image alike."""
+    label, note = "learned prior P", "the same for every image"
+    if weighted:
+        label, note = "learned weights P (ours)", f"used in the loss only; {note}"
+    return picture.tile(
+        label,
+        pair.tokens,
+        _of_head(pair.prior, head).detach().numpy()[_row(pair, cell)].reshape(pair.tokens.grid),
+        picked=list(cell),
+        palette="diverging",
+        scale="own",  # it tells from where to where
+        note=note,
+    )
 
 
 def _offsets(picture: Picture, looked: Looked, pair: Pair, cell: tuple[int, int]) -> None:

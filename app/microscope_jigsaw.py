@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from app import cached, figures, jigsaws, pickers, pictures
+from app import cached, figures, jigsaws, pickers, picture_picker, pictures
 from app.figures import Said
 from app.lessons import Step
 from app.notices import explained
@@ -237,8 +237,8 @@ def steps(run: Run) -> list[Step]:
     label = cached.labels(run.name, run.stamp())[queries[found.strongest_groups]]
     asked = {
         "query": label,
-        "image": pictures.ITSELF,
-        pictures.SOURCE: pictures.TEST,
+        "image": picture_picker.ITSELF,
+        picture_picker.SOURCE: picture_picker.TEST,
         "lens": "Jigsaw",
     }
     return [Step("A jigsaw of one person", text, asked | {"local head": "mean"})]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from app import cached, figures, pictures
+from app import cached, figures, picture_picker, pictures
 from app.figures import Said
 from app.lessons import Step
 from app.notices import explained
@@ -226,8 +226,8 @@ def steps(run: Run) -> list[Step]:
         )
     here = {
         "query": labels[queries[image]],
-        "image": pictures.ITSELF,
-        pictures.SOURCE: pictures.TEST,
+        "image": picture_picker.ITSELF,
+        picture_picker.SOURCE: picture_picker.TEST,
     }
     everything = {"lens": "Layers and heads", "layer": ALL, "head": ALL, "direction": GIVES}
     distances = found.distance.mean(axis=0)  # (L, H)

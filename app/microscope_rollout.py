@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from app import cached, figures, pictures
+from app import cached, figures, picture_picker, pictures
 from app.figures import Said
 from app.lessons import Step
 from app.notices import explained, say
@@ -200,8 +200,8 @@ def steps(run: Run) -> list[Step]:
     )
     asked = {
         "query": label,
-        "image": pictures.ITSELF,
-        pictures.SOURCE: pictures.TEST,
+        "image": picture_picker.ITSELF,
+        picture_picker.SOURCE: picture_picker.TEST,
         "lens": "Rollout",
     }
     return [Step("Through all layers", text, asked)]

@@ -185,7 +185,10 @@ def _middle(run: Run, stamp: int, position: int) -> int:
     names, asked = found.names.tolist(), (run.name, position)
     if state.setdefault("middle of", asked) != asked:
         state["middle of"], state["middle"] = asked, QUERY
-    pickers.linked("middle", [QUERY, *names], QUERY)
+    gone = pickers.missing("middle", [QUERY, *names], QUERY, of=asked)
+    shown = "the query" if state["middle"] == QUERY else state["middle"]
+    if gone:
+        say("warning", f"Run {run.name} has no image {gone}; in the middle is {shown}.")
     if state["middle"] == QUERY:
         return int(found.query_rows[position])
     return names.index(state["middle"])

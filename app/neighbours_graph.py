@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import cached, charts_neighbours, figures, galleries, neighbours_lists
-from app.charts_neighbours import Node
+from app import cached, charts_graph, figures, galleries, neighbours_lists
+from app.charts_graph import Node
+from app.charts_neighbours import STATES
 from app.figures import Said
 from app.neighbours import PAPER, QUERY, Chosen, back, true_matches
 from app.notices import say
@@ -76,7 +77,7 @@ def _drawing(chosen, seen, told, nodes, row, itself) -> None:
         "join neighbours that are mutual neighbours of each other."
     )
     figures.chart(
-        charts_neighbours.graph(centre, itself, nodes, _ties(seen, told.rows)),
+        charts_graph.graph(centre, itself, nodes, _ties(seen, told.rows)),
         replace(ATTENTION, caption=caption),
         key="neighbour graph",
         alt=f"{chosen.name} attends to {int(told.mutual.sum())} mutual neighbours; "
@@ -86,7 +87,7 @@ def _drawing(chosen, seen, told, nodes, row, itself) -> None:
 
 
 def _some(nodes: list[Node]) -> str:
-    drawn = charts_neighbours.DRAWN
+    drawn = charts_graph.DRAWN
     return f"; drawn are the {drawn} with most weight" if len(nodes) > drawn else ""
 
 
@@ -120,7 +121,8 @@ def _frame(found, told: analysis.Listened) -> pd.DataFrame:
 
 def _facts(chosen: Chosen, told: analysis.Listened, nodes: list[Node], itself: float) -> None:
     """The query in numbers, and whether the pass is the one that the run kept."""
-    before, after = chosen.before.average_precision, chosen.after.average_precision
+    # Rounded as they are shown, so that they and their difference add up.
+    before, after = (round(each.average_precision, 3) for each in (chosen.before, chosen.after))
     one, two = st.columns(2)
     one.metric("AP, encoder alone", f"{before:.3f}")
     two.metric("AP, refined", f"{after:.3f}", f"{after - before:+.3f}")
@@ -184,7 +186,7 @@ def _tiles(chosen: Chosen, told: analysis.Listened, nodes: list[Node]) -> None:
     found = cached.embeddings(chosen.run.name, chosen.stamp)
     tiles = [
         dict(
-            label=f"{charts_neighbours.STATES[node.state][1]} {node.weight:.3f}",
+            label=f"{STATES[node.state][1]} {node.weight:.3f}",
             note=f"{'mutual' if node.mutual else 'one-sided'} · c{max(int(found.cameras[row]), 0)}",
             src=node.src,
             size=(2, 1),

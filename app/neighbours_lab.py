@@ -30,11 +30,12 @@ def count(run: Run) -> None:
     low, high = intervals.band(precision[:, kept].T)
     scores, place = precision[:, kept].mean(axis=1), int(np.flatnonzero(numbers == own)[0])
     best = int(scores.argmax())
-    more, least, most = intervals.paired(precision[best], precision[place])
+    _, least, most = intervals.paired(precision[best], precision[place])
+    highest, trained = round(float(scores[best]), 4), round(float(scores[place]), 4)
     cut = " Larger k are left out to save memory." if found["cut"] else ""
     st.markdown(
-        f"mAP is highest at k = {numbers[best]}: {scores[best]:.4f}, against {scores[place]:.4f} at the "
-        f"trained k = {own}; the difference is {more:+.4f} (95 % interval {least:+.4f} to {most:+.4f}, "
+        f"mAP is highest at k = {numbers[best]}: {highest:.4f}, against {trained:.4f} at the "
+        f"trained k = {own}; the difference is {highest - trained:+.4f} (95 % interval {least:+.4f} to {most:+.4f}, "
         f"paired bootstrap over {int(kept.sum())} queries). With k = 1 an image attends to itself alone. "
         f"The transformer was trained with k = {own}, so one trained with another k may do better or worse there than this one.{cut}"
     )

@@ -1,6 +1,7 @@
-"""The Order lab's figures with what is said of them: heat map, the two maps, the ruler, all rows.
+"""The Order lab's figures with what is said of them: heat map, ruler, all rows; the two maps are
+drawn by `order_maps`.
 
-n queries of the study "orders", R x C cells, N tokens of an h x w grid; numbers come in nats.
+n queries of the study "orders", R x C cells; numbers come in nats.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import cached, charts, charts_orders, figures, pickers
+from app import cached, charts, charts_orders, figures
 from app.charts_orders import Line
 from app.figures import Said
 from app.order_steps import SET_DRAWS
@@ -19,11 +20,9 @@ from reid_core.analysis import orders
 from reid_core.analysis.intervals import interval
 from reid_core.analysis.orders import BOUND, UNITS
 from reid_core.divergence import js_divergence
-from reid_core.models.base import Tokens
 
 HERE, SET = "This picture", "Mean of the set"
 TO_BOUND, TO_LARGEST = "Up to the bound", "Up to the largest"
-AUTOMATIC, CLASS = "automatic", "class token"
 FORMULA = (
     "$$\\mathrm{JS}(p, q) = \\tfrac12 \\mathrm{KL}(p \\,\\|\\, m) + \\tfrac12 \\mathrm{KL}(q \\,\\|\\, m),"
     "\\qquad m = \\tfrac12 (p + q)$$\n\n"
@@ -110,73 +109,6 @@ def _take_cell(down: tuple[str, list[str]], across: tuple[str, list[str]]) -> No
     if points and points[0].get("customdata") is not None:
         for (key, options), place in zip((down, across), points[0]["customdata"], strict=True):
             st.session_state[key] = options[int(place)]
-
-
-def maps(lab, maps, js, tokens: Tokens, labels, over, made) -> None:
-    """Two maps (2, N, N) from one token, their difference, and how far each row is apart, js (N,)."""
-    skip, (height, width) = len(tokens.prefix), tokens.grid
-    cells = [f"row {r + 1}, column {c + 1}" for r in range(height) for c in range(width)]
-    options = [AUTOMATIC, *([CLASS] if skip else []), *cells]
-    pickers.linked("token", options, AUTOMATIC)
-    st.selectbox(
-        "Rows from",
-        options,
-        key="token",
-        width=240,
-        help=f"Or click a position of a map. {AUTOMATIC.capitalize()}: the class token where the heat map is "
-        "about it, else the position whose two rows differ most.",
-    )
-    token = _token(lab, st.session_state["token"], js, skip, cells)
-    grid = lambda row: row[skip:].reshape(height, width)  # noqa: E731
-    picked = None if token < skip else list(divmod(token - skip, width))
-    name = CLASS if token < skip else cells[token - skip]
-    kept = lambda row: f", {row[:skip].sum():.0%} on the {CLASS}" if skip else ""  # noqa: E731
-    each = dict(
-        src=lab.picture.src,
-        size=lab.picture.size,
-        window=tuple(tokens.window) if tokens.window else None,
-        picked=picked,
-    )
-    one, two = maps[:, token]
-    row_js, mean = js[token] * lab.factor, js.mean() * lab.factor
-    tiles = [
-        each | dict(label="Where they differ", map=grid(js * lab.factor), scale="own", note=f"JS of each row, mean {mean:.4f} {lab.unit}"),
-        each | dict(label=labels[0], map=grid(one), scale="shared", note=f"from {name}{kept(one)}"),
-        each | dict(label=labels[1], map=grid(two), scale="shared", note=f"from {name}{kept(two)}"),
-        each | dict(label="Second minus first", map=grid(two - one), palette="diverging", scale="own", note=f"JS of this row {row_js:.4f} {lab.unit}"),
-    ]  # fmt: skip
-    if over is not None:
-        tiles.append(
-            each
-            | dict(label="Where, over the set", src="", map=over * lab.factor, scale="own", note=f"mean of {len(lab.found['query'])} queries")
-        )  # fmt: skip
-    figures.pictures(
-        tiles,
-        lab.said(
-            f"{labels[0]} and {labels[1].lower()} of {lab.picture.label}, the rows of attention from "
-            f"{name}. JS of this row is that of these two rows{', class token included' if skip else ''}; "
-            "where they differ shows it for the rows from every position.",
-            made,
-        ),
-        key="divergence-maps",
-        alt=f"{labels[0]} and {labels[1]} of one picture and their difference",
-        columns=len(tiles),
-        on_pick=partial(_take_token, cells),
-    )
-
-
-def _token(lab: Lab, asked: str, js: np.ndarray, skip: int, cells: list[str]) -> int:
-    """The row that is asked for, by its place among the tokens."""
-    if asked == CLASS or (asked == AUTOMATIC and skip and lab.rows == 0):
-        return 0
-    return skip + (int(js[skip:].argmax()) if asked == AUTOMATIC else cells.index(asked))
-
-
-def _take_token(cells: list[str]) -> None:
-    """Draw the rows of the position that was clicked."""
-    if picked := st.session_state["divergence-maps"]["picked"]:
-        width = int(cells[-1].rsplit(" ", 1)[1])
-        st.session_state["token"] = cells[int(picked["row"]) * width + int(picked["column"])]
 
 
 def line(lab: Lab, name: str, values, here, shuffled, uniform) -> Line:

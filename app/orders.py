@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from app import cached, contents, order_figures, pickers, sharing
+from app import cached, contents, order_figures, order_maps, pickers, sharing
 from app.notices import say
 from app.order_figures import Grid, Lab
 from app.order_steps import HEADS, LAYERS, MODES, ORDERS, SET_DRAWS
@@ -93,7 +93,7 @@ def show_orders(lab: Lab, placed: Any) -> None:
         maps = np.stack([pair.first[head], pair.high[head]])
         labels = ("Order 1", f"Order {pair.order}")
         over = None if not found else found["cells"][place, head].reshape(found["grid"])
-        order_figures.maps(lab, maps, pair.js[head], pair.tokens, labels, over, pooled_map)
+        order_maps.show(lab, maps, pair.js[head], pair.tokens, labels, over, pooled_map)
     if found:
         shown = [(p, h) for p in range(len(pairs)) for h in range(len(heads))]
         if len(shown) > MOST_LINES:
@@ -120,7 +120,7 @@ def show_layers(lab: Lab, placed: Any, numbers: Sequence[int], tokens: Tokens) -
     apart = cached.layers_apart(picture.run, picture.stamp, picture.who, picture.content)
     labels = [str(number) for number in numbers]
     keys = dict(layer=("Layer", labels), against=("Against layer", labels))
-    chosen = _choose(placed, keys, (0, len(labels) - 1))
+    chosen = _choose_two(placed, keys, len(labels) - 1)
     whole = found and (found["between_layers"], found["layers_shuffled"], found["layers_uniform"])
     neighbours = [(place, place + 1) for place in range(len(labels) - 1)][:MOST_LINES]
     _square(lab, apart, whole, "layer", keys, chosen, tokens, neighbours)
@@ -138,7 +138,7 @@ def show_heads(lab: Lab, placed: Any, numbers: Sequence[int], tokens: Tokens) ->
     heads = [str(number) for number in range(1, len(apart.js) + 1)]
     # A key of its own: the head of the view Orders may be the one that it would be set against.
     keys = dict(one=("Head", heads), other=("Against head", heads))
-    chosen = _choose(placed, keys, (0, 1))
+    chosen = _choose_two(placed, keys, 1)
     names = ("between_heads", "heads_shuffled", "heads_uniform")
     whole = found and tuple(found[name][:, place] for name in names)
     all_pairs = [(a, b) for a in range(len(heads)) for b in range(a + 1, len(heads))]
@@ -167,7 +167,7 @@ def _square(lab, apart: Apart, whole, what, keys, chosen, tokens, listed) -> Non
     name = lambda place: f"{what} {labels[place]}"  # noqa: E731
     with right:
         both = (name(a).capitalize(), name(b).capitalize())
-        order_figures.maps(
+        order_maps.show(
             lab, apart.maps[[a, b]], apart.js[a, b], tokens, both, None, orders.over_heads
         )
     if whole:
@@ -187,11 +187,24 @@ def _grid(js: np.ndarray, shuffled: np.ndarray, uniform: np.ndarray, draws: int)
     return Grid(js, shuffled, tuple(np.broadcast_arrays(uniform[:, None], uniform[None])), draws)
 
 
-def _choose(placed, keys: dict[str, tuple[str, list[str]]], starts=(0, 0)) -> tuple[int, ...]:
+def _choose(placed, keys: dict[str, tuple[str, list[str]]]) -> tuple[int, ...]:
     """A box for each key, tied to the address; returns the places that were chosen."""
-    found = []
-    for (key, (label, options)), start in zip(keys.items(), starts, strict=False):
-        pickers.linked(key, options, options[min(start, len(options) - 1)])
-        placed.selectbox(label, options, key=key, width=230 if key == "pair" else 110)
-        found.append(options.index(st.session_state[key]))
-    return tuple(found)
+    return tuple(_box(placed, key, *each) for key, each in keys.items())
+
+
+def _choose_two(placed, keys: dict[str, tuple[str, list[str]]], usual: int) -> tuple[int, int]:
+    """As `_choose` for two boxes of the same things, two different ones unless the reader or a link
+    sets one against itself. usual: the place of the second, where nothing stands against it."""
+    (one, first), (other, second) = keys.items()
+    labels = second[1]
+    here = _box(placed, one, *first, usual if st.query_params.get(other) == labels[0] else 0)
+    # The first may have been set in another view since the second was chosen.
+    start = usual if here != usual else 0
+    return here, _box(placed, other, *second, start, unlike=labels[here])
+
+
+def _box(placed, key: str, label: str, options: list[str], start: int = 0, unlike: str = "") -> int:
+    """A box tied to the address; returns the place that was chosen."""
+    pickers.linked(key, options, options[start], unlike)
+    placed.selectbox(label, options, key=key, width=230 if key == "pair" else 110)
+    return options.index(st.session_state[key])

@@ -3,7 +3,7 @@
 import numpy as np
 import streamlit as st
 
-from app import cached, galleries, pickers, uploads, verdict
+from app import cached, galleries, upload_picker, uploads, verdict
 from app.components import ranked_gallery
 from app.notices import explained, say
 from app.uploads import Upload
@@ -18,7 +18,7 @@ MOST = 50
 
 def show(run: Run, asked: Experiment) -> None:
     """Ask for the pictures, rank them and draw them."""
-    query = pickers.upload(run, asked, "The query: a picture of one person", named=True)
+    query = upload_picker.ask(run, asked, "The query: a picture of one person", named=True)
     gallery = _gallery(asked)
     if not query or not gallery:
         st.stop()
@@ -60,7 +60,7 @@ def _gallery(asked: Experiment) -> list[Upload]:
     if len(files) > MOST:
         say("error", f"expected at most {MOST} pictures, got {len(files)}: take some out")
         st.stop()
-    camera = pickers.named_camera if asked.knows_cameras else lambda name: None
+    camera = upload_picker.named_camera if asked.knows_cameras else lambda name: None
     return [Upload(file.name, file.getvalue(), camera(file.name)) for file in files]
 
 

@@ -73,6 +73,8 @@ class Passes:
 
 def about(seconds: float) -> str:
     """A time to wait, in words."""
+    if seconds < 1:
+        return "less than a second"
     if seconds < 90:
         return f"about {seconds:.0f} s"
     return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.0f} h"

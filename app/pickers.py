@@ -1,20 +1,18 @@
-"""Widgets that mean something on more than one page: the run, the query, a visitor's picture."""
+"""Widgets that mean something on more than one page: the run and the query."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import streamlit as st
 
-from app import cached, uploads
+from app import cached
 from app.notices import explained, say
-from app.uploads import Upload
-from reid_core.data import family_of
-from reid_core.data.market import parse_name
-from reid_core.experiment import Experiment
 from reid_core.models import MODELS
-from reid_core.runs import Run, list_runs, open_run
+from reid_core.runs import Run, damaged_runs, list_runs, open_run
 
 ORDERS = ["File name", "Worst first", "Best first"]
 MISSING = "missing run"  # the one that a link asked for, and the one shown instead
-BY_NAME = "as its name says"
 STEPS = {  # button -> shortcut, icon
     "Previous": ("Left", "arrow_back"),
     "Next": ("Right", "arrow_forward"),
@@ -23,10 +21,11 @@ STEPS = {  # button -> shortcut, icon
 }
 
 
-def linked(key: str, options: list[str], default: str) -> None:
+def linked(key: str, options: list[str], default: str, unlike: str = "") -> None:
     """Tie the widget of a key to the address: call it just before the widget.
 
     A link or the back button wins over the widget, the widget over an address that stayed the same.
+    unlike: what does not come back only because it was chosen when the widget was shown last.
     Streamlit's own bind leaves a default out of the address, so a copied link would open another
     view once the default has changed, and it can't be set by a link on another page.
     """
@@ -35,10 +34,30 @@ def linked(key: str, options: list[str], default: str) -> None:
     if asked in options and asked != last:
         state[key] = asked
     elif state.get(key) not in options:
-        state[key] = last if last in options else default
+        state[key] = last if last in options and last != unlike else default
     if asked != state[key]:
         address[key] = state[key]
     state[f"{key} in the address"] = state[key]
+
+
+def missing(
+    key: str, options: list[str], default: str, known: Sequence[str] = (), of: Any = None
+) -> str:
+    """As `linked`; returns what a link asks for in vain, for as long as what stands in for it is
+    shown, else an empty text. known: what is there, though it is no option now; of: what the choice
+    belongs to, if that may change while the choice keeps its name."""
+    state, asked = st.session_state, st.query_params.get(key, "")
+    there, opened = {"", *options, *known}, key not in state
+    # An address that stayed behind when the page chose something else is no link.
+    left = state.get(key) in options and asked == state.get(f"{key} in the address")
+    linked(key, options, default)
+    if asked not in there and not left:
+        state[f"{key} missing"] = (asked, (state[key], of))
+    gone, shown = state.get(f"{key} missing", ("", None))
+    if (opened and asked in there) or gone in there or shown != (state[key], of):
+        state.pop(f"{key} missing", None)
+        return ""
+    return gone
 
 
 def typed(key: str) -> None:
@@ -81,8 +100,9 @@ def missing_run() -> None:
         state.pop(MISSING, None)
         return
     row = st.container(horizontal=True, vertical_alignment="center", key="missing-run")
+    why = damaged_runs().get(asked, f"there is no run named {asked} here")
     with row:
-        say("warning", f"There is no run named {asked} here; shown is {shown}.")
+        say("warning", f"{why[0].upper()}{why[1:]}; shown is {shown}.")
     row.button(
         "Close",
         key="close missing run",
@@ -134,11 +154,19 @@ def order(name: str, stamp: int) -> str:
     )
 
 
-def query(name: str, stamp: int) -> int:
-    """The position of one of a run's queries: chosen by name, by step or at random."""
+def linked_query(run: str, names: list[str], known: Sequence[str] = ()) -> None:
+    """Tie the query to the address, and tell where a link names one that the run has not. names: those
+    to choose from; known: the run's others."""
+    if asked := missing("query", names, names[0], known):
+        say("warning", f"Run {run} has no query {asked}; shown is {st.session_state['query']}.")
+
+
+def query(name: str, stamp: int, place: Any = st) -> int:
+    """The position of one of a run's queries: chosen by name, by step or at random. place: where the
+    widgets stand; what there is to tell comes where this is called."""
     labels = cached.labels(name, stamp)
-    linked("query", labels, labels[0])
-    row = st.container(horizontal=True, vertical_alignment="center")
+    row = place.container(horizontal=True, vertical_alignment="center")
+    linked_query(name, labels)
     row.selectbox(
         "Query",
         labels,
@@ -157,60 +185,6 @@ def query(name: str, stamp: int) -> int:
             args=(name, stamp, label),
         )
     return labels.index(st.session_state["query"])
-
-
-def upload(run: Run, asked: Experiment, label: str, named: bool = False) -> Upload | None:
-    """A visitor's picture, and which camera took it from which side, where the model is told.
-
-    named: unless the visitor says otherwise, the camera is the one that the picture's name tells.
-    """
-    cameras = run.facts.cameras if asked.knows_cameras else ()
-    views = run.facts.views if asked.knows_views else ()
-    spots = st.columns([3, 1, 1] if views else [3, 1])
-    file = spots[0].file_uploader(
-        label, uploads.TYPES, max_upload_size=uploads.MEGABYTES, key="picture"
-    )
-    camera = spots[1].selectbox(
-        "Taken by camera",
-        [None, *cameras],
-        format_func=lambda number: str(number or (BY_NAME if named and cameras else "unknown")),
-        required=True,
-        key="camera",
-        disabled=not cameras,
-    )
-    if named and file and camera is None:
-        found = named_camera(file.name)
-        camera = found if found in cameras else None
-    view = None
-    if views:
-        side = lambda row: "unknown" if row is None else _side(run, row)  # noqa: E731
-        view = spots[2].selectbox(
-            "Seen from", [None, *views], format_func=side, required=True, key="view of it"
-        )
-    told = [_told("camera", cameras, str(camera or ""))]
-    told += [_told("view", views, "" if view is None else _side(run, view))] if views else []
-    st.caption(" ".join(told))
-    return Upload(file.name, file.getvalue(), camera, view) if file else None
-
-
-def named_camera(name: str) -> int | None:
-    """The camera that a file's name tells, as in Market-1501's names."""
-    found = parse_name(name)
-    return found[1] if found else None
-
-
-def _told(what: str, known: tuple[int, ...], given: str) -> str:
-    """What a model makes of what is said, or not said, of a picture."""
-    if not known:
-        return f"This model is not told which {what} took a picture."
-    if given:
-        return f"{what.capitalize()} {given}: the picture takes that {what}'s embedding."
-    return f"Unknown {what}: the picture takes the mean {what} embedding."
-
-
-def _side(run: Run, row: int) -> str:
-    """A row of a model's view embedding, in words where it was trained here."""
-    return str(row) if run.imported else family_of(run.experiment.dataset).views[row]
 
 
 def pick_query(key: str) -> None:

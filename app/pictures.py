@@ -1,4 +1,4 @@
-"""The picture that a page looks into: an image of the test split, or a visitor's own."""
+"""The picture that a page looks into, and what two of them side by side have in common."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from app import cached, galleries, pickers
-from app.components import query_strip
-from app.notices import explained, say
+from app import cached, pickers
 from app.uploads import Upload
 from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings
@@ -19,11 +17,7 @@ from reid_core.models.base import Tokens
 from reid_core.retrieve import RankedList
 from reid_core.runs import Run, open_run
 
-TEST, UPLOAD = "Test split", "Upload"
-SOURCE = "from"  # the widget's key
-ITSELF, NEAREST = "the query", 12
 LARGE = 384  # pixels high
-SAID = {None: "", True: "right, ", False: "wrong, "}
 
 
 @dataclass(frozen=True)
@@ -32,8 +26,8 @@ class Picture:
 
     row is its row in the run's Embeddings; upload is a visitor's. query is the position of the query
     that led here, whose list holds the true matches. beside: it stands in the second of two
-    columns, so that its widgets need names of their own (`key`), and first is the other one. bar: a container above both columns
-    for the widgets that two pictures share (`controls`).
+    columns, so that its widgets need names of their own (`key`), and first is the other one. bar: a
+    container above both columns for the widgets that two pictures share (`controls`).
     """
 
     run: str
@@ -160,10 +154,10 @@ class Picture:
                 "or upload the picture"
             )
         query = int(np.flatnonzero(there.found.query_rows == asked)[0])
-        return _present(replace(there, row=row, query=query))
+        return present(replace(there, row=row, query=query))
 
 
-def _present(picture: Picture) -> Picture:
+def present(picture: Picture) -> Picture:
     """A picture of the test split. Raises BadInput where its file is gone: tiles do without it."""
     root = cached.dataset(*cached.folder(picture.experiment)).root
     file = root / str(picture.found.names[picture.row])
@@ -210,67 +204,3 @@ def choice(
     else:
         place.selectbox(label, options, key=key, **({"width": 170} | more))
     return st.session_state[key]
-
-
-def pick(run: Run) -> Picture:
-    """Ask for a picture: a query, an image of its ranked list, or a visitor's own."""
-    stamp, asked = run.stamp(), run.experiment
-    if not run.has_weights:
-        say("info", f"Run {run.name} has no weights yet: they come with its first evaluation.")
-        st.stop()
-    row, source = st.container(horizontal=True, vertical_alignment="center"), UPLOAD
-    if run.has_embeddings:
-        pickers.linked(SOURCE, [TEST, UPLOAD], TEST)
-        source = row.segmented_control(
-            "Picture from", [TEST, UPLOAD], required=True, key=SOURCE, label_visibility="collapsed"
-        )
-    if source == UPLOAD:
-        picture = pickers.upload(run, asked, "A picture of one person")
-        if not picture:
-            st.stop()
-        with explained():  # a file that is no picture, or too small
-            cached.thumbnail(picture.digest, LARGE, picture.content)
-        return Picture(run.name, stamp, upload=picture)
-    with explained("info"):
-        cached.dataset(*cached.folder(asked))
-    with explained():
-        with row:
-            position = pickers.query(run.name, stamp)
-        return _of_list(run.name, stamp, position)
-
-
-def _of_list(run: str, stamp: int, position: int) -> Picture:
-    """The query itself, or the image that was clicked in its ranked list."""
-    found, ranking = cached.embeddings(run, stamp), cached.ranked(run, stamp, position)
-    source = cached.folder(cached.experiment(run, stamp))
-    rows = {ITSELF: int(found.query_rows[position])}
-    rows |= {f"rank {ranking.ranks[i]}": int(ranking.rows[i]) for i in _judged(ranking)}
-    if st.session_state.setdefault("image of", position) != position:
-        st.session_state.update({"image": ITSELF, "image of": position})  # another query's own list
-    pickers.linked("image", list(rows), ITSELF)
-    chosen = st.session_state["image"]
-    right = dict(zip(rows, [None, *ranking.match[_judged(ranking)].tolist()], strict=True))
-    items = [
-        dict(
-            label=label,
-            src=cached.picture(*source, str(found.names[row]), galleries.TILE),
-            title=f"{label}, {SAID[right[label]]}{galleries.title(found, row)}",
-            note="query" if right[label] is None else f"{label} {'✓' if right[label] else '✗'}",
-            share=None,
-            chosen=label == chosen,
-        )
-        for label, row in rows.items()
-    ]
-    query_strip(items, key="images", on_pick=_take, wrap=True)
-    return _present(Picture(run, stamp, rows[chosen], position))
-
-
-def _judged(ranking: RankedList) -> np.ndarray:
-    """Places of the nearest images that the protocol does not ignore."""
-    return np.flatnonzero(~ranking.ignored)[:NEAREST]
-
-
-def _take() -> None:
-    """Look at the image that was clicked."""
-    if picked := st.session_state["images"]["picked"]:
-        st.session_state["image"] = picked

@@ -7,7 +7,7 @@ from app import cached, charts, charts_scores, contents, figures, pickers
 from app.figures import Said
 from reid_core.experiment import Experiment
 from reid_core.runs import Run
-from reid_core.scores.protocols import PROTOCOLS, REPEATS, trapezoid
+from reid_core.scores.protocols import PROTOCOLS, REPEATS, SINGLE_SHOT, VEHICLES, trapezoid
 from reid_core.scores.record import intervals
 from reid_core.scores.verification import Roc, roc
 
@@ -42,14 +42,16 @@ def protocol(run: Run, stamp: int) -> str:
 def by_protocol(run: Run, stamp: int, chosen: str) -> None:
     """The same embeddings, judged by every protocol that they can be."""
     st.caption(PROTOCOLS[chosen].about)
-    rows = [_row(run, stamp, name) for name in cached.protocols(run.name, stamp)]
+    names = cached.protocols(run.name, stamp)
+    rows = [_row(run, stamp, name) for name in names]
+    drawn = " and ".join(name for name in (VEHICLES, SINGLE_SHOT) if name in names)
+    draws = f" {drawn} draw {REPEATS} times from a fixed seed." if drawn else ""
     figures.table(
         pd.DataFrame(rows),
         Said(
             "One set of embeddings, compared by Euclidean distance between vectors of length 1, under "
             "each protocol; in brackets 95 % bootstrap intervals over the queries "
-            f"({DRAWS:,} resamples). vehicleid and single-gallery-shot draw {REPEATS} times from a "
-            "fixed seed. A difference between rows is no difference between models.",
+            f"({DRAWS:,} resamples).{draws} A difference between rows is no difference between models.",
             LEGACY,
             "Zheng et al. 2015; scikit-learn before 0.19; bootstrap: Efron 1979.",
             (trapezoid, intervals),

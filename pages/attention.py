@@ -1,7 +1,7 @@
 """Where does the model look? Every map comes from the pass that made the embedding, is drawn on the
 pixels that it was cut from, and has its numbers beside it."""
 
-from app import lessons, microscope, pickers, pictures
+from app import lessons, microscope, pickers, picture_picker
 from app.notices import heading
 
 heading("Attention", __doc__)
@@ -10,6 +10,6 @@ if steps := microscope.steps(run):
     lessons.first(f"attention {run.name}", steps[0].set)
     lessons.look_at(steps, "attention")
 
-picture = pictures.pick(run)
+picture = picture_picker.pick(run)
 view, other = microscope.choose(run)
 microscope.show(run, view, picture, other)

@@ -3,7 +3,7 @@ the heads of a model, against uniform maps and shuffled tokens, for one picture 
 
 import streamlit as st
 
-from app import cached, order_steps, orders, pickers, pictures, sharing, studies
+from app import cached, order_steps, orders, pickers, picture_picker, sharing, studies
 from app.lessons import look_at
 from app.notices import explained, heading
 from app.order_figures import HERE, SET, TO_BOUND, TO_LARGEST, Lab
@@ -34,7 +34,7 @@ if view == MODES:
     sharing.show(run, unit)
     st.stop()
 rows_place = bar.container(width="content")
-picture = pictures.pick(run)
+picture = picture_picker.pick(run)
 with explained():
     numbers, tokens = cached.comparable(run.name, stamp, picture.who, picture.content)
 rows = 1

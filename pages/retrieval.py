@@ -3,9 +3,9 @@ protocol tells right from wrong. Every number here is computed from the same arr
 
 import streamlit as st
 
-from app import cached, cards, galleries, own, pickers, verdict
+from app import cached, cards, galleries, own, pickers, upload_picker, verdict
 from app.components import query_strip, ranked_gallery
-from app.notices import explained, heading, say
+from app.notices import explained, heading
 
 heading("Retrieval", __doc__)
 run = pickers.run()
@@ -55,7 +55,7 @@ ghosts = kind == TEST and bar.toggle(
 cards.refined(found, asked)
 
 if kind == UPLOAD:
-    picture = pickers.upload(run, asked, "A picture of one person")
+    picture = upload_picker.ask(run, asked, "A picture of one person")
     st.caption("Nothing is removed from the ranking, since nobody knows who is on it.")
     if not picture:
         st.stop()
@@ -65,10 +65,7 @@ if kind == UPLOAD:
         query = galleries.upload(picture, picture.image())
     verdict.show(run, asked, ranking, own=False)
 else:
-    linked, labels = st.query_params.get("query"), cached.labels(run.name, stamp)
-    position = pickers.query(run.name, stamp)
-    if linked and linked not in labels:
-        say("warning", f"Run {run.name} has no query {linked}; shown is {labels[position]}.")
+    labels, position = cached.labels(run.name, stamp), pickers.query(run.name, stamp)
     places = cached.order(run.name, stamp, order)
     items = galleries.strip(source, found, scored, labels, places, position)
     query_strip(items, key="strip", on_pick=lambda: pickers.pick_query("strip"))

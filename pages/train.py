@@ -8,7 +8,6 @@ from app.access import WHY_NOT, training_allowed
 from app.notices import heading
 
 heading("Train", __doc__)
-live.problem()
 allowed = training_allowed()
 if not allowed:
     st.info(WHY_NOT, icon=":material/lock:")
@@ -16,6 +15,8 @@ if not allowed:
 VIEWS = ["Watch", "New training", "Queue", *(["Sweep"] if sweeps.any_there() else [])]
 pickers.linked("view", VIEWS, VIEWS[0] if st.session_state.get("run") else VIEWS[1])
 view = st.segmented_control("View", VIEWS, required=True, key="view", label_visibility="collapsed")
+if view != "New training":  # which says it beside its button
+    live.problem()
 if view == "Watch":
     live.watch(pickers.run())
 elif view == "Queue":

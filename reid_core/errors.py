@@ -27,7 +27,9 @@ def from_system(error: OSError) -> OSError | BadInput:
             "of ulimit -f or of the file system)"
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return BadInput(f"not allowed to use {error.filename or 'a file'}: choose another folder")
+        return BadInput(
+            f"not allowed to use {error.filename or 'a file'}: allow this user to, or choose another folder"
+        )
     if error.filename is not None:
         return BadInput(f"{error.filename}: {error.strerror}")
     return error

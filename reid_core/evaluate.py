@@ -200,10 +200,7 @@ def evaluate(
     left.
     """
     queries, gallery = embeddings.query_rows, embeddings.gallery_rows
-    if not len(queries) or not len(gallery):
-        raise BadInput(
-            f"expected queries and a gallery, got {len(queries)} and {len(gallery)} images"
-        )
+    check_sides(queries, gallery)
     if distances_to:
         hits = _hits(embeddings, distances_to, block)
     else:
@@ -225,6 +222,15 @@ def evaluate(
         gallery=len(gallery),
         protocol=protocol,
     )
+
+
+def check_sides(queries: np.ndarray, gallery: np.ndarray) -> None:
+    """Raises BadInput where there is nothing to compare."""
+    if not len(queries) or not len(gallery):
+        raise BadInput(
+            f"expected queries and a gallery, got {len(queries)} and {len(gallery)} images: is_query "
+            "tells them apart (embed --dataset writes it)"
+        )
 
 
 def _hits(

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -167,10 +167,8 @@ class SetGraph(nn.Module):
         return self.model.refine(inputs["features"], seed=self.seed)
 
 
-def write(graph: ImageGraph | SetGraph, path: Path, about: dict[str, str]) -> float:
-    """Trace a graph into an ONNX file, run it in onnxruntime, return how far it is off. Raises
-    Unequal."""
-    import onnx_ir
+def translations() -> dict[Callable, Callable]:
+    """What the exporter lacks, or does less exactly."""
     from onnxscript import opset20
 
     def deform(
@@ -193,6 +191,17 @@ def write(graph: ImageGraph | SetGraph, path: Path, about: dict[str, str]) -> fl
         one = opset20.CastLike(opset20.Constant(value_float=1.0), x)
         return opset20.Reciprocal(opset20.Add(one, opset20.Exp(opset20.Neg(x))))
 
+    return {
+        torch.ops.torchvision.deform_conv2d.default: deform,
+        torch.ops.aten.sigmoid.default: sigmoid,
+    }
+
+
+def write(graph: ImageGraph | SetGraph, path: Path, about: dict[str, str]) -> float:
+    """Trace a graph into an ONNX file, run it in onnxruntime, return how far it is off. Raises
+    Unequal."""
+    import onnx_ir
+
     program = torch.onnx.export(
         graph.eval(),
         kwargs=graph.example(graph.counts[-1]),
@@ -201,10 +210,7 @@ def write(graph: ImageGraph | SetGraph, path: Path, about: dict[str, str]) -> fl
         output_names=[graph.output],
         dynamic_shapes=graph.axes,
         opset_version=OPSET,
-        custom_translation_table={
-            torch.ops.torchvision.deform_conv2d.default: deform,
-            torch.ops.aten.sigmoid.default: sigmoid,
-        },
+        custom_translation_table=translations(),
         verbose=False,
     )
     program.model.metadata_props.update(about)

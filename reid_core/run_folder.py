@@ -20,6 +20,7 @@ from reid_core.errors import BadInput
 
 QUEUED = "queued"
 ACTIVE = ("starting", "running", "stopping")
+PROGRESS = ("epoch", "epochs", "step", "steps")
 # A process that says nothing for this long before its first step is taken for dead.
 START_PATIENCE = 120
 
@@ -81,6 +82,15 @@ class RunFolder:
             own |= dict(pid=None, born=None)  # the process that will train is another one
         status = Status(state, **own | progress)
         self.write("state/status.json", (json.dumps(asdict(status), indent=2) + "\n").encode())
+
+    def report_end(self, state: str, message: str) -> None:
+        """Say why the training ended, where it stood when it last said anything."""
+        try:
+            last = self.raw_status()
+        except (ValueError, TypeError, OSError):
+            last = None
+        stood = {} if last is None else {name: getattr(last, name) for name in PROGRESS}
+        self.report(state, message=message, **stood)
 
     def raw_status(self) -> Status | None:
         """What its process last said; None where none has said anything."""

@@ -21,6 +21,7 @@ import re
 import shutil
 import subprocess
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -28,7 +29,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from reid_core.data import ROOT
@@ -37,6 +37,7 @@ from reid_core.evaluate import Embeddings
 from reid_core.experiment import Experiment
 from reid_core.knobs import unknown
 from reid_core.models import MODELS, Facts, ReIDModel
+from reid_core.models.weights import packed, unpacked
 from reid_core.run_folder import RunFolder, move, runs_folder
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -89,7 +90,7 @@ class Run(RunFolder):
             if weights is None:
                 run.report("starting", epochs=experiment.epochs)
             else:
-                run.write("weights.safetensors", save(weights))
+                run.write("weights.safetensors", packed(weights))
                 run.report("finished")
             run.write("experiment.json", _json(record))
         except BaseException:  # half a run would block its name for ever
@@ -104,12 +105,11 @@ class Run(RunFolder):
             record = json.loads((self.folder / "experiment.json").read_text("utf-8"))
             Experiment.from_dict(record)
             _facts(record)
-        except BadInput:
-            raise
         except Exception as error:
+            reason = error if isinstance(error, BadInput) else type(error).__name__
             raise BadInput(
-                f"run {self.name!r} has no readable experiment.json ({type(error).__name__}): it is "
-                "damaged or was made by something else"
+                f"run {self.name!r} has no readable experiment.json ({reason}): it is damaged or was "
+                "made by something else"
             ) from None
         return record
 
@@ -141,7 +141,9 @@ class Run(RunFolder):
         except FileNotFoundError:
             return []
         except ValueError:
-            raise BadInput(f"run {self.name!r} has a damaged history.jsonl") from None
+            raise BadInput(
+                f"run {self.name!r} has a damaged history.jsonl: mend or remove it (it holds the curves)"
+            ) from None
 
     def metrics(self) -> dict[str, Any]:
         """The last evaluation; empty before the first."""
@@ -205,11 +207,14 @@ class Run(RunFolder):
         if not path.is_file():
             raise BadInput(f"run {self.name!r} has no weights yet: wait for its first evaluation")
         try:
-            weights = {key: value.float() for key, value in load_file(path).items()}
+            weights = {key: value.float() for key, value in unpacked(path).items()}
             missing, extra = model.load_state_dict(weights, strict=False)
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise BadInput(f"run {self.name!r} has damaged weights: {reason}") from None
+            raise BadInput(
+                f"run {self.name!r} has damaged weights ({reason}): put back a copy of "
+                "weights.safetensors, or train a clone of the run"
+            ) from None
         # A shipped run leaves its classifiers out: nobody classifies at test.
         unused = ("classifier", "centers", "num_batches")
         missing = [key for key in missing if not any(word in key for word in unused)]
@@ -226,7 +231,7 @@ class Run(RunFolder):
     def keep(self, model: ReIDModel, embeddings: Embeddings, metrics: dict[str, Any]) -> None:
         """Weights, embeddings and scores of one evaluation."""
         weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-        self.write("weights.safetensors", save(weights))
+        self.write("weights.safetensors", packed(weights))
         self.keep_embeddings(embeddings)
         self.write("metrics.json", _json(metrics))
 
@@ -273,13 +278,20 @@ class Run(RunFolder):
         files = [each for name in STATES if (each := folder / name).is_file()]
         for path in files:
             try:
+                with zipfile.ZipFile(path) as parts:  # torch compares no checksums
+                    if wrong := parts.testzip():
+                        raise ValueError(wrong)
                 state = torch.load(path, map_location="cpu", weights_only=True)
                 state["model"], state["optimizers"], state["epoch"], state["step"]
-                return state
             except Exception:
-                log.warning("state/%s is damaged: going on from the one before", path.name)
+                log.warning("state/%s is damaged", path.name)
+                continue
+            if path != files[0]:
+                log.warning("going on from state/%s, the one before", path.name)
+            return state
         if files:
-            raise BadInput(f"run {self.name!r} has damaged states (state/last.pt): start a new run")
+            names = " and ".join(f"state/{path.name}" for path in files)
+            raise BadInput(f"run {self.name!r} has a damaged {names}: start a new run, or clone it")
         return None
 
     @property
@@ -306,10 +318,18 @@ def build(experiment: Experiment, facts: Facts, pretrained: bool = False) -> ReI
 
 def list_runs() -> list[Run]:
     """All runs, by name; folders without a readable experiment.json are no runs."""
+    return [run for run in _folders() if not _damage(run)]
+
+
+def damaged_runs() -> dict[str, str]:
+    """Of folders whose experiment.json can't be read, by name: why."""
+    return {run.name: why for run in _folders() if (why := _damage(run))}
+
+
+def _folders() -> list[Run]:
     folder = runs_folder()
     found = sorted(d for d in folder.iterdir() if d.is_dir()) if folder.is_dir() else []
-    runs = [Run(d.name, d) for d in found if (d / "experiment.json").is_file()]
-    return [run for run in runs if _readable(run)]
+    return [Run(d.name, d) for d in found if (d / "experiment.json").is_file()]
 
 
 def open_run(name: str) -> Run:
@@ -378,12 +398,12 @@ def _names(experiment: Experiment) -> Iterator[str]:
         yield f"{experiment.model}-{experiment.recipe}-{number}"
 
 
-def _readable(run: Run) -> bool:
+def _damage(run: Run) -> str:
     try:
         run.experiment  # noqa: B018
-    except BadInput:
-        return False
-    return True
+    except BadInput as error:
+        return str(error)
+    return ""
 
 
 def _json(content: Any) -> bytes:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import load_file, save
 
 from reid_core.data import ROOT, Dataset, prepare
 from reid_core.embed import embed_test
 from reid_core.evaluate import evaluate
 from reid_core.experiment import Experiment
+from reid_core.models.weights import packed, unpacked
 from reid_core.runs import Run
 from reid_core.train import create, train
 
@@ -66,13 +66,13 @@ def ship(run: Run, dataset: Dataset, target: Path) -> dict[str, Any]:
         shutil.copy(run.folder / name, target / name)
     record = run.record | dict(run=target.name, shipped=True)
     shipped.write("experiment.json", (json.dumps(record, indent=2) + "\n").encode())
-    weights = load_file(run.folder / "weights.safetensors")
+    weights = unpacked(run.folder / "weights.safetensors")
     small = {
         name: weight.half() if weight.is_floating_point() else weight
         for name, weight in weights.items()
         if not any(word in name for word in UNUSED)
     }
-    shipped.write("weights.safetensors", save(small))
+    shipped.write("weights.safetensors", packed(small))
     embeddings = embed_test(shipped.model(), shipped.experiment, dataset)
     half = {
         name: array.astype(np.float16)

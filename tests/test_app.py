@@ -112,9 +112,29 @@ def test_a_page_with_damaged_runs(tiny_run, runs, page):
         assert "damaged" in said(app)
 
 
-def test_damaged_history_is_told(tiny_run, runs):
+def test_damaged_history_is_told_and_costs_the_curves_alone(tiny_run, runs):
     (runs / tiny_run / "history.jsonl").write_text("{ broken")
-    assert "history" in said(opened("train", view="Watch"))
+    app = opened("train", view="Watch")
+    assert "damaged history.jsonl" in said(app)
+    assert app.button(key="clone run") and [each for each in app.expander if each.label == "Log"]
+
+
+def test_a_link_to_a_damaged_run_says_that_it_is_damaged(tiny_run, runs):
+    shutil.copytree(runs / tiny_run, runs / "broken")
+    (runs / "broken" / "experiment.json").write_text("{ broken")
+    app = opened("train", view="Watch", run="broken")
+    assert "Run 'broken' has no readable experiment.json" in said(app)
+    assert f"shown is {tiny_run}" in said(app)
+
+
+def test_what_can_not_start_is_told_beside_the_button(runs, tmp_path, monkeypatch):
+    monkeypatch.setenv("REID_ALLOW_TRAINING", "1")
+    app = opened("train", view="New training")
+    app.text_input(key="data").input(str(tmp_path / "nowhere")).run()
+    app.button(key="start").click().run()
+    assert "nowhere" in app.error[0].value
+    order = [each.type for each in app.main]
+    assert order.index("error") > order.index("button")
 
 
 def test_a_run_without_embeddings(tiny_run, runs):

@@ -222,8 +222,20 @@ def test_a_damaged_run_hides_no_other(tiny_run, runs, capsys):
         shutil.copytree(runs / "tiny", runs / f"odd{number}")
         (runs / f"odd{number}" / name).write_text(content)
     assert main(["runs", "--json"]) == 0
-    rows = {row["run"]: row for row in json.loads(capsys.readouterr().out)}
+    out, err = capsys.readouterr()
+    rows = {row["run"]: row for row in json.loads(out)}
     assert set(rows) == {"tiny", "odd0", "odd2"} and rows["tiny"]["metrics"]["mAP"]
+    assert err.count("\n") == 2 and "run 'odd0' has a damaged metrics.json" in err
+    assert "run 'odd1' has no readable experiment.json (" in err
+
+
+def test_a_knob_that_a_damaged_run_has_is_told_of_that_run(tiny_run, runs, capsys):
+    """Not as if somebody had typed it."""
+    file = runs / "tiny" / "experiment.json"
+    record = json.loads(file.read_text())
+    file.write_text(json.dumps(record | dict(knobs=record["knobs"] | dict(epochs="many"))))
+    told = fails(capsys, "train", "--resume", "tiny")
+    assert "run 'tiny' has no readable experiment.json (epochs: expected" in told
 
 
 def test_resume_does_not_take_back_a_stop(tiny_run, capsys):

@@ -1,6 +1,7 @@
 """Embedding folders: streamed, in order, resumed after a kill, whatever lies in them."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -80,6 +81,26 @@ def test_a_folder_with_subfolders_one_image_at_a_time(tiny_run, folder, tmp_path
         assert found["identities"][at] == int(path.name.split("_")[0])
         assert found["cameras"][at] == camera
     assert not (tmp_path / "o.npz.unfinished").exists()
+
+
+def test_a_pipe_is_not_waited_for(tiny_run, folder, tmp_path):
+    os.mkfifo(folder / "0003_c2_pipe.jpg")
+    found = embed(tiny_run, tmp_path / "o.npz", "--images", folder)
+    assert found["left_out"].tolist() == ["0003_c2_pipe.jpg", "a/broken.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (("--images", ""), "no file or folder given"),
+        (("--images", "x.jpg", "--camera", "-3"), "a camera's number, or -1 for unknown, got '-3'"),
+        (("--images", "x.jpg", "--camera", "c3"), "a camera's number, or -1 for unknown, got 'c3'"),
+    ],
+)
+def test_what_embed_can_not_be_asked(tmp_path, capsys, asked, words):
+    with pytest.raises(SystemExit) as left:
+        main(["embed", "any", *asked, "--out", str(tmp_path / "o.npz")])
+    assert left.value.code == 2 and words in capsys.readouterr().err
 
 
 def test_killed_it_goes_on_where_it_stopped(tiny_run, runs, tiny_data, tmp_path, capsys):

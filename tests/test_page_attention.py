@@ -16,8 +16,10 @@ from app import (
     microscope_jigsaw,
     microscope_maps,
     microscope_side,
+    picture_picker,
     pictures,
 )
+from app.notices import plain
 from reid_core.analysis import attention
 from reid_core.analysis.orders import layers
 from reid_core.errors import BadInput
@@ -289,11 +291,31 @@ def test_non_local_maps_of_every_stage(runs, tiny_data):
     assert not any(tile["note"] for tile in tiles(app))
 
 
+def test_a_link_to_a_query_or_an_image_that_is_not_here_says_so(tiny_run):
+    app = page(run=tiny_run, query="nobody.jpg", image="rank 99")
+    first = app.selectbox(key="query").options[0]
+    assert f"has no query nobody.jpg; shown is {plain(first)}." in said(app)
+    assert "list is called rank 99; shown is the query." in said(app)
+    app.run()
+    assert "nobody.jpg" in said(app) and "rank 99" in said(app)  # whatever else is chosen
+    app.button(key="next").click().run()
+    assert not app.warning and not app.exception
+
+
+def test_an_address_that_the_page_left_behind_is_no_link(tiny_run, monkeypatch):
+    """The list of the next query is shorter than that of the image that was looked at."""
+    app = page(run=tiny_run, image="rank 3")
+    assert app.session_state["image"] == "rank 3" and not app.warning
+    monkeypatch.setattr("app.picture_picker.NEAREST", 2)
+    app.button(key="next").click().run()
+    assert app.session_state["image"] == picture_picker.ITSELF and not app.warning
+
+
 def test_another_query_is_looked_at_itself(tiny_run):
     app = page(image="rank 2")
     assert app.session_state["image"] == "rank 2"
     app.button(key="next").click().run()
-    assert app.session_state["image"] == pictures.ITSELF
+    assert app.session_state["image"] == picture_picker.ITSELF
 
 
 def test_a_picture_is_not_its_own_target(tiny_run):

@@ -119,6 +119,15 @@ def test_another_query_becomes_the_picked_image(mapped):
     assert drawn(app, "embedding_legend")["picked"] == found.query_rows[3]
 
 
+def test_a_link_to_a_query_or_an_image_that_is_not_here_says_so(mapped):
+    app = opened(query="nobody.jpg", image="99999")
+    said = " ".join(each.value for each in app.warning)
+    assert "has no query nobody.jpg" in said and "no image number 99999" in said
+    assert f"picked is number {app.session_state['image']}." in said
+    app.button(key="next").click().run()
+    assert not app.warning
+
+
 def test_lines_lead_to_the_ranked_list(mapped):
     from reid_core.retrieve import retrieve
 

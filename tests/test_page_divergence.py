@@ -10,7 +10,7 @@ import torch
 from conftest import TINY
 from streamlit.testing.v1 import AppTest
 
-from app import charts_orders, order_figures, order_steps
+from app import charts_orders, order_figures, order_maps, order_steps
 from reid_core.analysis import orders
 from reid_core.data import open_dataset
 from reid_core.embed import embed_test
@@ -147,6 +147,47 @@ def test_heads_open_on_two_heads_whatever_head_the_orders_show(runs):
     assert (app.selectbox(key="one").value, app.selectbox(key="other").value) == ("1", "2")
 
 
+def boxes(app: AppTest, *keys: str) -> tuple[str, ...]:
+    return tuple(app.selectbox(key=key).value for key in keys)
+
+
+def test_layers_never_open_on_one_against_itself(runs):
+    """However the first one came to be what the second is by default, or was before."""
+    made("deep", model="transreid", depth=4, parts=2)
+    app = opened(run="deep", between="Layers")
+    last = app.selectbox(key="layer").options[-1]
+    assert boxes(app, "layer", "against") == ("1", last)
+    app.session_state["between"] = "Heads"
+    app.run()
+    app.selectbox(key="layer").select(last).run()
+    app.session_state["between"] = "Layers"
+    app.run()
+    assert not app.exception and boxes(app, "layer", "against") == (last, "1")
+    assert boxes(opened(run="deep", between="Layers", layer=last), "layer", "against") == (
+        last,
+        "1",
+    )
+    assert boxes(opened(run="deep", between="Layers", against="1"), "layer", "against") == (
+        last,
+        "1",
+    )
+    assert boxes(opened(run="deep", between="Heads", one="2"), "one", "other") == ("2", "1")
+
+
+def test_a_link_may_set_a_layer_against_itself(runs):
+    made("deep", model="transreid", depth=4, parts=2)
+    app = opened(run="deep", between="Layers", layer="2", against="2")
+    assert boxes(app, "layer", "against") == ("2", "2")
+    app.selectbox(key="against").select("1").run()
+    app.selectbox(key="against").select("2").run()
+    assert not app.exception and boxes(app, "layer", "against") == ("2", "2")
+
+
+def test_a_link_to_a_query_that_is_not_here_says_so(tiny_run):
+    app = opened(query="nobody.jpg")
+    assert "has no query nobody.jpg" in said(app)
+
+
 def test_a_link_wins_over_the_preset(runs):
     measure(made("high", depth=4, parts=2))
     app = opened(run="high", between="Heads", unit="bits", rows="class token", layer="3")
@@ -166,7 +207,7 @@ def test_a_click_opens_a_cell_a_token_or_a_query(tiny_run, monkeypatch):
     }
     monkeypatch.setattr(order_figures.st, "session_state", state)
     order_figures._take_cell(("layer", labels), ("against", labels))
-    order_figures._take_token([f"row {r}, column {c}" for r in (1, 2, 3) for c in (1, 2)])
+    order_maps._take_token([f"row {r}, column {c}" for r in (1, 2, 3) for c in (1, 2)])
     monkeypatch.setattr(order_figures.cached, "labels", lambda run, stamp: list("abcde"))
     order_figures._take_query("tiny", 0)
     chosen = {key: state[key] for key in ("layer", "against", "token", "query")}

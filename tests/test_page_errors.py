@@ -11,6 +11,7 @@ from test_app import captions, drawn, nothing_cached, opened, said  # noqa: F401
 
 from app import cached, charts_errors, charts_runs, errors, errors_queue, errors_rerank
 from app.errors import Case
+from app.notices import plain
 from reid_core import notes
 from reid_core.runs import open_run
 from reid_core.studies import Study
@@ -82,6 +83,26 @@ def test_a_link_to_a_query_that_is_right_opens_it(tiny_run):
     label = cached.labels(tiny_run, here.stamp)[right]
     app = page(query=label)
     assert app.session_state["query"] == label and app.session_state["show"] == errors.EVERY
+
+
+@pytest.mark.parametrize("view", ["Inbox", "Runs", "Re-ranking"])
+def test_a_link_to_a_query_that_is_not_here_says_so(two, view, monkeypatch):
+    monkeypatch.setattr("reid_core.jobs.start_study", lambda study: None)
+    app = page(errors=view, query="nobody.jpg")
+    assert f"has no query nobody.jpg; shown is {plain(app.session_state['query'])}." in said(app)
+    app.button(key="next").click().run()
+    assert "nobody" not in said(app) and not app.exception
+
+
+def test_a_query_that_is_filtered_out_is_none_that_is_not_here(tiny_run):
+    app = page(show=errors.EVERY)
+    app.session_state["show"] = errors.DONE
+    app.run()
+    assert "has no query" not in said(app)
+    other = app.session_state["part"] = app.selectbox(key="part").options[-1]
+    app.session_state["show"] = errors.EVERY
+    app.run()
+    assert app.session_state["part"] == other and "has no query" not in said(app)
 
 
 def test_an_empty_choice_says_so(tiny_run):

@@ -10,9 +10,10 @@ from test_app import captions, drawn, imported, nothing_cached, opened, said  # 
 from test_neighbours import made
 
 from app import (
+    cached,
     figures,
     frequency,
-    frequency_lost,
+    frequency_claim,
     frequency_patches,
     frequency_query,
     frequency_settings,
@@ -123,6 +124,19 @@ def test_the_step_sets_what_its_words_are_about(runs, nothing_starts):
     assert not app.exception and "Lay another run beside" in frequency_tokens.depth_in_words()
 
 
+@pytest.mark.parametrize("part", ["Wavelets", "What is lost", "One query"])
+def test_a_link_to_a_query(tiny_run, part):
+    run = open_run(tiny_run)
+    Study.asked(run, "filters", {"identities": 0}).compute()
+    label = cached.labels(tiny_run, run.stamp())[-1]
+    app = opened("frequency", run=tiny_run, part=part, against=[], query=label)
+    assert app.session_state["query"] == label and not app.warning
+    if part == "What is lost":
+        assert f"Query {label} as the models get it" in captions(app).replace("\\", "")
+    app = opened("frequency", run=tiny_run, part=part, against=[], query="nobody.jpg")
+    assert "has no query nobody.jpg" in said(app)
+
+
 def test_scores_stay_when_their_images_are_gone(tiny_run, runs, monkeypatch):
     """Between two looks at the folder, that is: a study of changed images is computed anew."""
     monkeypatch.setattr("reid_core.studies.images.stamp", lambda run: [])
@@ -194,9 +208,9 @@ def test_the_verdict_in_words():
     noise = np.random.default_rng(0).normal(0, 0.01, 50)
     cnn = dict(ways=ways, names=names, precision=np.stack([0.8 + noise, 0.7 + noise, 0.4 + noise]))
     vit = dict(ways=ways, names=names, precision=np.stack([0.8 - noise, 0.7 + noise, 0.1 - noise]))
-    assert "claim agrees" in frequency_lost.verdict("cnn", "vit", cnn, vit)
-    assert "claim disagrees" in frequency_lost.verdict("vit", "cnn", vit, cnn)
-    assert "do not decide" in frequency_lost.verdict("cnn", "cnn", cnn, cnn)
+    assert "claim agrees" in frequency_claim.verdict("cnn", "vit", cnn, vit)
+    assert "claim disagrees" in frequency_claim.verdict("vit", "cnn", vit, cnn)
+    assert "do not decide" in frequency_claim.verdict("cnn", "cnn", cnn, cnn)
 
 
 def test_differences_are_those_of_the_numbers_as_they_are_shown():

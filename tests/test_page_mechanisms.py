@@ -1,6 +1,7 @@
 """Gates, Orders, Why similar, On the person and Deletion on the page Attention, without a browser."""
 
 import json
+import shutil
 import time
 
 import numpy as np
@@ -69,6 +70,11 @@ def test_a_study_of_a_quick_model_does_not_promise_no_time(tiny_run):
     said_of_it = captions(opened("attention", run=tiny_run, lens="On the person"))
     assert "take less than a second" in said_of_it and "libraries" in said_of_it
     assert "about 0 s" not in said_of_it
+    for page, more in dict(
+        attention=dict(lens="Deletion"), frequency=dict(part="What is lost")
+    ).items():
+        said_of_it = captions(opened(page, run=tiny_run, **more))
+        assert "passes of this model, less than a second on this machine." in said_of_it, page
 
 
 def test_the_map_that_is_shown_first_and_why(tiny_run, runs):
@@ -82,6 +88,29 @@ def test_the_map_that_is_shown_first_and_why(tiny_run, runs):
     app.selectbox(key="map").select(others[0]).run()
     assert not app.exception and figures(app)[0]["tiles"][0]["label"] == others[0]
     assert captions(app).count("largest share on the person") == 1
+
+
+def test_a_run_beside_with_other_maps_has_a_choice_of_its_own(tiny_run, runs):
+    """It stands in the address as well; runs whose maps have the same names share one choice."""
+    trained("rga", "gated", size="64x32", width=8, trunk="resnet10t")
+    app = opened("attention", run=tiny_run, lens="On the person", beside="gated")
+    box = app.selectbox(key="map beside")
+    left, other = app.selectbox(key="map").value, next(o for o in box.options if o != box.value)
+    box.select(other).run()
+    assert not app.exception
+    assert [each["tiles"][0]["label"] for each in figures(app)] == [left, other]
+    address = {key: app.query_params[key] for key in ("map", "map beside")}
+    again = opened("attention", run=tiny_run, lens="On the person", beside="gated", **{
+        key: value[0] if isinstance(value, list) else value for key, value in address.items()
+    })  # fmt: skip
+    assert [each["tiles"][0]["label"] for each in figures(again)] == [left, other]
+    shutil.copytree(runs / tiny_run, runs / "twin")
+    app = opened("attention", run=tiny_run, lens="On the person", beside="twin")
+    box, last = app.selectbox(key="map"), app.selectbox(key="map").options[-1]
+    box.select(last).run()
+    assert [each["tiles"][0]["label"] for each in figures(app)] == [last] * 2
+    follows = [(each.value, each.disabled) for each in app.selectbox if each.label == "Map"]
+    assert not app.exception and follows == [(last, False), (last, True)]
 
 
 def test_the_person_and_its_parts(tiny_run):
@@ -304,7 +333,8 @@ def test_a_study_says_how_long_it_takes_before_it_starts(tiny_run, monkeypatch):
     app = opened("frequency", run=tiny_run, part="What is lost")
     images = len(open_run(tiny_run).embeddings().names)
     assert f"About {19 * images:,} passes of this model" in captions(app)
-    assert [passes.about(seconds) for seconds in (3, 600, 7200)] == [
+    assert [passes.about(seconds) for seconds in (0.2, 3, 600, 7200)] == [
+        "less than a second",
         "about 3 s",
         "about 10 min",
         "about 2 h",

@@ -1,6 +1,7 @@
 """The page Neighbours, run by Streamlit's own test harness."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,10 +11,12 @@ from streamlit.testing.v1 import AppTest
 from test_app import MAIN, captions, said
 from test_neighbours import made
 
-from app import charts_neighbours, neighbours
-from app.charts_neighbours import Line, Node
+from app import cached, charts_graph, charts_neighbours, neighbours
+from app.charts_graph import Node
+from app.charts_neighbours import Line
 from reid_core.analysis.neighbours import alone, attend
 from reid_core.evaluate import evaluate
+from reid_core.retrieve import RankedList
 from reid_core.runs import Run
 from reid_core.studies import Study, set_size
 
@@ -125,6 +128,25 @@ def test_a_click_puts_a_neighbour_in_the_middle(refined):
     assert again.session_state["middle"] == neighbours.QUERY
 
 
+def test_a_link_to_a_query_or_an_image_that_is_not_here_says_so(refined):
+    app = opened(query="nobody.jpg", middle="no-image.jpg")
+    assert "has no query nobody.jpg" in said(app)
+    assert "Run refined has no image no-image.jpg; in the middle is the query." in said(app)
+    app.button(key="next").click().run()
+    assert not app.warning and not app.exception
+
+
+def test_a_difference_is_that_of_the_numbers_beside_it(refined, monkeypatch):
+    for name, value in (("before", 0.1234), ("after", 0.1567)):
+        given = type("Given", (RankedList,), {"average_precision": value})
+        ranking = lambda self, given=given: given(  # noqa: E731
+            **vars(cached.ranked(self.run.name, self.stamp, self.query))
+        )
+        monkeypatch.setattr(neighbours.Chosen, name, property(ranking))
+    (refined_one,) = (each for each in opened().metric if each.label == "AP, refined")
+    assert (refined_one.value, refined_one.delta) == ("0.157", "+0.034")  # not 0.0333
+
+
 @pytest.mark.parametrize("part", neighbours.PARTS[1:])
 def test_measurements_have_a_button_first(refined, part):
     app = opened(part=part)
@@ -140,6 +162,10 @@ def test_measurements(refined, monkeypatch):
         app = opened(part=part)
         assert len(app.get("plotly_chart")) == count, part
         assert ("as busy as it was" in captions(app)) == (part == "Neighbours")
+    text = " ".join(m.value for m in opened(part="Neighbours").markdown)
+    said_of_it = re.search(r": ([\d.]+), against ([\d.]+) at .*? difference is ([+-][\d.]+)", text)
+    best, own, difference = map(float, said_of_it.groups())
+    assert difference == pytest.approx(best - own, abs=1e-9)
     app = opened(part="Landmarks")
     assert "Why (a) and (b) differ" in " ".join(m.value for m in app.markdown)
 
@@ -215,9 +241,9 @@ def test_figures_of_few_and_of_many():
 
     for count in (0, 1, 60):
         nodes = [node(1 / max(count, 1), mutual=n % 2 == 0) for n in range(count)]
-        figure = charts_neighbours.graph("data:,", 0.5, nodes, [(0, 59)] if count > 59 else [])
-        assert len(figure.layout.images) == 1 + min(count, charts_neighbours.DRAWN)
-    widest = charts_neighbours.graph("data:,", 0, [node(0.8), node(0.1)], [])
+        figure = charts_graph.graph("data:,", 0.5, nodes, [(0, 59)] if count > 59 else [])
+        assert len(figure.layout.images) == 1 + min(count, charts_graph.DRAWN)
+    widest = charts_graph.graph("data:,", 0, [node(0.8), node(0.1)], [])
     widths = [trace.line.width for trace in widest.data if trace.mode == "lines"]
     assert widths[0] > widths[1]
     line = Line("a", np.array([[1.0, 3.0], [2.0, 2.0]]))

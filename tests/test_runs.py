@@ -90,6 +90,29 @@ def test_damaged_files_are_named(tiny_run, file, use):
 
 
 @pytest.mark.parametrize(
+    ("file", "use"),
+    [
+        ("weights.safetensors", lambda run: run.model()),
+        ("embeddings.npz", lambda run: run.embeddings()),
+        ("state/last.pt", lambda run: run.load_state()),
+    ],
+)
+@pytest.mark.parametrize("place", (0.3, 0.6, 0.9))
+def test_one_changed_byte_is_noticed(tiny_run, file, use, place):
+    """Among the numbers, where nothing but a checksum can tell."""
+    run = open_run(tiny_run)
+    path = run.folder / file
+    content = bytearray(path.read_bytes())
+    at = int(place * len(content))
+    at = next(at for at in range(at, len(content)) if content[at])  # padding is 0
+    content[at] ^= 1
+    path.write_bytes(content)
+    path.with_name("before.pt").unlink(missing_ok=True)
+    with pytest.raises(BadInput, match="damaged"):
+        use(run)
+
+
+@pytest.mark.parametrize(
     "odd",
     [
         {"cameras": None},

@@ -97,6 +97,16 @@ def test_the_record_says_what_was_asked(stored, capsys, asked):
         assert conditions["metric"] == asked[1]
 
 
+def test_nothing_is_verified_without_pairs_of_both_kinds(split, tmp_path, capsys):
+    """A query and a gallery of one person: mAP, but no threshold."""
+    one = arrays(split) | dict(identities=np.ones(220, int))
+    np.savez(tmp_path / "f.npz", **one)
+    said = scored(capsys, tmp_path / "f.npz", "--details")
+    assert said["mAP"] == 1 and said["verification"] is None and said["camera_pairs"]
+    asked = ["--embeddings", str(tmp_path / "f.npz"), "--details", "--far", "0.1"]
+    assert "no threshold can be chosen" in fails(capsys, "evaluate", *asked)
+
+
 def test_what_files_cannot_be(split, tmp_path, capsys):
     good = arrays(split)
 
@@ -110,7 +120,7 @@ def test_what_files_cannot_be(split, tmp_path, capsys):
     assert "of whole numbers" in message(cameras=good["cameras"].astype(float))
     assert "is_query" in message(is_query=good["identities"])
     assert "expected queries and a gallery" in message(is_query=np.zeros(220, bool))
-    assert "expected queries and a gallery" in message(is_query=np.ones(220, bool))
+    assert "is_query tells them apart" in message(is_query=np.ones(220, bool))
     assert "pickled" in message(identities=good["identities"].astype(object))
     nothing = good["embeddings"].copy()
     nothing[3] = np.nan

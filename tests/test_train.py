@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 
@@ -210,7 +211,6 @@ def test_a_run_is_trained_by_one_process_at_a_time(runs):
 
 
 def test_images_that_changed_are_noticed(runs, tiny_data, tmp_path, monkeypatch):
-    import shutil
 
     run = train.create(experiment(), "moved")
     shutil.copytree(tiny_data, tmp_path / "data" / "pedestrians")
@@ -331,14 +331,22 @@ def test_a_damaged_state_gives_way_to_the_one_before(runs):
         content = bytearray(state.read_bytes())
         content[len(content) // 2] ^= 255
         state.write_bytes(content)
-    train.train(run)
+        train.train(run)
+    assert run.log_tail().count("going on from state/before.pt, the one before") == 2
     assert weights(run).keys() == weights(whole).keys()
     for name, weight in weights(whole).items():
         assert torch.equal(weight, weights(run)[name]), name
     for name in ("last.pt", "before.pt"):
         (run.folder / "state" / name).write_bytes(b"PK nothing")
-    with pytest.raises(BadInput, match="damaged states"):
+    with pytest.raises(BadInput, match=r"damaged state/last\.pt and state/before\.pt: start"):
         train.train(run)
+    assert run.log_tail().count("going on") == 2  # not said where there is none
+    status = run.status()
+    assert (status.state, status.epoch, status.epochs) == ("failed", 3, 3)
+    shutil.rmtree(run.folder / "state")
+    train.train(run)
+    assert "no state is left of the 3 epochs in its history" in run.log_tail()
+    assert torch.equal(next(iter(weights(run).values())), next(iter(weights(whole).values())))
 
 
 def test_what_a_killed_process_was_writing_is_swept_away(runs):
@@ -432,7 +440,8 @@ def test_a_file_that_may_not_grow_is_told_by_train_and_resume(runs):
         assert ended.returncode == 2 and "Traceback" not in ended.stderr
         assert told.startswith("reid_core: no space left for") and "state/last.pt" in told
         status = open_run("full").status()
-        assert status.state == "failed" and f"reid_core: {status.message}" == told
+        assert status.state == "failed" and status.epochs == TINY["epochs"]
+        assert told == f"reid_core: {status.message}; go on with: train --resume full"
     train.train(open_run("full"))
     assert open_run("full").status().state == "finished"
 

@@ -8,6 +8,7 @@ from PIL import Image
 
 from app.cached.base import NO_PICTURE, data_url
 from reid_core.data import Dataset, Found, find, open_dataset
+from reid_core.data.depth import regular
 from reid_core.data.doctor.checkup import Checkup
 
 
@@ -19,8 +20,8 @@ def folder_stamp(folder: str) -> int:
         with scandir(folder) as inside:
             for entry in inside:
                 latest = max(latest, entry.stat().st_mtime_ns)
-    except OSError:
-        pass  # closed or gone: what reads it next says so
+    except (OSError, ValueError):
+        pass  # closed, gone, or no path at all: what reads it next says so
     return latest
 
 
@@ -41,7 +42,7 @@ def tile(path: bytes, stamp: int, height: int) -> str:
     """An image as a data URL; a quiet tile where it can't be read. path as bytes (os.fsencode): what
     is no text can't be hashed as one."""
     try:
-        with Image.open(fsdecode(path)) as image:
+        with Image.open(regular(Path(fsdecode(path)))) as image:
             return data_url(image, height)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return NO_PICTURE

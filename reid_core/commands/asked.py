@@ -1,6 +1,7 @@
 """What several commands ask for and say: options, the model they mean, a progress bar."""
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def feature_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--views",
-        type=Path,
+        type=given_path,
         default=None,
         metavar="F.csv",
         help="columns name (of the file, or the end of its path) and view (from 0), where a model is "
@@ -71,6 +72,22 @@ def folder(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("no folder given")
     return str(Path(text).absolute())
+
+
+def given_path(text: str) -> Path:
+    """A path; an empty one, as an unset variable gives, would be this very folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("no file or folder given")
+    return Path(text)
+
+
+def camera_number(text: str) -> int:
+    """A camera's number, or -1 for an unknown one."""
+    if not re.fullmatch(r"-1|\d{1,9}", text):
+        raise argparse.ArgumentTypeError(
+            f"expected a camera's number, or -1 for unknown, got {text!r}"
+        )
+    return int(text)
 
 
 def pair(text: str) -> tuple[str, str]:

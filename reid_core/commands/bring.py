@@ -2,9 +2,8 @@
 
 import argparse
 import sys
-from pathlib import Path
 
-from reid_core.commands.asked import pair
+from reid_core.commands.asked import given_path, pair
 
 
 def add(commands) -> None:
@@ -16,7 +15,7 @@ def add(commands) -> None:
         "executed. What its shapes don't tell takes the official value; --set decides otherwise: "
         "every knob of the model, and views=V for side information of V views.",
     )
-    command.add_argument("file", type=Path, metavar="FILE")
+    command.add_argument("file", type=given_path, metavar="FILE")
     command.add_argument("--model", required=True, help="transreid, pha, rga or nformer")
     command.add_argument("--run", required=True, metavar="NAME")
     command.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE")

@@ -65,16 +65,19 @@ def act(asked: argparse.Namespace) -> int:
 
 def words(report) -> Iterator[str]:
     """The report as lines to read."""
+    from reid_core.data.doctor.findings import number
+
     for each in report.recognised:
         yield from _recognised(each)
         yield ""
     errors = [each for each in report.findings if each.severity == "error"]
     warnings = [each for each in report.findings if each.severity != "error"]
+    several = [len({getattr(e, of) for e in report.recognised}) > 1 for of in ("name", "home")]
     for title, findings in (("Prevents training", errors), ("Warnings", warnings)):
         if findings:
             yield title
             for each in findings:
-                yield from _finding(each, several=len(report.recognised) > 1)
+                yield from _finding(each, *several)
             yield ""
     if not report.recognised:
         yield "No data set was recognised. Looked for:"
@@ -83,7 +86,8 @@ def words(report) -> Iterator[str]:
     elif errors:
         yield f"{len(errors)} {'thing prevents' if len(errors) == 1 else 'things prevent'} training."
     else:
-        yield "Nothing prevents training." + (f" {len(warnings)} warnings." if warnings else "")
+        count = f" {number(warnings, 'warning')}." if warnings else ""
+        yield f"Nothing prevents training.{count}"
 
 
 def _recognised(each) -> Iterator[str]:
@@ -101,8 +105,11 @@ def _recognised(each) -> Iterator[str]:
         yield f"  {split:8}{has.images:>10,}{has.identities:>12,}{has.cameras:>9}  {published}".rstrip()
 
 
-def _finding(each, several: bool) -> Iterator[str]:
-    where = ", ".join(word for word in (each.dataset if several else "", each.split) if word)
+def _finding(each, several: bool, copies: bool) -> Iterator[str]:
+    """A finding; with its data set where there are several, with its folder where they lie apart."""
+    folder = f"in {each.folder}" if copies and each.folder else ""
+    said = (each.dataset if several else "", folder, each.split)
+    where = ", ".join(word for word in said if word)
     head = f"{each.kind}{f' ({where})' if where else ''}: {each.message}"
     yield _wrapped(head, "  ", hanging="    ")
     for case in each.cases[:FIRST]:

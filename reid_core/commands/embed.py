@@ -7,7 +7,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from reid_core.commands.asked import Bar, asked_model, feature_options, folder, tell_unknown
+from reid_core.commands.asked import (
+    Bar,
+    asked_model,
+    camera_number,
+    feature_options,
+    folder,
+    given_path,
+    tell_unknown,
+)
 from reid_core.errors import BadInput
 
 
@@ -24,11 +32,13 @@ def add(commands) -> None:
     )
     command.add_argument("run", metavar="RUN")
     what = command.add_mutually_exclusive_group(required=True)
-    what.add_argument("--images", type=Path, metavar="FILE_OR_DIR")
+    what.add_argument("--images", type=given_path, metavar="FILE_OR_DIR")
     what.add_argument("--dataset", metavar="NAME", help="its queries and gallery")
     command.add_argument("--data", default=None, type=folder, metavar="DIR", help="with --dataset")
-    command.add_argument("--out", required=True, type=Path, metavar="F.npz")
-    command.add_argument("--camera", type=int, default=None, metavar="N", help="3 means _c3")
+    command.add_argument("--out", required=True, type=given_path, metavar="F.npz")
+    command.add_argument(
+        "--camera", type=camera_number, default=None, metavar="N", help="3 means _c3"
+    )
     feature_options(command)
     speed_options(command)
     command.set_defaults(act=act)

@@ -2,9 +2,15 @@
 
 import argparse
 import json
-from pathlib import Path
 
-from reid_core.commands.asked import Bar, asked_model, feature_options, folder, tell_unknown
+from reid_core.commands.asked import (
+    Bar,
+    asked_model,
+    feature_options,
+    folder,
+    given_path,
+    tell_unknown,
+)
 from reid_core.commands.embed import speed_options
 from reid_core.errors import BadInput
 
@@ -32,7 +38,7 @@ def _what(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", metavar="RUN", nargs="?")
     command.add_argument(
         "--embeddings",
-        type=Path,
+        type=given_path,
         default=None,
         metavar="F.npz",
         help="in place of RUN: an .npz or a folder of .npy files, arrays embeddings (N, D), "

@@ -2,7 +2,8 @@
 
 import argparse
 import sys
-from pathlib import Path
+
+from reid_core.commands.asked import given_path
 
 
 def add(commands) -> None:
@@ -17,7 +18,7 @@ def add(commands) -> None:
         "a set.",
     )
     command.add_argument("run", metavar="RUN")
-    command.add_argument("--out", required=True, type=Path, metavar="F.onnx")
+    command.add_argument("--out", required=True, type=given_path, metavar="F.onnx")
     command.add_argument(
         "--neck", choices=("before", "after"), default=None, help="BNNeck; the run's own knob"
     )

@@ -5,10 +5,9 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from reid_core.commands.asked import Bar, asked_model, tell_unknown
+from reid_core.commands.asked import Bar, asked_model, camera_number, given_path, tell_unknown
 from reid_core.commands.embed import speed_options
 from reid_core.errors import BadInput
 
@@ -25,9 +24,9 @@ def add(commands) -> None:
         "last evaluation. The share counts pairs: a gallery of G strangers has G chances.",
     )
     command.add_argument("run", metavar="RUN")
-    command.add_argument("--images", required=True, type=Path, metavar="FILE_OR_DIR")
+    command.add_argument("--images", required=True, type=given_path, metavar="FILE_OR_DIR")
     command.add_argument(
-        "--gallery", type=Path, default=None, metavar="DIR", help="by default the run's own"
+        "--gallery", type=given_path, default=None, metavar="DIR", help="by default the run's own"
     )
     command.add_argument(
         "--top", type=int, default=10, metavar="K", help="images to list; 0 is all"
@@ -35,7 +34,9 @@ def add(commands) -> None:
     limit = command.add_mutually_exclusive_group()
     limit.add_argument("--far", type=float, default=None, metavar="SHARE", help="false accepts")
     limit.add_argument("--threshold", type=float, default=None, metavar="DISTANCE")
-    command.add_argument("--camera", type=int, default=None, metavar="N", help="of the queries")
+    command.add_argument(
+        "--camera", type=camera_number, default=None, metavar="N", help="of the queries"
+    )
     command.add_argument("--json", action="store_true")
     speed_options(command)
     # The threshold was measured on what the run compares.

@@ -16,14 +16,16 @@ def add(commands) -> None:
 
 def act(asked: argparse.Namespace) -> None:
     """A line or a record for each run, on stdout."""
-    from reid_core.runs import list_runs
+    from reid_core.runs import damaged_runs, list_runs
 
+    for why in damaged_runs().values():  # one damaged run must not hide the others
+        print(f"reid_core: {why}", file=sys.stderr)
     rows = []
     for run in list_runs():
         experiment = run.experiment
         try:
             metrics = run.metrics()
-        except BadInput as error:  # one damaged run must not hide the others
+        except BadInput as error:
             print(f"reid_core: {error}", file=sys.stderr)
             metrics = {}
         row = dict(run=run.name, model=experiment.model, recipe=experiment.recipe)

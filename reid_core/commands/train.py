@@ -5,7 +5,7 @@ import sys
 
 from reid_core.commands import places
 from reid_core.commands.asked import Bar, folder, pair
-from reid_core.errors import BadInput
+from reid_core.errors import BadInput, from_system
 
 
 def add(commands) -> None:
@@ -97,10 +97,12 @@ def _trained(run, quiet: bool) -> int:
     except Stopped as stop:
         print(f"reid_core: {stop}; go on with: train --resume {run.name}", file=sys.stderr)
         return 128 + stop.signal if stop.signal else 0
-    except Exception:
-        if not quiet:
-            raise
-        return 1  # stderr is the run's log, and the reason stands there already
+    except Exception as error:
+        if quiet:
+            return 1  # stderr is the run's log, and the reason stands there already
+        if isinstance(error, OSError) and isinstance(told := from_system(error), BadInput):
+            raise BadInput(f"{told}; go on with: train --resume {run.name}") from error
+        raise
     return 0
 
 

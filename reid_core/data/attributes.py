@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from reid_core.data.depth import regular
 from reid_core.errors import BadInput
 
 KEYS = ("folder", "name")
@@ -48,7 +49,7 @@ def sizes(root: Path, names: Sequence[str]) -> np.ndarray:
 
 def _size(path: Path) -> tuple[int, int]:
     try:
-        with Image.open(path) as image:
+        with Image.open(regular(path)) as image:
             return image.height, image.width
     except OSError:
         return -1, -1

@@ -1,6 +1,8 @@
 """What PIL leaves to us: what it raises, and images of more than eight bits a channel, which it would
 clip instead of dividing."""
 
+from pathlib import Path
+
 import numpy as np
 from PIL import Image
 
@@ -14,3 +16,10 @@ def eight_bits(image: Image.Image) -> Image.Image:
     if not image.mode.startswith("I;16"):
         return image
     return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+
+
+def regular(path: Path) -> Path:
+    """The path of a file. Raises OSError for a pipe or a device, for which a reader would wait."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError("it is no regular file")
+    return path

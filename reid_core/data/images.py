@@ -15,7 +15,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
 from reid_core.data.cache import PixelFile
-from reid_core.data.depth import DAMAGED, eight_bits
+from reid_core.data.depth import DAMAGED, eight_bits, regular
 from reid_core.data.erasing import Among, erased
 from reid_core.errors import BadInput
 
@@ -46,7 +46,7 @@ def opened(source: Path | Image.Image) -> Image.Image:
 
 
 def _opened(source: Path | Image.Image) -> Image.Image:
-    image = source if isinstance(source, Image.Image) else Image.open(source)
+    image = source if isinstance(source, Image.Image) else Image.open(regular(source))
     return eight_bits(image).convert("RGB")
 
 

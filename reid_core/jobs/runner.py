@@ -96,8 +96,7 @@ def note_end(run: RunFolder, pid: int, code: int) -> None:
     reason = why(code)
     if code > 0 and (last := run.log_tail(1).strip()):
         reason += f": {last}"
-    progress = {name: getattr(status, name) for name in ("epoch", "epochs", "step", "steps")}
-    run.report("interrupted" if code < 0 else "failed", message=reason, **progress)
+    run.report_end("interrupted" if code < 0 else "failed", reason)
     with (run.folder / "log.txt").open("a", encoding="utf-8") as file:
         file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {why(code)}\n")
 

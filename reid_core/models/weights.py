@@ -2,11 +2,13 @@
 
 import re
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from reid_core.errors import BadInput
@@ -52,6 +54,29 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         key.removeprefix("module."): value.float() if value.is_floating_point() else value
         for key, value in tensors.items()
     }
+
+
+def packed(weights: dict[str, Tensor]) -> bytes:
+    """A safetensors file that knows its checksum."""
+    return save(weights, metadata={"crc32": _checksum(weights)})
+
+
+def unpacked(file: Path) -> dict[str, Tensor]:
+    """The tensors of such a file, or of one without a checksum. Raises ValueError where a byte of it
+    has changed, and what safetensors raises."""
+    with safe_open(file, "pt") as opened:
+        weights = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - no dict
+        said = (opened.metadata() or {}).get("crc32")
+    if said not in (None, _checksum(weights)):
+        raise ValueError("its checksum is another, so bytes of it have changed")
+    return weights
+
+
+def _checksum(weights: dict[str, Tensor]) -> str:
+    found = 0
+    for key in sorted(weights):
+        found = zlib.crc32(weights[key].reshape(-1).view(torch.uint8).numpy(), found)
+    return f"{found:08x}"
 
 
 def fill(module: nn.Module, weights: dict[str, Tensor], file: Path) -> None:

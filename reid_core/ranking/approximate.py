@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from reid_core.errors import BadInput
-from reid_core.evaluate import Embeddings, directions
+from reid_core.evaluate import Embeddings, check_sides, directions
 
 COUNT = 100  # of a query's nearest images
 PROBES = 16  # lists that are searched for a query
@@ -37,8 +37,7 @@ def approximate(embeddings: Embeddings, count: int = COUNT, probes: int = PROBES
     except ImportError:
         raise BadInput("--approximate needs faiss: pip install faiss-cpu") from None
     queries, gallery = embeddings.query_rows, embeddings.gallery_rows
-    if not len(queries) or not len(gallery):
-        raise BadInput(f"expected queries and a gallery, got {len(queries)} and {len(gallery)}")
+    check_sides(queries, gallery)
     width = embeddings.vectors.shape[1]
     cells = int(np.clip(4 * len(gallery) ** 0.5, 1, max(1, len(gallery) // 39)))  # faiss's least
     index = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, cells, faiss.METRIC_INNER_PRODUCT)

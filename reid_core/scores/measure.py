@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from reid_core.errors import BadInput
-from reid_core.evaluate import Embeddings, directions, distances
+from reid_core.evaluate import Embeddings, check_sides, directions, distances
 from reid_core.knobs import unknown
 from reid_core.ranking.listed import from_lists, from_rows
 from reid_core.ranking.ranks import Hits, true_ranks
@@ -69,10 +69,7 @@ class Measure:
     def hits(self, embeddings: Embeddings) -> Hits:
         """Where the true matches of all queries stand. Raises BadInput for NaN or an empty side."""
         queries, gallery = embeddings.query_rows, embeddings.gallery_rows
-        if not len(queries) or not len(gallery):
-            raise BadInput(
-                f"expected queries and a gallery, got {len(queries)} and {len(gallery)} images"
-            )
+        check_sides(queries, gallery)
         labels = _labels(embeddings)
         if self.away or self.rerank:
             return from_rows(self.rows(embeddings), *labels)

@@ -111,7 +111,7 @@ def named(name: str | None, refined: bool) -> str:
     """The protocol of a name, or the one that embeddings have by default. Raises BadInput."""
     fitting = [key for key, each in PROTOCOLS.items() if each.refined == refined]
     if name is not None and name not in fitting:
-        raise BadInput(unknown("protocol", name, fitting) + " for these features")
+        raise BadInput(unknown("protocol for these features", name, fitting))
     return name or fitting[0]
 
 

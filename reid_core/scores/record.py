@@ -23,7 +23,7 @@ from reid_core.scores.protocols import (
     refuse_together,
     score,
 )
-from reid_core.scores.verification import roc
+from reid_core.scores.verification import NoPairs, roc
 
 MOST_RESAMPLES = 100_000  # more would change no digit that is printed, and take very long
 RATES = (1e-4, 1e-3, 1e-2, 1e-1)  # false accepts that a verification is reported at
@@ -49,7 +49,7 @@ class Wish:
     def __post_init__(self):
         if not 0 <= self.bootstrap <= MOST_RESAMPLES:
             raise BadInput(
-                f"--bootstrap: expected at most {MOST_RESAMPLES:,} resamples, got {self.bootstrap}"
+                f"--bootstrap: expected 0 to {MOST_RESAMPLES:,} resamples, got {self.bootstrap}"
             )
         if self.seed < 0:
             raise BadInput(f"--seed: expected a whole number from 0 on, got {self.seed}")
@@ -101,7 +101,12 @@ def record(
     if wish.bootstrap:
         said["intervals"] = intervals(found, wish.bootstrap, wish.seed)
     if wish.far is not None or wish.details:
-        said["verification"] = verified(embeddings, wish, name, measure)
+        try:
+            said["verification"] = verified(embeddings, wish, name, measure)
+        except NoPairs:
+            if wish.far is not None:  # a threshold was asked for
+                raise
+            said["verification"] = None
     if wish.details and PROTOCOLS[name].draws is as_it_is:
         said["camera_pairs"] = camera_scores(embeddings, measure)
     return said

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from reid_core.errors import BadInput
-from reid_core.evaluate import Embeddings
+from reid_core.evaluate import Embeddings, check_sides
 from reid_core.scores.measure import Measure
 from reid_core.scores.protocols import PROTOCOLS, REPEATS, named
 
@@ -88,6 +88,10 @@ class Roc:
         )
 
 
+class NoPairs(BadInput):
+    """Without pairs of one identity and of two, nothing can be verified."""
+
+
 @dataclass(frozen=True)
 class Point:
     """A threshold, and the shares of pairs of two and of one identity that are nearer."""
@@ -107,7 +111,7 @@ def roc(
 ) -> Roc:
     """Count the pairs of a test split; those of repeated galleries together.
 
-    Raises BadInput where there is no pair of one identity, or none of two.
+    Raises NoPairs where there is no pair of one identity, or none of two.
     """
     measure = measure or Measure()
     draws = PROTOCOLS[named(protocol, embeddings.encoded is not None)].draws
@@ -116,7 +120,7 @@ def roc(
     for split, _ in draws(embeddings, repeats, seed):
         _count(split, measure, width, genuine, impostor)
     if not genuine.any() or not impostor.any():
-        raise BadInput(
+        raise NoPairs(
             "expected pairs of one identity under two cameras and pairs of two identities, got "
             f"{genuine.sum()} and {impostor.sum()}: no threshold can be chosen from them"
         )
@@ -133,10 +137,7 @@ def threshold_at(embeddings: Embeddings, false_accepts: float = 0.01) -> float:
 def _count(split: Embeddings, measure: Measure, width: float, genuine, impostor) -> None:
     """Add the pairs of one and of two identities to genuine and impostor (T,), by bin."""
     queries, gallery = split.query_rows, split.gallery_rows
-    if not len(queries) or not len(gallery):
-        raise BadInput(
-            f"expected queries and a gallery, got {len(queries)} and {len(gallery)} images"
-        )
+    check_sides(queries, gallery)
     kept = np.flatnonzero(split.identities[gallery] != -1)
     identities, cameras = split.identities[gallery][kept], split.cameras[gallery][kept]
     start = 0

@@ -44,7 +44,7 @@ def train(run: Run, quiet: bool = False) -> None:
             message = str(told).strip() or type(error).__name__
             log.info("%s", message if isinstance(told, BadInput) else traceback.format_exc())
             with suppress(OSError):  # a disk that is full is full for this too
-                run.report("failed", message=message.splitlines()[0])
+                run.report_end("failed", message.splitlines()[0])
             raise
         finally:
             progress.close()

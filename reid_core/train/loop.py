@@ -34,7 +34,8 @@ class Loop:
         self.run, self.progress, self.experiment = run, progress, run.experiment
         training = self.experiment.training
         run.sweep()
-        run.report("running", epochs=self.experiment.epochs, message="reading the images")
+        stood = dict(epoch=len(run.history()), epochs=self.experiment.epochs)
+        run.report("running", **stood, message="reading the images")
         self.fabric = fabric_for(training, place, MODELS[self.experiment.model].refines)
         if place.world > 1:
             check_division(training.identities_per_batch, place.world, training.mining)
@@ -48,6 +49,8 @@ class Loop:
         elif self.experiment.encoder:
             states.take_encoder(self.bare, self.experiment.options.encoder)
         share_norms(self.bare, training.sync_batchnorm, self.fabric.device.type)
+        if self.kept is None and (epochs := len(run.history())):
+            log.info("no state is left of the %d epochs in its history: it begins anew", epochs)
         self.standing = Standing.of(self.kept)
         equip(self.bare, training, self.fabric.device.type)
         self.model = self.fabric.setup_module(self.bare)

@@ -200,7 +200,7 @@ class Watch:
             self.tell(reason)
             log.info("%s", reason)
             with suppress(OSError):
-                self.run.report("failed", message=reason)
+                self.run.report_end("failed", reason)
             for helper in self.helpers:
                 helper.kill()
         os._exit(1)
