@@ -1,5 +1,6 @@
 """What is in a folder, and the dataset doctor's report on it, as the page Data shows them."""
 
+import os
 from dataclasses import dataclass
 
 import pandas as pd
@@ -79,7 +80,8 @@ def _short(home: str, folder: str) -> str:
 def _nothing(folder: str) -> None:
     """Say why nothing was recognised; nothing has to be decoded for that."""
     report = doctor.examine(folder)
-    say("error", f"No data set was recognised in {folder}.")
+    where = f" in {folder}" if os.path.isdir(folder) else ""  # else its name may be any text
+    say("error", f"No data set was recognised{where}.")
     show(report.as_dict()["findings"], None)
     with st.expander("What was looked for", expanded=True, icon=":material/search:"):
         st.markdown("\n".join(f"- {plain(layout)}" for layout in report.looked_for))

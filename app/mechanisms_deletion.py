@@ -233,12 +233,13 @@ def _areas(arrays, insertion: bool) -> pd.DataFrame:
     base, rows = arrays["random_areas"][side].mean(axis=1), []
     for k, name in enumerate(arrays["methods"]):
         own = arrays["areas"][side][:, k]
-        difference, low, high = paired(own, base)
+        _, low, high = paired(own, base)
+        area, random = round(float(own.mean()), 3), round(float(base.mean()), 3)
         better = low > 0 if insertion else high < 0
         worse = high < 0 if insertion else low > 0
         verdict = (
             "better than random" if better else "worse than random" if worse else "like random"
         )
-        rows.append((name, own.mean(), base.mean(), difference, low, high, verdict))
+        rows.append((name, area, random, round(area - random, 3), low, high, verdict))  # as written
     names = ["map", "area", "random", "difference", "low", "high", "verdict"]
     return pd.DataFrame(rows, columns=names)

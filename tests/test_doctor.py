@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from reid_core.__main__ import main
-from reid_core.data import DATASETS
+from reid_core.data import DATASETS, open_dataset
 from reid_core.data.base import Split
 from reid_core.data.doctor import KINDS, duplicates, examine, labels, pictures
 from reid_core.data.doctor.sizes import examine_sizes
@@ -303,7 +303,8 @@ def test_an_empty_split(market):
 
 def test_nothing_there(tmp_path, capsys):
     assert main(["check", str(tmp_path / "none")]) == 2
-    assert "no folder" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "no folder" in text and "look whether its name is right" in text
     (tmp_path / "empty").mkdir()
     assert main(["check", str(tmp_path / "empty")]) == 2
     text = capsys.readouterr().out
@@ -316,6 +317,81 @@ def test_an_archive_beside_nothing(tmp_path):
     (found,) = of(report, "archive")
     assert report.code == 2 and "not extracted" in found.message
     assert found.cases[0].file == "Market-1501-v15.09.15.zip"
+
+
+def test_folders_in_other_capitals_are_to_be_renamed(market):
+    (market / "query").rename(market / "Query")
+    (market / "bounding_box_test").rename(market / "Bounding_Box_Test")
+    report = examine(market)
+    (found,) = of(report, "misnamed")
+    assert report.code == 2 and "there is Query, Bounding_Box_Test in" in found.message
+    assert found.remedy == "rename Query to query, Bounding_Box_Test to bounding_box_test"
+    assert not of(report, "half-extracted")
+    shutil.rmtree(market / "bounding_box_train")
+    (found,) = of(examine(market), "half-extracted")
+    assert "but not bounding_box_train" in found.message
+
+
+@pytest.mark.parametrize("splits", [("query",), FOLDERS])
+def test_images_one_folder_too_deep_are_to_be_moved(market, splits):
+    for name in splits:
+        (market / name).rename(market / "moved")
+        (market / name).mkdir()
+        (market / "moved").rename(market / name / name)
+    report = examine(market)
+    (found,) = of(report, "layout")
+    assert f"no image lies right in {market / splits[0]}, but" in found.message
+    assert f"in its folder {splits[0]}: move them up" in found.message
+    assert found.dataset == ("market1501" if len(splits) == 1 else "")  # nothing tells which
+    assert not of(report, "empty-split") and report.code
+
+
+def test_half_of_msmt17_is_not_to_be_renamed(tmp_path, tiny_data):
+    home = layouts.build("msmt17-v1", tiny_data, tmp_path)
+    shutil.rmtree(home / "test")
+    report = examine(tmp_path)
+    (found,) = of(report, "half-extracted")
+    assert "but not test" in found.message and not of(report, "misnamed")
+
+
+def test_cuhk03_without_its_protocol(tmp_path, tiny_data):
+    """No archive of CUHK03 holds the two files of the new protocol."""
+    home = layouts.build("cuhk03-mat", tiny_data, tmp_path)
+    names = [f"cuhk03_new_protocol_config_{kind}.mat" for kind in ("labeled", "detected")]
+    (home / names[0]).unlink()
+    (found,) = of(examine(tmp_path, "cuhk03-labeled"), "wrong-version")
+    assert f"download {names[0]}" in found.remedy and "person-re-ranking" in found.remedy
+    (home / names[1]).unlink()
+    (found,) = of(examine(tmp_path), "half-extracted")
+    assert [case.file for case in found.cases] == names
+    assert f"download {names[0]} and {names[1]}" in found.remedy
+    assert "person-re-ranking" in found.remedy and "extract" not in found.remedy
+
+
+@pytest.mark.parametrize(
+    "name, content, says",
+    [
+        (
+            "people.csv",
+            "file,id,cam,subset\n",
+            "lacks path, identity, split (its columns are file, id",
+        ),
+        ("people.csv", "", "is empty"),
+        ("people.xlsx", "PK", "is no CSV"),
+    ],
+)
+def test_a_table_that_nobody_would_know_as_one(tmp_path, tiny_data, name, content, says):
+    """Beside pictures/{train,query,gallery}, which are no half of Market-1501."""
+    home = layouts.build("folder", tiny_data, tmp_path)
+    (home / "people.csv").unlink()
+    report = examine(tmp_path)
+    assert of(report, "misnamed") and not of(report, "half-extracted")
+    (home / name).write_text(content)
+    report = examine(tmp_path)
+    (found,) = of(report, "layout")
+    assert report.code == 2 and f"{name} {says}" in found.message
+    assert "path, identity, split" in found.remedy
+    assert not of(report, "half-extracted") and not of(report, "misnamed")
 
 
 def test_half_of_a_layout(market):
@@ -359,6 +435,26 @@ def test_images_that_nobody_named(tmp_path, tiny_data):
     report = examine(tmp_path)
     assert report.code == 2 and of(report, "misnamed")
     assert "identity, camera, split" in of(report, "misnamed")[0].remedy
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "y" * 5000, "a\0b"])
+def test_what_no_folder_can_be_called(tmp_path, name, capsys):
+    """A text pasted into the page's box, say."""
+    report = examine(tmp_path / name)
+    (found,) = report.findings
+    assert report.code == 2 and found.kind == "not-recognised" and len(found.message) < 200
+    assert found.message.startswith("no folder") and "\0" not in found.message
+    assert main(["check", str(tmp_path / name), "--json"]) == 2
+    assert len(json.loads(capsys.readouterr().out)["findings"]) == 1
+
+
+def test_an_archive_is_no_folder(tmp_path):
+    (tmp_path / "F.zip").write_bytes(b"PK")
+    (found,) = examine(tmp_path / "F.zip").findings
+    assert found.kind == "archive" and "extract it" in found.remedy
+    (tmp_path / "notes.txt").write_text("nothing")
+    (found,) = examine(tmp_path / "notes.txt").findings
+    assert found.kind == "not-recognised" and "is a file" in found.message
 
 
 def test_another_data_set_than_asked_for(tiny_data):
@@ -512,6 +608,95 @@ def test_what_is_asked_for_can_be_read_as_what_lies_there(tiny_data, tmp_path):
     assert not of(report, "not-recognised") and not of(report, "wrong-version")
 
 
+def test_any_folder_with_markets_layout_is_examined_as_ones_own(tmp_path, tiny_data):
+    """As the readers open it."""
+    home = layouts.build("dukemtmc-reid", tiny_data, tmp_path)
+    report = examine(tmp_path, "folder")
+    assert [(each.name, each.home) for each in report.recognised] == [("folder", str(home))]
+    assert report.code == 0 and len(open_dataset("folder", tmp_path).train)
+    assert [each.name for each in examine(tmp_path).recognised] == ["dukemtmc-reid"]
+    report = examine(layouts.build("veri776", tiny_data, tmp_path / "veri"), "folder")
+    assert report.code == 2 and of(report, "not-recognised")
+    both = examine(layouts.build("folder-market-names", tiny_data, tmp_path), "market1501+folder")
+    assert {each.name for each in both.recognised} == {"market1501", "folder"}
+
+
+def test_images_that_no_list_names_are_not_left_out_for_their_names(tmp_path, tiny_data):
+    home = layouts.build("folder", tiny_data, tmp_path / "own")
+    pictures_ = home / "pictures" / "train"
+    shutil.copy(pictures_ / "001.jpg", pictures_ / "zzz.jpg")
+    assert not examine(home).findings
+    table = home / "people.csv"
+    table.write_text(table.read_text().replace("train/000.jpg", "Train/000.JPG"))
+    (found,) = examine(home).findings
+    assert found.kind == "missing-file" and found.cases[0].file == "pictures/Train/000.JPG"
+    assert "mend the paths in people.csv, capitals count" in found.remedy
+    assert "extract" not in found.remedy
+    home = layouts.build("msmt17-v1", tiny_data, tmp_path / "msmt17")
+    table = home / "list_train.txt"
+    table.write_text("".join(f"train/{line}" for line in table.open()))
+    report = examine(home)
+    (found,) = of(report, "missing-file")
+    assert "mend the paths in list_train.txt" in found.remedy and not of(report, "misnamed")
+
+
+def test_of_two_copies_each_finding_says_which(tmp_path, tiny_data, capsys):
+    good = layouts.build("dukemtmc-reid-flat", tiny_data, tmp_path)
+    other = shutil.copytree(good, tmp_path / "backup")
+    for home in (good, other):
+        images(home / "query")[0].write_bytes(b"no image")
+    images(other / "bounding_box_train")[0].unlink()
+    report = examine(tmp_path)
+    broken = of(report, "unreadable")
+    assert {each.folder for each in broken} == {str(good), str(other)}
+    assert len({(each.message, each.cases) for each in broken}) == 1
+    assert main(["check", str(tmp_path), "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert {row["folder"] for row in told["findings"]} == {str(good), str(other)}
+    trained = {each["home"]: each["splits"]["train"]["images"] for each in told["recognised"]}
+    assert trained[str(good)] - 1 == trained[str(other)]
+    first = told["recognised"][0]
+    assert told["counts"]["dukemtmc-reid"]["splits"] == first["splits"]
+    assert main(["check", str(tmp_path)]) == 1
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"unreadable (in {good}, query)" in text and f"unreadable (in {other}, query)" in text
+    assert main(["check", str(good)]) == 1
+    assert "unreadable (query)" in capsys.readouterr().out
+
+
+def test_two_data_sets_in_one_folder_are_counted_each(tmp_path, tiny_data):
+    layouts.build("cuhk03-images", tiny_data, tmp_path)
+    count = of(examine(tmp_path), "count")
+    assert ("cuhk03-detected", "query") in {(each.dataset, each.split) for each in count}
+
+
+def test_what_only_the_smaller_of_two_trainings_lacks_is_told(tmp_path, tiny_data):
+    """All but one identity stand in the list that the narrower name does not train on."""
+    home = layouts.build("msmt17-v1", tiny_data, tmp_path)
+    train, val = (home / f"list_{name}.txt" for name in ("train", "val"))
+    rows = [*train.open(), *val.open()]
+    train.write_text("".join(row for row in rows if row.endswith(" 0\n")))
+    val.write_text("".join(row for row in rows if not row.endswith(" 0\n")))
+    report = examine(tmp_path)
+    (found,) = of(report, "too-few")
+    assert report.code == 1 and found.dataset == "msmt17-v1"
+    assert examine(tmp_path, "msmt17-v1-trainval").code == 0
+
+
+def test_what_a_mistake_in_a_table_asks_for(tmp_path, tiny_data):
+    home = layouts.build("folder", tiny_data, tmp_path)
+    table = home / "people.csv"
+    table.write_text(table.read_text().replace(",train", ",val"))
+    (found,) = of(examine(tmp_path), "layout")
+    assert found.remedy == "mend that, then check again"
+
+
+def test_one_warning_is_one(tmp_path, tiny_data, capsys):
+    layouts.build("folder-no-cameras", tiny_data, tmp_path)
+    assert main(["check", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.endswith("Nothing prevents training. 1 warning.\n")
+
+
 def test_a_damaged_mat_file(tmp_path, tiny_data, monkeypatch):
     monkeypatch.setenv("REID_DATA", str(tmp_path / "own"))
     layouts.build("cuhk03-mat", tiny_data, tmp_path / "given")
@@ -570,11 +755,18 @@ def test_whoever_stops_reading_ends_it_quietly(market):
     assert b"Traceback" not in asked.stderr.read() and asked.wait() == 141
 
 
-@pytest.mark.parametrize("header, says", [("path,person,split", "identity"), ("\0p\0a", "path")])
-def test_a_table_that_is_nearly_one(tmp_path, header, says):
-    (tmp_path / "people.csv").write_text(f"{header}\na.jpg,ann,train\n")
+@pytest.mark.parametrize(
+    "header, encoding, says",
+    [
+        ("path,person,split", "utf-8", "lacks identity (its columns are path, person, split)"),
+        ("path,identity,split", "utf-16", "is no text in UTF-8"),
+        ("\0p\0a", "utf-8", "is no text in UTF-8"),
+    ],
+)
+def test_a_table_that_is_nearly_one(tmp_path, header, encoding, says):
+    (tmp_path / "people.csv").write_text(f"{header}\na.jpg,ann,train\n", encoding=encoding)
     (found,) = of(examine(tmp_path), "layout")
-    assert f"people.csv lacks {says}" in found.message
+    assert f"people.csv {says}" in found.message
 
 
 def test_words_in_the_path_decide_no_kind(tmp_path, tiny_data):
@@ -585,10 +777,15 @@ def test_words_in_the_path_decide_no_kind(tmp_path, tiny_data):
 
 
 def test_an_empty_folder_of_a_split_is_called_that(market):
+    """And the names of the other images tell which data set it is."""
     for path in images(market / "query", junk=True):
         path.unlink()
     report = examine(market)
-    assert report.code == 2 and of(report, "empty-split") and not of(report, "misnamed")
+    (found,) = of(report, "empty-split")
+    assert report.code == 1 and found.dataset == "market1501" and not of(report, "misnamed")
+    (market / "query" / "readme.txt").write_text("soon")
+    (found,) = of(examine(market), "empty-split")
+    assert "query holds readme.txt, there is no image in it" in found.message
 
 
 def test_sixteen_bits_are_divided_not_cut_off(tmp_path):

@@ -757,3 +757,80 @@ def test_a_damaged_list_of_viewpoints_is_told_with_its_line(make):
     home = make("veri776")
     (home / "keypoint_test.txt").write_text("x\n")
     assert "keypoint_test.txt, line 1" in refused("veri776", home)
+
+
+def test_folders_in_other_capitals_are_told(make):
+    home = make("veri776")
+    (home / "image_test").rename(home / "Image_Test")
+    assert f"{home} has Image_Test instead of image_test, and capitals count" in refused(
+        "veri776", home
+    )
+    (home / "image_train").rename(home / "Image_Train")
+    (home / "image_query").rename(home / "Image_Query")
+    assert "has Image_Train, Image_Query, Image_Test instead" in refused("veri776", home)
+    home = make("vehicleid")
+    lists = home / "train_test_split"
+    (lists / "train_list.txt").rename(lists / "Train_List.txt")
+    said = "Train_List.txt instead of train_test_split/train_list.txt"
+    assert said in refused("vehicleid-800", home)
+
+
+def test_images_one_folder_too_deep(make):
+    home = make("dukemtmc-reid")
+    (home / "query").rename(home / "moved")
+    (home / "query").mkdir()
+    (home / "moved").rename(home / "query" / "query")
+    count = len(list((home / "query" / "query").iterdir()))
+    said = f"no image lies right in {home / 'query'}, but {count} in its folder query: move them up"
+    assert said in refused("dukemtmc-reid", home)
+    shutil.rmtree(home / "query" / "query")
+    assert f"{home / 'query'} is empty" in refused("dukemtmc-reid", home)
+
+
+def test_cuhk03s_protocol_is_a_download_of_its_own(make):
+    home = make("cuhk03-mat")
+    names = [f"cuhk03_new_protocol_config_{kind}.mat" for kind in ("labeled", "detected")]
+    (home / names[0]).unlink()
+    message = refused("cuhk03-labeled", home)
+    assert f"needs {names[0]}, a download of its own: github.com/zhunzhong07" in message
+    (home / names[1]).unlink()
+    message = refused("cuhk03-detected", home)
+    assert f"lacks {', '.join(names)}, no part of its archive" in message
+    assert "zhunzhong07/person-re-ranking" in message and "half extracted" not in message
+    with pytest.raises(
+        BadInput, match=f"expected {names[0]} and {names[1]} .* download them apart"
+    ):
+        DATASETS["cuhk03-labeled"].read(home)
+
+
+def test_a_table_with_other_columns_is_told(make):
+    home = make("folder")
+    table = home / "people.csv"
+    table.write_text(table.read_text().replace("path,identity,camera,split", "file,id,cam,subset"))
+    message = refused("folder", home)
+    assert f"in {home} people.csv lacks path, identity, split (its columns are file, id" in message
+    assert "half extracted" not in message
+
+
+def test_a_quotation_mark_that_is_never_closed(make):
+    home = make("folder")
+    table = home / "people.csv"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([lines[0], lines[1], f'"{lines[2]}', *lines[3:]]))
+    message = refused("folder", home)
+    assert f"lines 3 to {len(lines)}, which a quotation mark makes one: no identity" in message
+
+
+def test_a_table_that_names_images_in_other_capitals(make):
+    home = make("folder")
+    table = home / "people.csv"
+    table.write_text(table.read_text().replace("train/000.jpg", "Train/000.JPG"))
+    message = refused("folder", home)
+    assert "1 of them are missing" in message and "mend the paths in people.csv" in message
+    assert "unpack" not in message
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
+def test_what_no_folder_can_be_called(tmp_path, name):
+    message = refused("market1501", tmp_path / name)
+    assert message.startswith("no folder") and len(message) < 200 and "\0" not in message

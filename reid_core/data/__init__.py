@@ -1,7 +1,7 @@
 """Data sets: images, identities, cameras. One family, one row in DATASETS."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from reid_core.data import cuhk03, duke, joined, msmt17, own, vehicleid, veri
@@ -70,13 +70,14 @@ def default_root(name: str) -> Path:
     return place if os.path.isdir(place) or name in ("pedestrians", OWN) else own_place()
 
 
-def find(root: Path) -> list[Found]:
+def find(root: Path, asked: Collection[str] = ()) -> list[Found]:
     """The data sets that lie in a folder or a few levels below it, nearest first; one folder may be
     several (with and without distractors, labelled and detected), and is `folder` only where it is
-    nothing else. Raises BadInput where there is no such folder or it may not be read."""
+    nothing else or that is asked for. Raises BadInput where there is no such folder or it may not be
+    read."""
     found: list[Found] = []
     for here in survey(DATASETS, root):
-        found += [each for each in here if each.name != OWN] or here
+        found += [each for each in here if each.name != OWN or OWN in asked] or here
     return found
 
 

@@ -5,8 +5,6 @@ N images. A family reads the folder it is given and never writes into it.
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,13 +69,15 @@ class Split:
 class Dataset:
     """Training images and the test split's queries and gallery, below one root.
 
-    In a joined set only the queries and the gallery lie below it (`joined`).
+    In a joined set only the queries and the gallery lie below it (`joined`). listed: a list or a table
+    names the images, so that others may lie beside them on purpose.
     """
 
     root: Path
     train: Split
     query: Split
     gallery: Split
+    listed: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ class Family:
     left out); a split that is not there is not known for certain. views names the rows of
     Split.views. restarts: the test split counts its identities anew, so that a number there is
     somebody else in training. extract(home, progress) unpacks images into a folder of the user's own
-    where they lie inside one file; `read` does the same, silently.
+    where they lie inside one file; `read` does the same, silently. apart names the files of the layouts
+    that are no part of the authors' archive, and where they are.
     """
 
     title: str
@@ -103,6 +104,7 @@ class Family:
     views: tuple[str, ...] = VIEWS
     restarts: bool = False
     extract: Callable[[Path, Progress | None], None] | None = None
+    apart: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -204,55 +206,3 @@ def _folders_in(folder: Path, seen: set[str]) -> list[Path]:
             seen.add(real)
             found.append(folder / entry.name)
     return found
-
-
-def lines_of(table: Path) -> Iterator[tuple[str, str]]:
-    """The lines of a list file that are not empty, each as ("FILE, line N", line). Raises BadInput,
-    also for a list without any."""
-    empty = True
-    try:
-        with table.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    empty = False
-                    yield f"{table}, line {number}", line.strip()
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{table} is no text in UTF-8 ({error}): unpack it anew") from None
-    except OSError as error:
-        raise from_system(error) from None
-    if empty:
-        raise BadInput(f"{table} is empty: unpack it anew")
-
-
-def whole(text: str, where: str, what: str) -> int:
-    """A whole number in a list file. Raises BadInput, with the line."""
-    try:
-        return int(text)
-    except ValueError:
-        raise BadInput(f"{where}: expected {what} as a whole number, got {text!r}") from None
-
-
-_absent: ContextVar[list[tuple[Path, list[Path]]] | None] = ContextVar("absent", default=None)
-
-
-@contextmanager
-def absent_allowed() -> Iterator[list[tuple[Path, list[Path]]]]:
-    """In this block a reader goes on where images that a list names are missing. Yields a list that
-    fills with each such list file and the images that it names and nobody finds."""
-    token = _absent.set(found := [])
-    try:
-        yield found
-    finally:
-        _absent.reset(token)
-
-
-def all_there(paths: Sequence[Path], said_by: Path) -> None:
-    """Raises BadInput where images that a list names are missing: how many, and the first."""
-    missing = [path for path in paths if not path.is_file()]
-    if missing and (told := _absent.get()) is not None:
-        told.append((said_by, missing))
-    elif missing:
-        raise BadInput(
-            f"{said_by} names {len(paths)} images and {len(missing)} of them are missing, the first "
-            f"is {missing[0]}: unpack the archive again, it looks half extracted"
-        )

@@ -5,8 +5,8 @@ cuhk03-np/{labeled,detected}/{bounding_box_train,query,bounding_box_test}/0001_c
 images_{labeled,detected}/1_001_1_01.png           as torchreid and fast-reid unpack them
 cuhk03_release/cuhk-03.mat                         the original file (`cuhk03_mat`)
 
-The last two need cuhk03_new_protocol_config_{labeled,detected}.mat beside them: in its names,
-pair_person_camera_image, the third number is the camera.
+The last two need cuhk03_new_protocol_config_{labeled,detected}.mat beside them, which are no part of
+CUHK03's archive: in their names, pair_person_camera_image, the third number is the camera.
 """
 
 import re
@@ -14,14 +14,16 @@ from functools import partial
 from pathlib import Path
 
 from reid_core.data import cuhk03_mat
-from reid_core.data.base import Dataset, Family, Progress, Split, all_there, first_names
+from reid_core.data.base import Dataset, Family, Progress, Split, first_names
+from reid_core.data.lists import AGAIN, all_there
 from reid_core.data.market import FOLDERS, has_folders, read_market
 from reid_core.errors import BadInput
 
 SPLITS = ("train", "query", "gallery")
 SPELLINGS = {"labeled": ("labeled", "labelled"), "detected": ("detected",)}
 PLAIN = re.compile(r"\w[^/\\:]*")  # a name without folders, which could lead anywhere
-WHERE = "zhunzhong07/person-re-ranking has it in evaluation/data/CUHK03"
+PROTOCOLS = {kind: f"cuhk03_new_protocol_config_{kind}.mat" for kind in SPELLINGS}
+WHERE = "github.com/zhunzhong07/person-re-ranking has them in evaluation/data/CUHK03"
 
 
 def _folders(kind: str, home: Path) -> Path | None:
@@ -32,8 +34,7 @@ def _folders(kind: str, home: Path) -> Path | None:
 
 
 def _protocol(kind: str, home: Path) -> Path | None:
-    name = f"cuhk03_new_protocol_config_{kind}.mat"
-    places = (home, home / "cuhk03_release", home.parent)
+    name, places = PROTOCOLS[kind], (home, home / "cuhk03_release", home.parent)
     return next((place / name for place in places if (place / name).is_file()), None)
 
 
@@ -75,12 +76,13 @@ def read(kind: str, home: Path) -> Dataset:
             f"expected {kind}/{FOLDERS[0]}, images_{kind} or cuhk03_release/cuhk-03.mat in {home}"
         )
     if not protocol:
+        lacks = [PROTOCOLS[each] for each in PROTOCOLS if not _protocol(each, home)]
         raise BadInput(
-            f"expected cuhk03_new_protocol_config_{kind}.mat in {home}, with the splits of CUHK03-NP: "
-            f"put it there; {WHERE}"
+            f"expected {' and '.join(lacks)} in {home}, with the splits of CUHK03-NP, which CUHK03's "
+            f"archive lacks: download them apart and put them there; {WHERE}"
         )
     folder = images or cuhk03_mat.extract(original, kind)
-    return Dataset(folder, *_splits(protocol, folder))
+    return Dataset(folder, *_splits(protocol, folder), listed=True)
 
 
 def extract(kind: str, home: Path, progress: Progress | None = None) -> None:
@@ -110,7 +112,7 @@ def _splits(protocol: Path, folder: Path) -> list[Split]:
     except Exception as error:  # whatever scipy says of a damaged file
         raise BadInput(f"{protocol} is no protocol file ({error}): {WHERE}") from None
     paths = [folder / name for name in names]
-    all_there([paths[row] for numbers in rows for row in numbers], protocol)
+    all_there([paths[row] for numbers in rows for row in numbers], protocol, AGAIN)
     return [Split.of([(paths[r], identities[r], cameras[r]) for r in numbers]) for numbers in rows]
 
 
@@ -130,9 +132,10 @@ def family(kind: str) -> Family:
         partial(recognise, kind),
         (
             (f"{kind}/{FOLDERS[0]}", f"{kind}/{FOLDERS[1]}", f"{kind}/{FOLDERS[2]}"),
-            (f"images_{kind}", f"cuhk03_new_protocol_config_{kind}.mat"),
-            ("cuhk03_release/cuhk-03.mat", f"cuhk03_new_protocol_config_{kind}.mat"),
+            (f"images_{kind}", PROTOCOLS[kind]),
+            ("cuhk03_release/cuhk-03.mat", PROTOCOLS[kind]),
         ),
         {"train": (train, 767), "query": (1400, 700), "gallery": (gallery, 700)},
         extract=partial(extract, kind),
+        apart={PROTOCOLS[kind]: WHERE},
     )

@@ -17,6 +17,7 @@ from reid_core.data.base import (
     Dataset,
     Family,
     Split,
+    entries,
     first_names,
     image_files,
 )
@@ -41,8 +42,14 @@ def has_folders(folder: Path) -> bool:
 
 
 def named_like(folder: Path, pattern: re.Pattern) -> str:
-    """The first image in `query` that is named like pattern, if most looked at there are, or ""."""
-    return mostly(first_names(folder / FOLDERS[1]), pattern)
+    """The first query that is named like pattern, if most looked at there are, or ""."""
+    return mostly(some_names(folder), pattern)
+
+
+def some_names(folder: Path) -> list[str]:
+    """Names of queries, or of the other images where there is no query."""
+    each = (first_names(folder / name) for name in (FOLDERS[1], FOLDERS[0], FOLDERS[2]))
+    return next(filter(None, each), [])
 
 
 def mostly(names: list[str], pattern: re.Pattern) -> str:
@@ -91,7 +98,7 @@ def read_split(
     known = [(path, *parsed) for path in files if (parsed := parse(path.name))]
     known = [row for row in known if row[1] != -1]
     if not files:
-        raise BadInput(f"{folder} is empty, there is no image in it: extract the archive again")
+        raise BadInput(_without_images(folder))
     if not known:
         raise BadInput(
             f"no image in {folder} is named like {example} "
@@ -99,6 +106,23 @@ def read_split(
         )
     seen = [(*row, views.get(f"{folder.name}/{row[0].name}", -1)) for row in known]
     return Split.of(seen)
+
+
+def _without_images(folder: Path) -> str:
+    """What to say of a folder without images: what it holds instead."""
+    inside = [entry.name for entry in entries(folder) if not entry.name.startswith(".")]
+    for name in inside:
+        if (folder / name).is_dir() and (count := len(image_files(folder / name))):
+            return (
+                f"no image lies right in {folder}, but {count:,} in its folder {name}: move them up into "
+                f"{folder.name}"
+            )
+    if inside:
+        return (
+            f"{folder} holds {inside[0]}, there is no image in it: expected files that end in "
+            f"{', '.join(SUFFIXES)}, put them there"
+        )
+    return f"{folder} is empty, there is no image in it: extract the archive again"
 
 
 def read_views(table: Path) -> dict[str, int]:

@@ -12,7 +12,8 @@ test split are counted anew from 0.
 from functools import partial
 from pathlib import Path
 
-from reid_core.data.base import Dataset, Family, Split, all_there, lines_of, whole
+from reid_core.data.base import Dataset, Family, Split
+from reid_core.data.lists import all_there, lines_of, whole
 from reid_core.errors import BadInput
 
 FOLDERS = {"V1": ("train", "test"), "V2": ("mask_train_v2", "mask_test_v2")}
@@ -50,7 +51,7 @@ def read(version: str, parts: tuple[str, ...], home: Path) -> Dataset:
     train, test = (home / name for name in FOLDERS[version])
     rows = [row for part in parts for row in _rows(home / LISTS[part], train)]
     query, gallery = (_rows(home / LISTS[split], test) for split in ("query", "gallery"))
-    return Dataset(home, Split.of(rows), Split.of(query), Split.of(gallery))
+    return Dataset(home, Split.of(rows), Split.of(query), Split.of(gallery), listed=True)
 
 
 def _rows(table: Path, folder: Path) -> list[tuple[Path, int, int]]:

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from reid_core.data.base import Dataset, Family, Split, all_there, entries, first_names
-from reid_core.data.market import FOLDERS, NAME, has_folders, read_market
+from reid_core.data.base import Dataset, Family, Split, entries
+from reid_core.data.lists import all_there
+from reid_core.data.market import FOLDERS, NAME, has_folders, read_market, some_names
 from reid_core.errors import BadInput, from_system
 
 COLUMNS = ("path", "identity", "split")
@@ -26,17 +27,23 @@ WITH_POINT = re.compile(r"(-?\d+)\.0*")  # a whole number as a column with a gap
 ZERO, MINUS_ONE = re.compile(r"-?0+"), re.compile(r"-0*1")
 SEPARATORS = ",;\t"  # as spreadsheets of all countries write them
 UNKNOWN = ("", "unknown", "nan", "-1")
+SHEETS = (".csv", ".tsv", ".xlsx", ".xls", ".ods")  # what a table may have been saved as
 
 
 def tables(folder: Path) -> list[Path]:
     """The CSV files of a folder that have our columns."""
-    files = [
-        folder / entry.name for entry in entries(folder) if entry.name.lower().endswith(".csv")
-    ]
-    return [file for file in files if set(COLUMNS) <= set(_header(file))]
+    return [file for file in _sheets(folder, ".csv") if set(COLUMNS) <= set(_header(file))]
+
+
+def _sheets(folder: Path, suffixes: str | tuple[str, ...]) -> list[Path]:
+    names = [entry.name for entry in entries(folder)]
+    return [folder / name for name in names if name.lower().endswith(suffixes)]
 
 
 def _header(table: Path) -> Sequence[str]:
+    """The names of a CSV's columns; none of what is no CSV or can't be read."""
+    if not table.name.lower().endswith(".csv"):
+        return []
     try:
         with table.open(newline="", encoding="utf-8-sig", errors="replace") as file:
             rows = csv.reader(file, delimiter=_separator(file))
@@ -52,18 +59,31 @@ def _separator(file: TextIO) -> str:
     return max(SEPARATORS, key=header.count)
 
 
-def near_misses(folder: Path) -> list[str]:
+def near_misses(folder: Path, meant: bool = False) -> list[str]:
     """Of each CSV that is no table of images, though it has one of our columns or can't be read as
-    text: what it lacks."""
-    files = [each for each in entries(folder) if each.name.lower().endswith(".csv")]
-    headers = {each.name: _header(Path(each.path)) for each in files}
+    text: what it lacks. meant: of every CSV and spreadsheet there, whatever it holds."""
+    headers = {sheet: _header(sheet) for sheet in _sheets(folder, SHEETS if meant else ".csv")}
     return [
-        f"{name} lacks {', '.join(column for column in COLUMNS if column not in header)}"
-        for name, header in headers.items()
+        f"{sheet.name} {_lacking(sheet, header)}"
+        for sheet, header in headers.items()
         if not set(COLUMNS) <= set(header)
         and not {"folder", "name"} <= set(header)  # the attributes beside drawn pedestrians
-        and (set(COLUMNS) & set(header) or any("\0" in each or "\ufffd" in each for each in header))
+        and (meant or set(COLUMNS) & set(header) or _no_text(header))
     ]
+
+
+def _no_text(header: Sequence[str]) -> bool:
+    return any("\0" in name or "\ufffd" in name for name in header)
+
+
+def _lacking(sheet: Path, header: Sequence[str]) -> str:
+    """Why a file is no table of images."""
+    if not sheet.name.lower().endswith(".csv"):
+        return "is no CSV"
+    if _no_text(header):
+        return "is no text in UTF-8"
+    lacks = f"lacks {', '.join(column for column in COLUMNS if column not in header)}"
+    return f"{lacks} (its columns are {', '.join(header)})" if any(header) else "is empty"
 
 
 def recognise(folder: Path) -> str | None:
@@ -72,7 +92,7 @@ def recognise(folder: Path) -> str | None:
     if found:
         return f"{found[0].name} with the columns {', '.join(COLUMNS)}"
     if has_folders(folder):
-        name = next((n for n in first_names(folder / FOLDERS[1]) if NAME.match(n)), "")
+        name = next((n for n in some_names(folder) if NAME.match(n)), "")
         return (
             f"{', '.join(FOLDERS)}, and names with identity and camera like {name}"
             if name
@@ -115,8 +135,9 @@ def _read_table(table: Path) -> Dataset:
     if bool(rows["query"]) != bool(rows["gallery"]):
         lacking = "gallery" if rows["query"] else "query"
         raise BadInput(f"{table} has no image of split {lacking}: add some, or leave both out")
-    all_there([path for split in SPLITS for path, *_ in rows[split]], table)
-    return Dataset(table.parent, *(Split.of(rows[split]) for split in SPLITS))
+    remedy = f"mend the paths in {table.name}, capitals count, or put the images there"
+    all_there([path for split in SPLITS for path, *_ in rows[split]], table, remedy)
+    return Dataset(table.parent, *(Split.of(rows[split]) for split in SPLITS), listed=True)
 
 
 def _lines(table: Path) -> list[dict]:
@@ -126,8 +147,10 @@ def _lines(table: Path) -> list[dict]:
         with table.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, delimiter=_separator(file))
             reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+            start = reader.line_num + 1
             for row in reader:
-                where = f"{table}, line {reader.line_num}"
+                where = _place(table, start, reader.line_num, row)
+                start = reader.line_num + 1
                 found.append(
                     _line({k: (row.get(k) or "").strip() for k in (*COLUMNS, "camera")}, where)
                 )
@@ -141,6 +164,13 @@ def _lines(table: Path) -> list[dict]:
     if not found:
         raise BadInput(f"{table} is empty: list the images in it")
     return found
+
+
+def _place(table: Path, start: int, end: int, row: dict) -> str:
+    """Where a row stands. Without its second quotation mark a cell goes on over the lines below."""
+    if any("\n" in str(cell) for cell in row.values()):
+        return f"{table}, lines {start} to {end}, which a quotation mark makes one"
+    return f"{table}, line {end}"
 
 
 def _line(row: dict[str, str], where: str) -> dict:

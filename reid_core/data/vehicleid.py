@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_core.data.base import Dataset, Family, Split, all_there, lines_of, whole
+from reid_core.data.base import Dataset, Family, Split
+from reid_core.data.lists import all_there, lines_of, whole
 from reid_core.errors import BadInput
 
 TRAIN = "train_test_split/train_list.txt"
@@ -39,7 +40,7 @@ def read(size: int, home: Path) -> Dataset:
     in_gallery = draw(test.identities, np.random.default_rng(0))
     if in_gallery.all():
         raise BadInput(f"{home / _needs(size)[2]} shows every identity once: nothing to ask with")
-    return Dataset(home, train, test.take(~in_gallery), test.take(in_gallery))
+    return Dataset(home, train, test.take(~in_gallery), test.take(in_gallery), listed=True)
 
 
 def draw(identities: np.ndarray, generator: np.random.Generator) -> np.ndarray:

@@ -10,7 +10,8 @@ A query's own track lies in the gallery too: under its own camera, so that the p
 import re
 from pathlib import Path
 
-from reid_core.data.base import Dataset, Family, Split, all_there, first_names, lines_of, whole
+from reid_core.data.base import Dataset, Family, Split, first_names
+from reid_core.data.lists import all_there, lines_of, whole
 from reid_core.data.market import mostly, parse_name, read_split
 from reid_core.errors import BadInput
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_core.data import ALIKE, DATASETS, Dataset, Found, find, names_of
-from reid_core.data.base import absent_allowed
-from reid_core.data.doctor import folders
+from reid_core.data import DATASETS, Dataset, Found, find, names_of
+from reid_core.data.doctor import folders, reading
 from reid_core.data.doctor.duplicates import Seen, examine_duplicates, examine_leakage
 from reid_core.data.doctor.findings import (
     ERROR,
@@ -24,10 +23,12 @@ from reid_core.data.doctor.findings import (
 )
 from reid_core.data.doctor.labels import SPLITS, counted, examine_labels
 from reid_core.data.doctor.pictures import Progress, Scan, scan
+from reid_core.data.doctor.reading import called
 from reid_core.data.doctor.sizes import examine_files, examine_sizes
+from reid_core.data.doctor.unrecognised import unrecognised, unusable
 from reid_core.errors import BadInput
 
-# Where the first lies, the second holds the same images and more.
+# Where the first lies, the second holds the same images and more, and its findings are of both.
 WIDER = {"market1501": "market1501-500k"} | {f"msmt17-v{n}": f"msmt17-v{n}-trainval" for n in "12"}
 
 
@@ -43,78 +44,29 @@ def examine(root: Path, name: str | None = None, progress: Progress | None = Non
     asked = names_of(name) if name is not None else []
     known = tuple(folders.looked_for(DATASETS))
     try:
-        found, findings = find(root), list(folders.closed(root))
+        found, findings = find(root, asked), list(folders.closed(root))
     except BadInput as problem:
-        kind = "permission" if root.is_dir() else "not-recognised"
-        told = Finding(kind, ERROR, str(problem), "give a folder that this user may read")
-        return Report(str(root), (), (told,), known)
+        return Report(str(root), (), (unusable(root, str(problem)),), known)
     if not found:
-        told = _ordered([*findings, *folders.unrecognised(root, DATASETS)])
+        told = _ordered([*findings, *unrecognised(root, DATASETS)])
         return Report(str(root), (), tuple(told), known)
     for each in asked:
-        found = _read_as(each, found, asked)
+        found = reading.read_as(each, found)
         findings += folders.wrong_version(found, each, DATASETS)
     wanted = [each for each in found if not asked or each.name in asked]
     opened: list[tuple[Found, Dataset]] = []
     for each in wanted:
         try:
-            data, absent = _read(each, progress)
+            data, absent = reading.read(each, progress)
             opened.append((each, data))
             findings += absent
         except (BadInput, OSError) as problem:
-            findings.append(_closed(each, str(problem)))
+            findings.append(reading.closed(each, str(problem)))
     recognised = tuple(_recognised(each, None) for each in wanted)
     if opened:
         recognised, more = _examine(opened, wanted, asked, progress)
         findings += more
     return Report(str(root), recognised, tuple(_ordered(findings)), known)
-
-
-def _read_as(name: str, found: list[Found], asked: list[str]) -> list[Found]:
-    """The same, where another that is not asked for can be read as what is."""
-    if name not in ALIKE or name in [each.name for each in found]:
-        return found
-    other = [name for name in ALIKE if name not in asked]
-    return [replace(each, name=name) if each.name in other else each for each in found]
-
-
-def _read(found: Found, progress: Progress | None) -> tuple[Dataset, list[Finding]]:
-    """The images that are there, and what is said of those that a list names and that are not."""
-    family = DATASETS[found.name]
-    if family.extract is not None:
-        family.extract(found.home, progress)
-    with absent_allowed() as absent:
-        data = family.read(found.home)
-    gone = {path for _, paths in absent for path in paths}
-    for split in SPLITS if gone else ():
-        images = getattr(data, split)
-        there = np.array([path not in gone for path in images.paths], bool)
-        data = replace(data, **{split: images.take(there)})
-    return data, [_absent(found, data, *each) for each in absent]
-
-
-def _absent(found: Found, data: Dataset, table: Path, paths: list[Path]) -> Finding:
-    images = f"{number(paths, 'image')} that {'is' if len(paths) == 1 else 'are'} missing"
-    return Finding(
-        "missing-file",
-        ERROR,
-        f"{table.name} names {images}; the others were examined",
-        "extract the archive again, it looks half extracted",
-        dataset=found.name,
-        cases=tuple(Case(_called(path, data.root)) for path in paths),
-    )
-
-
-def _called(path: Path, root: Path) -> str:
-    """How a file is called in a report."""
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
-
-
-def _closed(found: Found, problem: str) -> Finding:
-    title = DATASETS[found.name].title
-    remedy = f"mend that, or extract {title} again"
-    kind = folders.kind_of(problem)
-    return Finding(kind, ERROR, f"{title}: {problem}", remedy, dataset=found.name)
 
 
 def _examine(
@@ -131,13 +83,14 @@ def _examine(
         found: [np.array([row_of[p] for p in getattr(data, s).paths], int) for s in SPLITS]
         for found, data in opened
     }
-    here = {(found.name, found.home) for found, _ in opened}
+    here = {(found.name, found.home): data for found, data in opened}
     findings: list[Finding] = []
     for found, data in opened:
-        findings += _counts(found, data)
-        if (WIDER.get(found.name), found.home) not in here:
-            told = _of(found, data, seen, rows[found])
-            findings += [replace(each, dataset=found.name) for each in told]
+        wider = here.get((WIDER.get(found.name), found.home))
+        told = [*_counts(found, data)]
+        told += _of(found, data, seen, rows[found]) if wider is None else _fewer(data, wider)
+        folder = str(data.root)
+        findings += [replace(each, dataset=found.name, folder=folder) for each in told]
     by_name = {found.name: (data, rows[found]) for found, data in opened}
     if len(asked) > 1 and asked[0] in by_name:
         findings += _shared({name: by_name[name] for name in asked if name in by_name}, seen)
@@ -146,19 +99,26 @@ def _examine(
     return tuple(recognised), findings
 
 
+def _fewer(data: Dataset, wider: Dataset) -> Iterator[Finding]:
+    """What is odd about the labels of training images that are only a part of the wider set's."""
+    if len(data.train) < len(wider.train):
+        told = examine_labels(data, True, lambda path: called(path, data.root))
+        yield from (each for each in told if each.split == "train")
+
+
 def _of(found: Found, data: Dataset, seen: Scan, rows: list[np.ndarray]) -> Iterator[Finding]:
     """Everything that is odd about one data set."""
 
     def file(path: Path) -> str:
-        return _called(path, data.root)
+        return called(path, data.root)
 
     yield from examine_labels(data, DATASETS[found.name].restarts, file)
     yield from folders.left_out(data, file)
     names = [[file(seen.paths[row]) for row in some] for some in rows]
-    for split, some, called in zip(SPLITS, rows, names, strict=True):
-        yield from examine_files(seen.problem[some], [seen.notes[r] for r in some], called, split)
+    for split, some, files in zip(SPLITS, rows, names, strict=True):
+        yield from examine_files(seen.problem[some], [seen.notes[r] for r in some], files, split)
         good = some[seen.decoded[some]]
-        readable = [name for name, row in zip(called, some, strict=True) if seen.decoded[row]]
+        readable = [name for name, row in zip(files, some, strict=True) if seen.decoded[row]]
         yield from examine_sizes(seen.sizes[good], readable, split)
     joined = {
         field: np.concatenate([getattr(getattr(data, split), field) for split in SPLITS])
@@ -175,11 +135,7 @@ def _shared(joined: dict[str, tuple[Dataset, list[np.ndarray]]], seen: Scan) -> 
     parts = [[(name, data, own[0]) for name, (data, own) in others]]
     parts += [[(first, tested, own)] for own in rows[1:]]
     names = [
-        [
-            f"{name}: {_called(seen.paths[row], data.root)}"
-            for name, data, own in part
-            for row in own
-        ]
+        [f"{name}: {called(seen.paths[row], data.root)}" for name, data, own in part for row in own]
         for part in parts
     ]
     rows = [np.concatenate([np.array([], int), *(own for _, _, own in part)]) for part in parts]
@@ -202,13 +158,13 @@ def _counts(found: Found, data: Dataset) -> Iterator[Finding]:
         yield Finding(
             "count",
             WARNING,
-            f"{split} has {has.images:,} images of {has.identities:,} identities; published are "
+            f"{split} has {number(range(has.images), 'image')} of "
+            f"{number(range(has.identities), 'identity')}; published are "
             f"{images:,} of {identities:,}",
             "extract the archive again, it may be half extracted; or don't compare scores with papers"
             if fewer
             else "look for copies and foreign files, or another version of the data set",
             split,
-            found.name,
         )
 
 
@@ -231,11 +187,12 @@ def _recognised(
 
 
 def _ordered(findings: list[Finding]) -> list[Finding]:
-    """Errors first, kinds in the order of KINDS; what two data sets share is told once."""
+    """Errors first, kinds in the order of KINDS; what two data sets in a folder share is told once."""
     kinds = list(KINDS)
     unique: dict[tuple, Finding] = {}
     for each in findings:
-        unique.setdefault((each.kind, each.split, each.message, each.cases), each)
+        key = each.kind, each.split, each.message, each.cases, each.folder
+        unique.setdefault(key, each)
     return sorted(
         unique.values(), key=lambda each: (each.severity != ERROR, kinds.index(each.kind))
     )

@@ -13,12 +13,12 @@ KINDS: dict[str, str] = {
     "half-extracted": "some folders or files of a layout are there and others are missing",
     "wrong-version": "another version of the data set than its folder's name or the question says",
     "not-recognised": "no known layout lies in the folder",
-    "layout": "a recognised layout whose lists or tables can't be read",
+    "layout": "a recognised layout whose lists, tables or folders can't be read",
     "permission": "a file or folder that this user may not read",
     "missing-file": "an image that a list names and the folder lacks",
     "unreadable": "a file that is no image, or a damaged one",
     "truncated": "an image that ends too early: half copied or half extracted",
-    "misnamed": "an image in a folder of a split that is left out, as its name tells no identity",
+    "misnamed": "an image that is left out, as its name tells no identity; a folder in other capitals",
     "empty-split": "a split without images",
     "too-few": "too few identities to train on",
     "count": "another number of images, identities or cameras than published",
@@ -49,7 +49,8 @@ class Finding:
     """One thing that is odd, and all its cases (none where it is about the whole split).
 
     kind is one of KINDS; severity ERROR where it prevents training, else WARNING; message is one
-    sentence; split is train, query or gallery, or two of them joined by a plus.
+    sentence; split is train, query or gallery, or two of them joined by a plus; folder is the one of
+    the data set, below which the cases' files are named.
     """
 
     kind: str
@@ -58,6 +59,7 @@ class Finding:
     remedy: str
     split: str = ""
     dataset: str = ""
+    folder: str = ""
     cases: tuple[Case, ...] = ()
 
     def rows(self) -> list[dict[str, Any]]:
@@ -66,6 +68,7 @@ class Finding:
             kind=self.kind,
             severity=self.severity,
             dataset=self.dataset,
+            folder=self.folder or None,
             split=self.split,
             message=self.message,
             remedy=self.remedy,
@@ -140,11 +143,12 @@ class Report:
             code=self.code,
             looked_for=list(self.looked_for),
             recognised=[
-                {key: row[key] for key in ("name", "title", "home", "why")} for row in recognised
-            ],
-            counts={
-                row["name"]: {key: row[key] for key in ("splits", "published", "sizes")}
+                {key: row[key] for key in ("name", "title", "home", "why", "splits")}
                 for row in recognised
+            ],
+            counts={  # of two copies the nearer one, which a training would open
+                row["name"]: {key: row[key] for key in ("splits", "published", "sizes")}
+                for row in reversed(recognised)
             },
             findings=[row for each in self.findings for row in each.rows()],
         )

@@ -73,7 +73,8 @@ def _split(split, name: str) -> Iterator[Finding]:
             "empty-split",
             ERROR,
             f"{name} has no image",
-            "extract the archive again, or put that split's images where the layout wants them",
+            "put that split's images where the layout wants them, or its rows into the table; or extract "
+            "the archive again",
             name,
         )
         return

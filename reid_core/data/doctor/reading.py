@@ -1,0 +1,65 @@
+"""Reads what was found, as far as it can be read; what can't is a finding."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from reid_core.data import ALIKE, DATASETS, Dataset, Found
+from reid_core.data.doctor.findings import ERROR, Case, Finding, number
+from reid_core.data.doctor.folders import kind_of
+from reid_core.data.doctor.labels import SPLITS
+from reid_core.data.doctor.pictures import Progress
+from reid_core.data.lists import absent_allowed
+from reid_core.data.places import OWN
+
+
+def read_as(name: str, found: list[Found]) -> list[Found]:
+    """The same, and where another can be read as what is asked for, that one as it too."""
+    if name not in ALIKE or name in [each.name for each in found]:
+        return found
+    homes = {each.home: each for each in found if each.name in ALIKE}
+    return [*found, *(replace(each, name=name) for each in homes.values())]
+
+
+def read(found: Found, progress: Progress | None) -> tuple[Dataset, list[Finding]]:
+    """The images that are there, and what is said of those that a list names and that are not."""
+    family = DATASETS[found.name]
+    if family.extract is not None:
+        family.extract(found.home, progress)
+    with absent_allowed() as absent:
+        data = family.read(found.home)
+    gone = {path for _, paths, _ in absent for path in paths}
+    for split in SPLITS if gone else ():
+        images = getattr(data, split)
+        there = np.array([path not in gone for path in images.paths], bool)
+        data = replace(data, **{split: images.take(there)})
+    return data, [_absent(found, data, *each) for each in absent]
+
+
+def _absent(found: Found, data: Dataset, table: Path, paths: list[Path], remedy: str) -> Finding:
+    images = f"{number(paths, 'image')} that {'is' if len(paths) == 1 else 'are'} missing"
+    return Finding(
+        "missing-file",
+        ERROR,
+        f"{table.name} names {images}; the others were examined",
+        remedy,
+        dataset=found.name,
+        folder=str(data.root),
+        cases=tuple(Case(called(path, data.root)) for path in paths),
+    )
+
+
+def called(path: Path, root: Path) -> str:
+    """How a file is called in a report."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def closed(found: Found, problem: str) -> Finding:
+    """What is said of a data set that can't be read."""
+    title = DATASETS[found.name].title
+    own = found.name == OWN  # nobody has an archive of it
+    remedy = "mend that, then check again" if own else f"mend that, or extract {title} again"
+    return Finding(
+        kind_of(problem), ERROR, f"{title}: {problem}", remedy, "", found.name, str(found.home)
+    )
