@@ -96,6 +96,8 @@ def _linked(run: Run, others: list[str]) -> None:
         best = errors_others.most_different(run)
         kept = [best[0] if best else others[0]]
     state[AGAINST] = state[f"{AGAINST} in the address"] = kept
+    if gone := [name for name in asked if name not in others]:
+        say("warning", f"There is no run {gone[0]} to compare with; shown is {kept[0]}.")
     if asked != kept:
         address[AGAINST] = kept
 

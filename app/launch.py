@@ -45,13 +45,13 @@ def form(allowed: bool) -> None:
     else:
         action, label = "start_sweep", f"Queue {swept.pop('count')} trainings"
         more_asked = swept
+    live.problem()  # above the button, where whoever pressed it looks
     # Not a callback: it would be called with the form as it was drawn last, without what somebody
     # typed just before the click.
     if st.button(
         label, type="primary", icon=":material/play_arrow:", key="start", disabled=not allowed
     ):
         live.act_next(action, **asked | kept | more_asked)
-    live.problem()
 
 
 def _source(allowed: bool) -> str:

@@ -167,7 +167,8 @@ def _offers(run: Run) -> list[str]:
 def _beside(run: Run, name: str) -> Run | None:
     """The run to stand beside this one, among those that have the view; None for none."""
     known = {other.name: other for other in _others(run) if name in _offers(other)}
-    pickers.linked("beside", [ALONE, *known], ALONE)
+    if gone := pickers.missing("beside", [ALONE, *known], ALONE):
+        say("warning", f"There is no run {gone} that could stand beside this one.")
     st.selectbox(
         "Beside another run",
         [ALONE, *known],

@@ -13,7 +13,8 @@ if not allowed:
     st.info(WHY_NOT, icon=":material/lock:")
 
 VIEWS = ["Watch", "New training", "Queue", *(["Sweep"] if sweeps.any_there() else [])]
-pickers.linked("view", VIEWS, VIEWS[0] if st.session_state.get("run") else VIEWS[1])
+first = "New training" if "clone" in st.query_params or not st.session_state.get("run") else "Watch"
+pickers.linked("view", VIEWS, first)
 view = st.segmented_control("View", VIEWS, required=True, key="view", label_visibility="collapsed")
 if view != "New training":  # which says it beside its button
     live.problem()

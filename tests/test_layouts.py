@@ -493,6 +493,8 @@ def test_a_data_set_may_lie_in_a_folder_called_masks(tiny_data, tmp_path):
         shutil.copytree(tiny_data / name, tmp_path / "masks" / name)
     assert len(open_dataset("market1501", tmp_path / "masks").train)
     assert find(tmp_path)
+    shutil.copytree(tiny_data, tmp_path / "drawn" / "masks")  # which has masks of its own
+    assert len(open_dataset("pedestrians", tmp_path / "drawn" / "masks").train)
 
 
 def test_masks_are_known_by_their_palette_too(tiny_data, tmp_path):

@@ -89,6 +89,15 @@ def test_damaged_files_are_named(tiny_run, file, use):
         use(run)
 
 
+def test_weights_of_another_kind_are_noticed(tiny_run):
+    """A changed byte of the header: the same bits, read as whole numbers."""
+    run = open_run(tiny_run)
+    path = run.folder / "weights.safetensors"
+    path.write_bytes(path.read_bytes().replace(b'"dtype":"F32"', b'"dtype":"I32"', 1))
+    with pytest.raises(BadInput, match=r"damaged weights .its checksum is another"):
+        run.model()
+
+
 @pytest.mark.parametrize(
     ("file", "use"),
     [

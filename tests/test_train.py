@@ -3,14 +3,17 @@
 import json
 import math
 import shutil
+import struct
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
 import torch
 from conftest import TINY
 from safetensors.torch import load_file, save_file
+from tensorboardX.proto.event_pb2 import Event
 from timm.data.constants import IMAGENET_DEFAULT_MEAN
 
 from reid_core import train
@@ -444,6 +447,58 @@ def test_a_file_that_may_not_grow_is_told_by_train_and_resume(runs):
         assert told == f"reid_core: {status.message}; go on with: train --resume full"
     train.train(open_run("full"))
     assert open_run("full").status().state == "finished"
+
+
+def test_a_batch_that_did_not_fit_is_let_go_before_smaller_ones_are_tried(runs, monkeypatch):
+    """Or they would be tried in what memory it left over."""
+    run = train.create(experiment(identities_per_batch=6), "large")
+    held, free = [], []
+
+    def short(output, identities, **how):
+        if held:
+            free.append(held[0]() is None)
+            return original(output, identities, **how)
+        computed = output.embedding * 2
+        held.append(weakref.ref(computed))
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    original = train.step.objective
+    monkeypatch.setattr(train.step, "objective", short)
+    with pytest.raises(BadInput, match="identities_per_batch=5"):
+        train.train(run)
+    assert free and all(free)
+
+
+def events(folder) -> list[tuple[str, int, float]]:
+    """What TensorBoard's files of a run say: name, step, value."""
+    found = []
+    for file in sorted((folder / "tensorboard").iterdir()):
+        content, at = file.read_bytes(), 0
+        while at < len(content):  # length, its checksum, the event, its checksum
+            (length,) = struct.unpack_from("Q", content, at)
+            event = Event.FromString(content[at + 12 : at + 12 + length])
+            found += [(each.tag, event.step, each.simple_value) for each in event.summary.value]
+            at += 16 + length
+    return found
+
+
+def test_tensorboard_has_the_history(tiny_run):
+    run = open_run(tiny_run)
+    lines = [(k, e["epoch"], v) for e in run.history() for k, v in e.items() if k != "epoch"]
+    assert events(run.folder) == [(k, step, pytest.approx(v)) for k, step, v in lines]
+
+
+def test_a_disk_that_takes_no_curves_ends_no_training(runs, monkeypatch):
+    """They are a second copy of the history."""
+
+    def full(self, event):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(train.progress.EventsWriter, "write_event", full)
+    run = train.create(experiment(epochs=3), "uncurved")
+    train.train(run)
+    assert run.status().state == "finished" and len(run.history()) == 3
+    assert run.log_tail().count("TensorBoard's curves end here (No space left on device)") == 1
 
 
 @pytest.mark.parametrize("parts, room, more", [(1, 8, 2), (2, 4, 3)])

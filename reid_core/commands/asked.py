@@ -83,7 +83,7 @@ def given_path(text: str) -> Path:
 
 def camera_number(text: str) -> int:
     """A camera's number, or -1 for an unknown one."""
-    if not re.fullmatch(r"-1|\d{1,9}", text):
+    if not re.fullmatch(r"-1|\+?\d{1,9}", text):
         raise argparse.ArgumentTypeError(
             f"expected a camera's number, or -1 for unknown, got {text!r}"
         )

@@ -3,16 +3,15 @@
 import argparse
 import signal
 import sys
-from pathlib import Path
 
-from reid_core.commands.asked import Bar
+from reid_core.commands.asked import Bar, given_path
 from reid_core.errors import BadInput
 
 
 def add(commands) -> None:
     """The command's options."""
     command = commands.add_parser("synth", help="render a data set of synthetic pedestrians")
-    command.add_argument("dir", type=Path, metavar="DIR")
+    command.add_argument("dir", type=given_path, metavar="DIR")
     command.add_argument("--identities", type=int, default=None, metavar="N")
     command.add_argument("--cameras", type=int, default=6, metavar="C")
     command.add_argument("--seed", type=int, default=0, metavar="S")

@@ -160,7 +160,7 @@ def _repeats(folder: Path) -> bool:
         return False
     seen: set[str] = set()
     inside, beside = (_folders_in(each, seen) for each in (folder, folder.parent))
-    return bool({each.name for each in inside} & {each.name for each in beside})
+    return bool({each.name for each in inside} & {each.name for each in beside} - {folder.name})
 
 
 def _nowhere(folder: Path) -> bool:

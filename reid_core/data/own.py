@@ -202,7 +202,8 @@ def _below(home: Path, name: str, where: str) -> Path:
     """A path of the table below its folder. Raises BadInput for one that leads out."""
     name = name.replace("\\", "/")
     path = home / name
-    if ".." in path.parts or (os.path.isabs(name) and not path.is_relative_to(home)):
+    rooted = name.startswith("/") or os.path.splitdrive(name)[0]
+    if ".." in name.split("/") or (rooted and not path.is_relative_to(home)):
         raise BadInput(f"{where}: {name} leads out of {home}: give paths below it")
     return path
 

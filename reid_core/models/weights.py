@@ -74,8 +74,9 @@ def unpacked(file: Path) -> dict[str, Tensor]:
 
 def _checksum(weights: dict[str, Tensor]) -> str:
     found = 0
-    for key in sorted(weights):
-        found = zlib.crc32(weights[key].reshape(-1).view(torch.uint8).numpy(), found)
+    for key, each in sorted(weights.items()):
+        found = zlib.crc32(f"{key} {each.dtype} {tuple(each.shape)}".encode(), found)
+        found = zlib.crc32(each.reshape(-1).view(torch.uint8).numpy(), found)
     return f"{found:08x}"
 
 

@@ -1,6 +1,7 @@
 """The training loop: epochs of steps, each of them kept, until the run has its last evaluation."""
 
 import time
+import traceback
 from functools import partial
 
 import numpy as np
@@ -34,24 +35,24 @@ class Loop:
         self.run, self.progress, self.experiment = run, progress, run.experiment
         training = self.experiment.training
         run.sweep()
-        stood = dict(epoch=len(run.history()), epochs=self.experiment.epochs)
+        self.kept = run.load_state()
+        self.standing = Standing.of(self.kept)
+        stood = dict(epoch=self.standing.epoch - 1, epochs=self.experiment.epochs)
         run.report("running", **stood, message="reading the images")
+        if self.kept is None and (epochs := len(run.history())):
+            log.info("no state is left of the %d epochs in its history: it begins anew", epochs)
         self.fabric = fabric_for(training, place, MODELS[self.experiment.model].refines)
         if place.world > 1:
             check_division(training.identities_per_batch, place.world, training.mining)
             self.fabric.launch()
         self.feed = Feed(run, self.experiment, self.fabric.device)
         seed(training.seed)
-        self.kept = run.load_state()
         self.bare = build(self.experiment, run.facts, pretrained=self.kept is None)
         if self.kept:
             states.restore_model(run, self.bare, self.kept)
         elif self.experiment.encoder:
             states.take_encoder(self.bare, self.experiment.options.encoder)
         share_norms(self.bare, training.sync_batchnorm, self.fabric.device.type)
-        if self.kept is None and (epochs := len(run.history())):
-            log.info("no state is left of the %d epochs in its history: it begins anew", epochs)
-        self.standing = Standing.of(self.kept)
         equip(self.bare, training, self.fabric.device.type)
         self.model = self.fabric.setup_module(self.bare)
         self.stages = stages_of(self.experiment, self.bare, self.model, self.feed)
@@ -153,6 +154,7 @@ class Loop:
             if not is_short_of_memory(error):
                 raise
             del batch
+            traceback.clear_frames(error.__traceback__)  # they hold what the step had computed
             raise self._too_large(plan[step]) from error
         standing.sums = {name: standing.sums.get(name, 0.0) + term for name, term in terms.items()}
         standing.step = step + 1

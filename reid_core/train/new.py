@@ -55,7 +55,7 @@ def create(
     own = file not in ("none", "timm")
     if own and not Path(file).is_file():
         raise BadInput(f"pretrained: expected none, timm or the path of a file, got {file!r}")
-    # Without memory: only whether the knobs fit together, and the file's weights to them.
+    # Without a model in memory: only whether the knobs fit together, and the file's weights to them.
     with torch.device("meta"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*copying from a non-meta parameter")
         build(experiment, facts, pretrained=own)

@@ -3,13 +3,16 @@
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.summary import scalar
 from tqdm import tqdm
 
 from reid_core.distributed import any_of
 from reid_core.runs import Run
-from reid_core.train.ending import Stopped
+from reid_core.train.ending import Stopped, log
 
 HEARTBEAT = 1.0  # seconds
 
@@ -27,7 +30,8 @@ class Progress:
             disable=quiet,
             mininterval=0.1 if sys.stderr.isatty() else 10,  # a log wants few lines
         )
-        self.board = SummaryWriter(str(run.folder / "tensorboard"))
+        self.board: EventsWriter | None = None
+        self.boarded = True
         self.last_step = self.last_beat = time.perf_counter()
         self.rate, self.last = 0.0, True
 
@@ -82,18 +86,37 @@ class Progress:
         raise Stopped(f"stopped in epoch {epoch} after step {step} of {steps}, state saved")
 
     def plot(self, entry: dict[str, float]) -> None:
-        """A finished epoch's line of history, as TensorBoard's scalars."""
-        for name, value in entry.items():
-            if name != "epoch":
-                self.board.add_scalar(name, value, entry["epoch"])
-        self.board.flush()
+        """A finished epoch's line of history, as TensorBoard's scalars. They are a second copy: a
+        disk that takes no more of them ends them, not the training."""
+        if not self.boarded:
+            return
+        try:
+            # Not tensorboardX's SummaryWriter: its thread dies of a full disk, and who waits for it waits
+            # for ever.
+            self.board = self.board or _events(self.run.folder / "tensorboard")
+            for name, value in entry.items():
+                if name != "epoch":
+                    point = scalar(name, value)
+                    self.board.write_event(
+                        Event(summary=point, step=entry["epoch"], wall_time=time.time())
+                    )
+            self.board.flush()
+        except OSError as error:
+            self.boarded = False
+            log.warning("TensorBoard's curves end here (%s); history.jsonl goes on", error.strerror)
 
     def close(self) -> None:
         self.bar.close()
         with suppress(OSError):  # it would hide why a training ends; the history holds the same
-            self.board.close()
+            if self.board:
+                self.board.close()
 
     def pause(self) -> float:
         """What came since the last step is no step's time; returns its seconds."""
         before, self.last_step = self.last_step, time.perf_counter()
         return self.last_step - before
+
+
+def _events(folder: Path) -> EventsWriter:
+    folder.mkdir(exist_ok=True)
+    return EventsWriter(str(folder / "events"))
