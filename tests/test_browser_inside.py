@@ -200,6 +200,7 @@ def test_a_region_is_selected_with_keys_and_stays_in_a_link(lab, browser):
         assert asked(page, "lasso").startswith("1_")
 
 
+@pytest.mark.long
 def test_a_lasso_by_hand_selects_the_same_after_a_reload(lab, browser):
     with visitor(browser, 1440) as page:
         opened(page, f"{lab.address}clusters?run=resnet-bot-demo&map=PCA&dimensions=3-D")

@@ -100,6 +100,7 @@ def test_a_sweep_of_three_seeds_one_cancelled_the_app_restarted(lab, browser):
         assert run.experiment.training.epochs == 500 and run.experiment.training.seed == seed
 
 
+@pytest.mark.long
 def test_a_clone_says_what_it_changes(lab, browser):
     with visitor(browser) as page:
         opened(page, lab.address + "train?view=Watch&run=first")

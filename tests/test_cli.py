@@ -255,7 +255,9 @@ def test_missing_pedestrians_are_rendered_by_evaluate(tiny_run, tmp_path, monkey
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to catch")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.long), signal.SIGINT]
+)
 def test_a_signal_stops_at_the_next_step_and_resume_goes_on(runs, number):
     many = [f"{k}={v}" for k, v in (TINY | {"epochs": 400, "evaluate_every": 400}).items()]
     process = run_command("train", "--model", "transreid", "--run", "long", "--set", *many)

@@ -235,6 +235,7 @@ def same_outcome(whole, broken) -> None:
         assert all(a[k] == b[k] for k in a if k not in timing)
 
 
+@pytest.mark.long
 def test_two_processes_lose_one_and_end_like_two_that_did_not(runs):
     """Killed, told so, resumed: the same weights bit for bit."""
     whole, broken = created("whole"), created("broken")

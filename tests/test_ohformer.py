@@ -473,7 +473,7 @@ def test_which_layers_are_oh_layers():
         (dict(sharing="mixed"), "prior-mixed"),
         (dict(js_weight=-1), "0 or more"),
         (dict(parts=8), "7 rows"),
-        (dict(heads=3), "could not be built"),
+        (dict(heads=3), "can't be divided by heads=3"),
         (dict(trunk="resnet50"), "plain vit"),
         (dict(pretrained="nowhere.pth"), "no weights at"),
     ],

@@ -121,7 +121,7 @@ def test_trustworthiness_of_few_images_is_unknown(cloud):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("dimensions", [pytest.param(2, marks=pytest.mark.long), 3])
 def test_a_seeded_layout_is_the_same_every_time(cloud, method, dimensions):
     points, identities, cameras = cloud
     found = spread(points, identities, cameras, 20)

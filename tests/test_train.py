@@ -428,6 +428,7 @@ def test_a_full_disk_in_torchs_words_is_told_and_loses_nothing(runs, monkeypatch
     assert run.status().state == "finished" and len(run.history()) == 2
 
 
+@pytest.mark.long
 def test_a_file_that_may_not_grow_is_told_by_train_and_resume(runs):
     pytest.importorskip("resource")
     limited = (
