@@ -6,7 +6,7 @@ images_{labeled,detected}/1_001_1_01.png           as torchreid and fast-reid un
 cuhk03_release/cuhk-03.mat                         the original file (`cuhk03_mat`)
 
 The last two need cuhk03_new_protocol_config_{labeled,detected}.mat beside them, which are no part of
-CUHK03's archive: in their names, pair_person_camera_image, the third number is the camera.
+CUHK03's archive. In the images' names, pair_person_camera_image, the third number is the camera.
 """
 
 import re

@@ -91,8 +91,7 @@ class Progress:
         if not self.boarded:
             return
         try:
-            # Not tensorboardX's SummaryWriter: its thread dies of a full disk, and who waits for it waits
-            # for ever.
+            # Not tensorboardX's SummaryWriter, whose thread dies of a full disk with a traceback.
             self.board = self.board or _events(self.run.folder / "tensorboard")
             for name, value in entry.items():
                 if name != "epoch":
