@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from test_models import SMALL
 
 from reid_core import distributed, feed, train
+from reid_core.__main__ import main
 from reid_core.data import ROOT, open_dataset
 from reid_core.data.sampler import check_division
 from reid_core.distributed import Place, first_host, given_place, place_of
@@ -113,8 +114,10 @@ def test_batches_are_divided_without_breaking_identities(monkeypatch):
 
 
 def test_identities_must_divide_among_the_processes():
-    with pytest.raises(BadInput, match="can't be divided among 3 processes; give 6"):
+    with pytest.raises(BadInput, match="among 3 processes; give 6, say, or 2 processes"):
         check_division(8, 3, "global")
+    with pytest.raises(BadInput, match="give 100, say, or 8 processes"):
+        check_division(8, 100, "global")
     with pytest.raises(BadInput, match="no negatives"):
         check_division(4, 4, "local")
     check_division(4, 4, "global"), check_division(8, 4, "local"), check_division(5, 1, "local")
@@ -334,6 +337,17 @@ def test_processes_that_torchrun_starts(runs, nodes):
     run = open_run("torchrun")
     assert run.status().state == "finished" and len(run.history()) == 2
     assert "2 processes, mining=global" in (run.folder / "log.txt").read_text()
+
+
+def test_who_lost_a_process_is_told_how_to_go_on(runs, monkeypatch, capsys):
+    def lose(run, quiet):
+        raise train.Lost("process 2 of 2 ended without a word")
+
+    run = created("lost")
+    run.report_end("failed", "")
+    monkeypatch.setattr(train, "train", lose)
+    assert main(["train", "--resume", "lost"]) == 2
+    assert "without a word; go on with: train --resume lost" in capsys.readouterr().err
 
 
 def test_resuming_changes_the_number_of_processes_alone(runs):

@@ -139,7 +139,7 @@ def test_nformers_second_stage_waits_for_nothing():
 def test_a_step_of_nformers_second_stage_looks_at_no_number():
     model, made = second_stage(META)
     training = Training(fused="off")
-    terms = take_step(Aside, model, optimizers_for(model.transformer, training), made, training)
+    terms, _ = take_step(Aside, model, optimizers_for(model.transformer, training), made, training)
     assert {term.device for term in terms.values()} == {META}
 
 
@@ -171,7 +171,7 @@ def step(name: str, how: dict) -> dict[str, Tensor]:
     moved(model, META)
     optimizers = optimizers_for(model, training)
     for _ in range(2):
-        terms = take_step(Aside, model, optimizers, batch(training, META), training)
+        terms, _ = take_step(Aside, model, optimizers, batch(training, META), training)
     return terms
 
 

@@ -66,7 +66,7 @@ def stepped(model: nn.Module, training: Training, steps: int = 2, frozen: bool =
     optimizers = [fabric.setup_optimizers(each) for each in optimizers_for(model, training)]
     for step in range(steps):
         torch.manual_seed(step)
-        terms = take_step(fabric, run, optimizers, batch_of(), training)
+        terms, _ = take_step(fabric, run, optimizers, batch_of(), training)
     return terms, dict(model.state_dict())
 
 

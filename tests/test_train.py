@@ -15,6 +15,7 @@ from conftest import TINY
 from safetensors.torch import load_file, save_file
 from tensorboardX.proto.event_pb2 import Event
 from timm.data.constants import IMAGENET_DEFAULT_MEAN
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from reid_core import train
 from reid_core.data import ROOT, open_dataset
@@ -22,7 +23,7 @@ from reid_core.data.images import augment
 from reid_core.data.sampler import batches
 from reid_core.errors import BadInput
 from reid_core.experiment import Experiment, Training
-from reid_core.feed import prepared
+from reid_core.feed import Feed, prepared
 from reid_core.models import vit
 from reid_core.optimize import learning_rate, optimizers_for
 from reid_core.runs import open_run
@@ -322,6 +323,46 @@ def test_a_gradient_that_is_no_number_leaves_the_model_as_it_was(runs, monkeypat
     assert kept["step"] == 0 and all(v.isfinite().all() for v in kept["model"].values())
     norms = {k: v for k, v in kept["model"].items() if "running_mean" in k}
     assert norms and all((v == 0).all() for v in norms.values())  # not even BatchNorm has moved
+
+
+@pytest.mark.parametrize("what", ("loss", "gradient", "weights"))
+def test_where_looking_is_waiting_the_step_is_named_and_the_state_before_is_whole(
+    runs, monkeypatch, what
+):
+    """As on a GPU: steps are taken on after the odd one, until something is to be kept."""
+    run = train.create(experiment(epochs=2), "late")
+    original, calls, hooks = train.step.objective, [], []
+    feed = Feed(run, run.experiment, torch.device("cpu"))
+    first, second = (len(feed.plan(epoch)) for epoch in (1, 2))
+    step = second - 1 if what == "weights" else 1  # of epoch 2
+
+    def spoilt(output, identities, **how):
+        calls.append(identities)
+        terms = original(output, identities, **how)
+        if len(calls) - 1 != first + step:
+            return terms
+        feature = output.branches[0].feature
+        if what == "weights":
+            hooks.append(register_optimizer_step_post_hook(ruin))
+        zero = (feature * 0).sum() if what != "gradient" else (feature.sum() * 0).square().sqrt()
+        return terms | {"odd": zero / 0 if what == "loss" else zero}
+
+    def ruin(optimizer, *_):
+        for group in optimizer.param_groups:
+            for weight in group["params"]:
+                weight.data.fill_(1e30)
+
+    monkeypatch.setattr(train.step, "objective", spoilt)
+    monkeypatch.setattr(train.step, "at_once", lambda fabric: False)
+    with pytest.raises(BadInput, match=rf"the {what} became NaN or infinite in epoch 2"):
+        train.train(run)
+    for hook in hooks:
+        hook.remove()
+    (note,) = json.loads((run.folder / "state/nonfinite.json").read_text())
+    assert (note["epoch"], note["step"]) == (2, step)
+    kept = run.load_state()
+    assert (kept["epoch"], kept["step"]) == (2, 0)
+    assert all(value.isfinite().all() for value in kept["model"].values())
 
 
 def test_a_damaged_state_gives_way_to_the_one_before(runs):

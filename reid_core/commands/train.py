@@ -89,7 +89,7 @@ def _new(asked: argparse.Namespace):
 
 def _trained(run, quiet: bool) -> int:
     """Train a run to its end; the exit code."""
-    from reid_core.train import Stopped, train
+    from reid_core.train import Lost, Stopped, train
 
     print(run.name, flush=True)
     try:
@@ -100,7 +100,8 @@ def _trained(run, quiet: bool) -> int:
     except Exception as error:
         if quiet:
             return 1  # stderr is the run's log, and the reason stands there already
-        if isinstance(error, OSError) and isinstance(told := from_system(error), BadInput):
+        told = from_system(error) if isinstance(error, OSError) else error
+        if isinstance(told, BadInput) and isinstance(error, (OSError, Lost)):
             raise BadInput(f"{told}; go on with: train --resume {run.name}") from error
         raise
     return 0

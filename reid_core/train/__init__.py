@@ -15,7 +15,7 @@ from reid_core.train.accidents import determinism
 from reid_core.train.ending import Stopped, log, logged, signs_of_life, stop_signals
 from reid_core.train.loop import Loop
 from reid_core.train.new import create, redistribute
-from reid_core.train.processes import awaited, together
+from reid_core.train.processes import Lost, awaited, together
 from reid_core.train.progress import Progress
 from reid_core.train.unheard import Seen, Unheard
 
@@ -68,4 +68,4 @@ def help_train(name: str | None) -> int:
     return 128 + caught[0] if caught else 0
 
 
-__all__ = ["Progress", "Stopped", "create", "help_train", "redistribute", "train"]
+__all__ = ["Lost", "Progress", "Stopped", "create", "help_train", "redistribute", "train"]

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reid_core.data.sampler import check_division
 from reid_core.distributed import Elsewhere, Place, any_of, level, rank, world
@@ -25,7 +25,7 @@ from reid_core.train.equip import equip, not_compiled
 from reid_core.train.progress import Progress
 from reid_core.train.stages import Stage, stages_of
 from reid_core.train.state import Standing
-from reid_core.train.step import NotFinite, take_step
+from reid_core.train.step import NotFinite, odd, take_step
 
 
 class Loop:
@@ -59,7 +59,7 @@ class Loop:
         self.stage: Stage | None = None
         self.optimizers: list = []
         self.left_out = {(note["epoch"], note["step"]) for note in accidents.nonfinite(run)}
-        self.unchecked: list[tuple[int, Tensor]] = []  # steps and their losses, on a GPU
+        self.unchecked: list[tuple[int, Tensor]] = []  # steps, and what of each is finite
         self.saved = time.monotonic()
         self._announce()
 
@@ -144,7 +144,7 @@ class Loop:
         stage.feed.expect(plan[step + 1 :])
         take = partial(take_step, self.fabric, self.model, self.optimizers)
         try:
-            terms = take(batch, stage.training)
+            terms, finite = take(batch, stage.training)
         except NotFinite as error:
             self._save()
             raise self._not_finite(step, plan, str(error)) from None
@@ -159,8 +159,7 @@ class Loop:
         standing.sums = {name: standing.sums.get(name, 0.0) + term for name, term in terms.items()}
         standing.step = step + 1
         standing.seconds += self.progress.stepped(epoch, step + 1, len(plan), plan[step].size)
-        if self.fabric.device.type != "cpu":
-            self.unchecked.append((step, terms["total"]))
+        self.unchecked.append((step, finite))
         due = time.monotonic() - self.saved > 60 * stage.training.save_minutes
         due, stop = any_of(due, self.run.stop_asked)
         if due or stop:
@@ -188,11 +187,17 @@ class Loop:
         return batch
 
     def _check(self, plan: list[np.ndarray]) -> None:
-        """Before anything is kept: the losses since the last look. Raises NotFinite."""
-        losses, self.unchecked = self.unchecked, []
-        if losses and not (finite := torch.stack([loss for _, loss in losses]).isfinite()).all():
-            step = losses[int(finite.int().argmin())][0]
-            raise self._not_finite(step, plan, "the loss became NaN or infinite")
+        """Before anything is kept: the steps since the last look, and what became of the weights.
+        Raises NotFinite."""
+        taken, self.unchecked = self.unchecked, []
+        if not taken:
+            return
+        finite = torch.stack([each for _, each in taken]).cpu()  # (steps, 2)
+        if not finite.all():
+            first = int(finite.all(dim=1).int().argmin())
+            raise self._not_finite(taken[first][0], plan, odd(finite[first]))
+        if not torch.isfinite(nn.utils.get_total_norm(self.bare.parameters())):
+            raise self._not_finite(taken[-1][0], plan, "the weights became NaN or infinite")
 
     def _not_finite(self, step: int, plan: list[np.ndarray], reason: str) -> NotFinite:
         """Keep the batch, its seed and the state before; returns what to raise."""

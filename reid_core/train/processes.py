@@ -33,6 +33,10 @@ REASON = "reid/reason"
 DISCONNECTED = re.compile(r"gloo|nccl|connection|broken pipe|timed out", re.IGNORECASE)
 
 
+class Lost(BadInput):
+    """Another process of the training is gone, or told why it could not go on."""
+
+
 def awaited(name: str | None) -> Run:
     """The run that the first process trains, or is about to create. Raises BadInput."""
     if not name:
@@ -50,7 +54,7 @@ def together(run: Run, place: Place) -> Iterator[Place]:
     """All the processes of a training, while the block lasts. Yields the place with what was still
     open.
 
-    Raises BadInput, with the reason, where another process was lost or could not go on.
+    Raises Lost, with the reason, where another process was lost or could not go on.
     """
     if place.world == 1:
         yield place
@@ -69,7 +73,7 @@ def together(run: Run, place: Place) -> Iterator[Place]:
         raise
     except BaseException as error:
         if reason := watch.reason_of(error):
-            raise BadInput(reason) from error
+            raise Lost(reason) from error
         raise
     finally:
         watch.over.set()
@@ -198,7 +202,7 @@ class Watch:
         """The end of a process that waits for one which will never answer."""
         if not self.place.rank:
             self.tell(reason)
-            log.info("%s", reason)
+            log.warning("%s", reason)  # nobody is left to tell the terminal
             with suppress(OSError):
                 self.run.report_end("failed", reason)
             for helper in self.helpers:

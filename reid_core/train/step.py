@@ -12,19 +12,23 @@ from reid_core.models import Batch
 from reid_core.train.parts import gradient_in_parts
 
 
+FINITE = ("loss", "gradient")
+
+
 class NotFinite(BadInput):
     """A loss or a gradient became NaN or infinite; the model is still as it was before the step."""
 
 
 def take_step(
     fabric: Fabric, model: nn.Module, optimizers: list, batch: Batch, training: Training
-) -> dict[str, Tensor]:
-    """Move the weights by one batch; returns the named terms of its loss, and their "total".
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Move the weights by one batch; returns the named terms of its loss, and their "total"; and (2,)
+    bool, whether each of FINITE is.
 
-    Raises NotFinite, on a CPU: elsewhere to look would be to wait, and the loop looks now and then.
+    Raises NotFinite where one can look at once; elsewhere the loop looks now and then.
     """
-    on_cpu = fabric.device.type == "cpu"
-    buffers = [each.clone() for each in model.buffers()] if on_cpu else []  # BatchNorm's means
+    now = at_once(fabric)
+    buffers = [each.clone() for each in model.buffers()] if now else []  # BatchNorm's means
     for optimizer in optimizers:  # before the forward pass, which would hold the last gradients too
         optimizer.zero_grad()
     if training.accumulate > 1 and batch.image is not None:
@@ -41,21 +45,28 @@ def take_step(
         terms["total"] = sum(terms.values())
         fabric.backward(terms["total"])
     terms = mean({name: term.detach() for name, term in terms.items()})
-    if on_cpu and (odd := _not_finite(terms["total"], optimizers)):
+    finite = torch.stack([torch.isfinite(each) for each in (terms["total"], _slope(optimizers))])
+    if now and not finite.all():
         with torch.no_grad():
             for buffer, before in zip(model.buffers(), buffers, strict=True):
                 buffer.copy_(before)
-        raise NotFinite(f"the {odd} became NaN or infinite")
+        raise NotFinite(odd(finite))
     for optimizer in optimizers:
         optimizer.step()
-    return terms
+    return terms, finite
 
 
-def _not_finite(loss: Tensor, optimizers: list) -> str:
-    """Which of loss and gradient holds a NaN or an infinity, in a word; nothing where all is well."""
-    if not torch.isfinite(loss):
-        return "loss"
+def at_once(fabric: Fabric) -> bool:
+    """Whether a number can be looked at as it is made: on a GPU to look would be to wait."""
+    return fabric.device.type == "cpu"
+
+
+def odd(finite: Tensor) -> str:
+    """Of what a step found finite (2,) not all true: what is not, in words."""
+    return f"the {FINITE[int(finite.int().argmin())]} became NaN or infinite"
+
+
+def _slope(optimizers: list) -> Tensor:
+    """The gradient's length."""
     groups = (group["params"] for optimizer in optimizers for group in optimizer.param_groups)
-    gradients = [p.grad for params in groups for p in params if p.grad is not None]
-    finite = not gradients or torch.isfinite(nn.utils.get_total_norm(gradients))
-    return "" if finite else "gradient"
+    return nn.utils.get_total_norm([p.grad for ps in groups for p in ps if p.grad is not None])
