@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
-from app import cached, charts, contents, pickers
+from app import address, cached, charts, contents, pickers
 from app.live import badges
 from app.notices import plain
 from reid_core.errors import BadInput
@@ -30,7 +30,7 @@ PAPERS = (
         f"\n- **{model.title}.** {model.idea} :gray[{model.paper}]" for model in MODELS.values()
     )
     + (
-        "\n- **Recipe `paper`**: the authors' settings, as far as they publish them; each model says more.\n"
+        "\n- **Recipe `paper`**: the authors' settings, as far as our sources tell them; each model says more.\n"
         "- **mAP, CMC** and what the protocol ignores: Market-1501 (Zheng et al., ICCV 2015). "
         "**mINP**: Ye et al., TPAMI 2021."
     )
@@ -40,7 +40,7 @@ OURS = (
     "\n- **The pedestrians are drawn**, not photographed. Their truth is known, which makes attention "
     "measurable; scores on them say nothing about a public benchmark.\n"
     "- **Recipe `demo`**: small models from scratch, for a laptop.\n"
-    "- **OH-Former has no public code.** What its paper leaves open, its recipe `paper` included, is "
+    "- **OH-Former has no public code.** What our sources leave open, its recipe `paper` included, is "
     "decided here.\n"
     "- **An unknown camera or view** takes the mean embedding.\n"
     "- **What else departs from a paper** or its code stands in each model's description on the page "
@@ -55,7 +55,7 @@ def tested() -> Run:
     run = pickers.run()
     if not run.has_embeddings:
         no_embeddings(run)
-        st.stop()
+        address.stop()
     return run
 
 

@@ -100,7 +100,7 @@ def history(entries: list[dict[str, Any]], model: str, split: str) -> dict[str, 
         "Speed": curves(
             epochs,
             {"images/s": column("images_per_second")},
-            "images or features per second",
+            "images or features/s",
             first,
             yaxis=dict(rangemode="tozero"),
         ),

@@ -12,6 +12,7 @@ from reid_core.scores.verification import Point, Roc
 
 COLUMNS = 80  # of the histogram
 OTHER = "#E69500"  # pairs of two identities
+PAIRS = ("one person", "two people")
 SYMBOLS = dict(
     zip(KINDS, ("diamond-open", "square-open", "x-thin-open", "triangle-up-open"), strict=True)
 )
@@ -46,20 +47,24 @@ def roc(found: Roc, point: Point, line: str) -> go.Figure:
     return figure
 
 
-def distances(found: Roc, point: Point, line: str) -> go.Figure:
-    """How far pairs of one and of two people are apart, as shares of their kind."""
+def columns(found: Roc) -> dict[str, np.ndarray]:
+    """The middle of each column of `distances`, and the shares of both kinds of PAIRS in it."""
     used = np.flatnonzero(found.genuine + found.impostor)
     edges = np.linspace(used[0], used[-1] + 1, COLUMNS + 1).astype(int)
+    both = zip(PAIRS, (found.genuine, found.impostor), strict=True)
+    return {"distance": (edges[:-1] + edges[1:]) / 2 * found.width} | {
+        name: np.add.reduceat(counts, edges[:-1]) / counts.sum() for name, counts in both
+    }
+
+
+def distances(found: Roc, point: Point, line: str) -> go.Figure:
+    """How far pairs of one and of two people are apart, as shares of their kind."""
+    shares = columns(found)
     figure = blank("distance", "share of the pairs")
-    middles = (edges[:-1] + edges[1:]) / 2 * found.width
-    for name, counts, shade in (
-        ("one person", found.genuine, line),
-        ("two people", found.impostor, QUIET),
-    ):
-        shares = np.add.reduceat(counts, edges[:-1]) / counts.sum()
+    for name, shade in zip(PAIRS, (line, QUIET), strict=True):
         figure.add_scatter(
-            x=middles,
-            y=shares,
+            x=shares["distance"],
+            y=shares[name],
             name=name,
             mode="lines",
             fill="tozeroy",

@@ -7,6 +7,7 @@ drawn, and its corners, all joined by "_": a reload selects the same images.
 import numpy as np
 import streamlit as st
 
+from app import address
 from app.clusters import Shown, within_one
 from reid_core.analysis.layout import enclosed
 
@@ -16,7 +17,7 @@ MOST = 500  # numbers; the map sends 40 corners at most
 
 def selected(view: Shown) -> list[int]:
     """The rows in the lasso. It is dropped when another map is shown; a link and the back button win."""
-    state, address = st.session_state, st.query_params
+    state = st.session_state
     asked, last = address.get(LASSO, ""), state.get(f"{LASSO} in the address", "")
     if asked and asked != last:
         state[LASSO] = asked
@@ -26,10 +27,7 @@ def selected(view: Shown) -> list[int]:
     if not rows:
         state[LASSO] = ""
     state[DRAWN_ON], state[f"{LASSO} in the address"] = view.key, state[LASSO]
-    if asked != state[LASSO]:
-        address.pop(LASSO, None)
-        if state[LASSO]:
-            address[LASSO] = state[LASSO]
+    address.put(LASSO, state[LASSO])
     return rows
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 import streamlit as st
 
-from app import contents, figures, pickers
+from app import address, contents, figures, pickers
 from app.access import WHY_NOT, training_allowed
 from app.cached import data as cached
 from app.figures import Said
@@ -86,7 +86,7 @@ def _nothing(folder: str) -> None:
     with st.expander("What was looked for", expanded=True, icon=":material/search:"):
         st.markdown("\n".join(f"- {plain(layout)}" for layout in report.looked_for))
         st.caption("By these names, in the folder and up to a few folders below it.")
-    st.stop()
+    address.stop()
 
 
 def recognised(place: Place) -> None:
@@ -122,14 +122,14 @@ def counts(place: Place, found: dict | None) -> None:
     if place.in_one_file and not found:
         show_checkup(place)
         st.caption("Pictures and counts of this data set appear once it was checked.")
-        st.stop()
+        address.stop()
     try:
         images = cached.images(place.name, place.home, place.stamp)
     except BadInput as problem:
         if not found:  # else the report says it
             say("error", str(problem))
         show_checkup(place)
-        st.stop()
+        address.stop()
     published = DATASETS[place.name].published
     rows = []
     for split in doctor.SPLITS:

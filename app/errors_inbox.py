@@ -6,7 +6,7 @@ from zlib import crc32
 import numpy as np
 import streamlit as st
 
-from app import cached, errors, errors_queue, galleries, pickers
+from app import address, cached, errors, errors_queue, galleries, pickers
 from app.components import focus, query_strip, ranked_gallery
 from app.errors import Case
 from app.errors_walk import current, walk
@@ -77,13 +77,13 @@ def _chosen(case: Case, kept: Notes, bar) -> np.ndarray:
     )
     if not len(order):
         say("info", "No query is left: choose others above.")
-        st.stop()
+        address.stop()
     return order
 
 
 def _usual(case: Case, masks: dict[str, np.ndarray]) -> str:
     """The failures; but all queries where a link asks for one that is none."""
-    labels, asked = cached.labels(case.run, case.stamp), st.query_params.get("query")
+    labels, asked = cached.labels(case.run, case.stamp), address.get("query")
     right = asked in labels and not masks[errors.WRONG][labels.index(asked)]
     return errors.EVERY if right else errors.WRONG
 
@@ -181,7 +181,7 @@ def _note(run: Run, name: str, note: Note) -> None:
             note.text,
             key=key,
             height=68,
-            placeholder="N to write, Esc to save. Kept in the run's folder, notes.json.",
+            placeholder="N to write, Esc to save in notes.json",
             label_visibility="collapsed",
             on_change=lambda: _kept(
                 lambda: notes.write(run, name, st.session_state[key], note.text)

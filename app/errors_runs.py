@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import cached, charts_runs, errors_others, figures, galleries, pickers
+from app import address, cached, charts_runs, errors_others, figures, galleries, pickers
 from app.components import query_strip, ranked_gallery
 from app.errors import Case
 from app.errors_walk import walk
@@ -67,7 +67,7 @@ def _chosen(run: Run, bar) -> list[str]:
         say(
             "info", "No other run was evaluated on this test split: train or evaluate a second one."
         )
-        st.stop()
+        address.stop()
     _linked(run, others)
     picked = bar.multiselect(
         "Against",
@@ -80,14 +80,14 @@ def _chosen(run: Run, bar) -> list[str]:
     )
     if not picked:
         say("info", "Choose one to four runs to compare with.")
-        st.stop()
+        address.stop()
     return [run.name, *picked]
 
 
 def _linked(run: Run, others: list[str]) -> None:
     """Tie the chosen runs to the address, as `pickers.linked` does one choice; at first the run that
     differs most."""
-    state, address = st.session_state, st.query_params
+    state = st.session_state
     asked, last = address.get_all(AGAINST), state.get(f"{AGAINST} in the address")
     if asked and asked != last:
         state[AGAINST] = asked
@@ -98,8 +98,7 @@ def _linked(run: Run, others: list[str]) -> None:
     state[AGAINST] = state[f"{AGAINST} in the address"] = kept
     if gone := [name for name in asked if name not in others]:
         say("warning", f"There is no run {gone[0]} to compare with; shown is {kept[0]}.")
-    if asked != kept:
-        address[AGAINST] = kept
+    address.put(AGAINST, kept)
 
 
 def _patterns(case: Case, runs: list[str], found: list[Pattern], stamps) -> np.ndarray:

@@ -5,6 +5,7 @@ import time
 
 import streamlit as st
 
+from app import address
 from app.notices import say
 from reid_core import jobs
 from reid_core.data import default_root
@@ -59,4 +60,4 @@ def ensure_data() -> None:
         )
         again = dict(on_click=rendering.clear, args=(str(root),))
         st.button("Try again", icon=":material/refresh:", **again)
-        st.stop()
+        address.stop()

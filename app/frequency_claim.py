@@ -3,7 +3,7 @@
 import numpy as np
 import streamlit as st
 
-from app import pickers
+from app import pickers, trained
 from app.frequency_tokens import Found
 from app.notices import plain, say
 from reid_core.analysis import filters
@@ -34,7 +34,7 @@ def show(results: dict[str, Found]) -> None:
     if not np.array_equal(first["names"], second["names"]):
         say("info", f"{one} and {two} were tested on other queries: they can't be compared.")
         return
-    st.markdown(verdict(one, two, first, second))
+    st.markdown(verdict(one, two, first, second) + trained.apart(one, two))
 
 
 def verdict(one: str, two: str, first: Found, second: Found) -> str:

@@ -67,14 +67,15 @@ def show(run: Run, picture: Picture, image: np.ndarray, chosen: Selection, share
             plain
             | dict(
                 label=f"Kept: {of}",
-                note=f"{chosen.held:.0%} of the energy",
+                note=f"{chosen.held:.0%} of the sum of e²",
                 map=np.where(chosen.kept, 1.0, np.nan),
                 palette="mask",
             ),
         ],
         Said(
             f"PHA keeps the {share:.0%} of the patches with most detail: {of}, which hold "
-            f"{chosen.held:.0%} of the energy. {trained} Computed from pixels in 0..1, as in training.",
+            f"{chosen.held:.0%} of the sum of all $e_p^2$ (a pixel in two windows counts in both). "
+            f"{trained} Computed from pixels in 0..1, as in training.",
             r"$e_p = \left\|\,(x - x_{LL})_p\right\|_2,\qquad K = \lfloor \mathrm{share}\cdot N\rfloor$",
             "PHA, section 3.1. That a patch's energy is that of its own window, overlapping or not, is "
             "ours (variant paper); the official variant takes the first K marked patches of the grid.",

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import cached, cards, charts, charts_frequency, figures, galleries, pickers
+from app import address, cached, cards, charts, charts_frequency, figures, galleries, pickers
 from app.charts_frequency import Line
 from app.components import ranked_gallery
 from app.figures import Said
@@ -28,7 +28,7 @@ def show(run: Run) -> None:
     stamp = run.stamp()
     if not run.has_embeddings:
         cards.no_embeddings(run)
-        st.stop()
+        address.stop()
     with explained("info"):
         cached.dataset(*cached.folder(run.experiment))
     with explained():

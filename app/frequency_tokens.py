@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import cached, charts, charts_frequency, figures
+from app import cached, charts, charts_frequency, figures, trained
 from app.charts_frequency import Line
 from app.figures import Said
 from app.frequency_settings import controls
@@ -29,7 +29,7 @@ def chosen_runs(run: Run, key: str, usual: tuple[str, ...], row) -> list[Run]:
     names = [each.name for each in list_runs() if each.has_weights]
     default = [name for name in usual if name in names and name != run.name]
     beside = row.multiselect(
-        "Beside the run on the left",
+        "Beside this run",
         names,
         default=default,
         key=key,
@@ -219,7 +219,7 @@ def depth_in_words() -> str:
     return said + (
         f"In the last layer the gap to random splits is {here:.3f} against "
         f"{there:.3f}, {more:+.3f} [{low:+.3f}, {high:+.3f}]: on these two runs "
-        f"{verdict}."
+        f"{verdict}.{trained.apart(one, two)}"
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import streamlit as st
 
 from app import (
+    address,
     cached,
     frequency,
     frequency_attention,
@@ -41,7 +42,7 @@ def show(run: Run) -> None:
     )
     if not run.has_weights:
         say("info", f"Run {run.name} has no weights yet: they come with its first evaluation.")
-        st.stop()
+        address.stop()
     VIEWS[st.session_state["part"]](run)
 
 
@@ -73,8 +74,8 @@ def _patches(run: Run, stamp: int) -> Step:
     low, high = interval(shares)
     return Step(
         "Detail sits in few patches",
-        f"The {asked.share:.0%} of the patches with most detail hold {np.mean(shares):.0%} of its "
-        f"energy, 95 % interval {low:.0%} to {high:.0%} over {len(shares)} test images. See in the last "
+        f"The {asked.share:.0%} of the patches with most detail hold {np.mean(shares):.0%} of it "
+        f"(as a sum of squares), 95 % interval {low:.0%} to {high:.0%} over {len(shares)} test images. See in the last "
         "row where they lie: on the person's edges and pattern, or on the background's?",
         dict(part="Wavelets", wavelet=asked.wavelet, share=f"{asked.share:g}"),
     )

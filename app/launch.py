@@ -4,7 +4,7 @@ from inspect import cleandoc
 
 import streamlit as st
 
-from app import forms, live, pickers, sweeps
+from app import address, forms, live, pickers, sweeps
 from app.notices import explained, plain
 from reid_core.data import DATASETS
 from reid_core.errors import BadInput
@@ -14,11 +14,8 @@ from reid_core.jobs.where import WHERE
 from reid_core.models import MODELS
 from reid_core.runs import open_run
 
-OURS = {
-    "paper": "The authors' recipe, as far as it is published; where it is not, the model's description "
-    "says so. It expects a GPU and the paper's own data.",
-    "demo": "Ours, not the paper's: small, from scratch, for a laptop and the synthetic pedestrians.",
-}
+LARGE = "It expects a GPU and the paper's own data."
+DEMO = "Ours, not the paper's: small, from scratch, for a laptop and the synthetic pedestrians."
 
 
 def form(allowed: bool) -> None:
@@ -56,7 +53,7 @@ def form(allowed: bool) -> None:
 
 def _source(allowed: bool) -> str:
     """The run that the address says to clone, its experiment in the fields; "" without one."""
-    name = st.query_params.get("clone", "")
+    name = address.get("clone", "")
     if not name:
         return ""
     try:
@@ -78,7 +75,7 @@ def _source(allowed: bool) -> str:
 
 
 def _forget() -> None:
-    st.query_params.pop("clone", None)
+    address.put("clone", None)
     st.session_state.pop("cloned", None)
 
 
@@ -101,9 +98,8 @@ def _what() -> tuple[str, str, str]:
         st.caption(MODELS[model].paper)
         st.markdown(cleandoc(MODELS[model].__doc__))
     where.caption(DATASETS[dataset].about)
-    how.caption(
-        OURS.get(recipe, "") + (f" {MODELS[model].other_sets}" if recipe == "paper" else "")
-    )
+    net = MODELS[model]
+    how.caption(f"{net.paper_recipe} {LARGE} {net.other_sets}" if recipe == "paper" else DEMO)
     return model, dataset, recipe
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import streamlit as st
 
+from app import address
+
 ADDRESS = "look"
 # What is remembered: the page and step last seen, what came with a step's address, what it sets next.
 SEEN, CAME, TO_SET = "look seen", "look came with", "look sets"
@@ -23,18 +25,18 @@ class Step:
 def begin(page: str) -> None:
     """Before any widget: set what a step asked for in the run before, and note what an address with
     a step says itself, before widgets write themselves into it; main.py calls it for all pages."""
-    state, look = st.session_state, st.query_params.get(ADDRESS)
+    state, look = st.session_state, address.get(ADDRESS)
     for name, value in state.pop(TO_SET, {}).items():
         state[name] = value
     if state.get(SEEN) != (page, look):
         state[SEEN] = (page, look)
-        state[CAME] = set(st.query_params) if look else None
+        state[CAME] = address.names() if look else None
 
 
 def look_at(steps: Sequence[Step], key: str) -> None:
     """The row of steps; the one that was pressed says what to see, for as long as the widgets are
     what it set. A link that names only the step has it set them too."""
-    chosen = st.query_params.get(ADDRESS, "")
+    chosen = address.get(ADDRESS, "")
     shown = steps[int(chosen) - 1] if chosen in map(str, range(1, len(steps) + 1)) else None
     if shown and _arrived(shown):
         st.rerun()  # some of the widgets may stand already
@@ -75,9 +77,7 @@ def _changed(step: Step) -> bool:
 
 def _address(look: str | None) -> None:
     """Put a step into the address, or none: it is not one that just came with it."""
-    st.query_params.pop(ADDRESS, None)
-    if look:
-        st.query_params[ADDRESS] = look
+    address.put(ADDRESS, look)
     page, _ = st.session_state.get(SEEN, ("", None))
     st.session_state[SEEN] = (page, look)
 
@@ -92,7 +92,7 @@ def first(key: str, values: dict[str, Any]) -> None:
         return
     seen.add(key)
     for name, value in values.items():
-        if name not in st.query_params:
+        if name not in address.names():
             st.session_state[name] = value
 
 

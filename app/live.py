@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import charts
+from app import address, charts
 from app.access import training_allowed
 from app.notices import explained, plain, say
 from reid_core import jobs
@@ -60,7 +60,7 @@ def act(action: str, *arguments: Any, **keywords: Any) -> None:
     if action == "start_sweep":
         st.session_state["view"] = "Queue"
     if action in ("start", "start_sweep"):
-        st.query_params.pop("clone", None)
+        address.put("clone", None)
 
 
 def act_next(action: str, **keywords: Any) -> None:
@@ -87,7 +87,7 @@ def clone(name: str) -> None:
     """A callback that opens the form with a run's experiment in it."""
     st.session_state["view"] = "New training"
     st.session_state.pop("cloned", None)  # the one that the form was filled from
-    st.query_params["clone"] = name
+    address.put("clone", name)
     st.session_state["leaves"] = True
 
 

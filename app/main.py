@@ -9,7 +9,7 @@ if (ROOT := str(Path(__file__).resolve().parents[1])) not in sys.path:
 
 import streamlit as st
 
-from app import contents, jobs, lessons, live, pickers, projector
+from app import address, contents, jobs, lessons, live, pickers, projector
 from app.first_start import ensure_data
 from reid_core.ranking.ranks import warm
 
@@ -18,13 +18,14 @@ HERE = Path(__file__).parent
 st.set_page_config("ReID Attention Lab", str(HERE / "icon.svg"), layout="wide")
 st.logo(str(HERE / "logo.svg"), size="large", icon_image=str(HERE / "icon.svg"))
 page = contents.navigation()
-ensure_data()
-jobs.revive()
-live.acted()
-lessons.begin(page.url_path)
-pickers.sidebar_run()
-projector.switch(page.url_path)
-st.html(HERE / "figures.css")
-pickers.missing_run()
-warm()
-page.run()
+with address.told(page.url_path):
+    ensure_data()
+    jobs.revive()
+    live.acted()
+    lessons.begin(page.url_path)
+    pickers.sidebar_run()
+    projector.switch(page.url_path)
+    st.html(HERE / "figures.css")
+    pickers.missing_run()
+    warm()
+    page.run()

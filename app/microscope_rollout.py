@@ -139,13 +139,12 @@ def _measured(picture: Picture, tokens: Tokens, row: np.ndarray) -> dict[str, fl
     spent, weights = attention.placed(row, tokens)
     place = np.unravel_index(weights.argmax(), weights.shape)
     found = {
-        "on the class token": round(float(spent.sum() / row.sum()), 4),
+        "on the class token": float(spent.sum() / row.sum()),
         "strongest patch": f"row {place[0] + 1}, column {place[1] + 1}",
     }
     if (mask := picture.mask) is not None:
-        found["on the person"] = round(float(shares(weights, tokens, mask, [PEOPLE])[0]), 4)
-        even = shares(np.ones(tokens.grid), tokens, mask, [PEOPLE])[0]
-        found["even attention"] = round(float(even), 4)
+        found["on the person"] = float(shares(weights, tokens, mask, [PEOPLE])[0])
+        found["even attention"] = float(shares(np.ones(tokens.grid), tokens, mask, [PEOPLE])[0])
     return found
 
 
@@ -163,7 +162,7 @@ def _said(run: Run, picture: Picture, target: str, traced: attention.Pulled, cha
     goal = f"the cosine with {target}" if target != NORM else "the squared norm of the embedding"
     words = [
         f"The class token's row over the patches of {picture.label}, by three methods, through the "
-        f"{len(chain)} layers {chain[0]} to {chain[-1]} of {run.name}. The gradient is that of {goal}, "
+        f"{len(chain)} layers `{chain[0]}` to `{chain[-1]}` of {run.name}. The gradient is that of {goal}, "
         f"here {traced.score:.4g}."
     ]
     if any(seen.tokens[name].groups for name in seen.seen):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
-from app import cached, contents, pickers
+from app import address, cached, contents, pickers
 from app.lessons import Step
 from app.notices import explained, plain, say
 from reid_core.analysis import neighbours as analysis
@@ -30,15 +30,15 @@ def ready(run: Run) -> None:
             "encoder on the page Train). Runs that have it:",
         )
         _offers()
-        st.stop()
+        address.stop()
     if not run.has_embeddings or not run.has_weights:
         say("info", f"Run {run.name} has no embeddings yet: they come with its first evaluation.")
-        st.stop()
+        address.stop()
     with explained():
         encoded = cached.embeddings(run.name, run.stamp()).encoded
     if encoded is None:
         say("info", f"So far only the encoder of run {run.name} is trained: nobody is refined yet.")
-        st.stop()
+        address.stop()
 
 
 def _offers() -> None:

@@ -21,7 +21,8 @@ ATTENTION = Said(
     r"""$$w_{ij} = \frac{\sum_L (q_i \cdot k_L)(q_L \cdot k_j)}{\sqrt{D/H}}, \qquad
 a_{ij} = \frac{m_{ij}\, e^{w_{ij}}}{\sum_n m_{in}\, e^{w_{in}}}$$
 $L$ runs over the landmarks; $m_{ij}=1$ where $i$ and $j$ are among each other's $k$ nearest, else 0.""",
-    f"{PAPER}, sections 3.2 and 3.3",
+    f"{PAPER}, sections 3.2 and 3.3. The paper takes the k largest of each row of $w$; its code, as "
+    "here, the k nearest by cosine of what enters the first layer, for all layers.",
     (NeighbourAttention.forward, mutual_neighbours, reciprocal_softmax, analysis.listened),
 )
 

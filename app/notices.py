@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import streamlit as st
 
+from app import address
 from reid_core.errors import BadInput
 
 
@@ -15,7 +16,7 @@ def explained(level: str = "error") -> Iterator[None]:
         yield
     except BadInput as problem:
         say(level, str(problem))
-        st.stop()
+        address.stop()
 
 
 def say(level: str, message: str) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import streamlit as st
 
+from app import address
 from app.lessons import Step
 from reid_core.studies.orders import ROWS, Options
 
@@ -23,7 +24,7 @@ def steps(found: dict[str, np.ndarray], labels: list[str]) -> list[Step]:
 def untouched(name: str, values: dict[str, str]) -> None:
     """Take a preset unless the address or the reader has already chosen something for this run."""
     state = st.session_state
-    asked = state.setdefault(f"divergence asked {name}", set(st.query_params))
+    asked = state.setdefault(f"divergence asked {name}", address.names())
     if not values or state.get(f"divergence set {name}"):
         return
     state[f"divergence set {name}"] = True

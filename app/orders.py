@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from app import cached, contents, order_figures, order_maps, pickers, sharing
+from app import address, cached, contents, order_figures, order_maps, pickers, sharing
 from app.notices import say
 from app.order_figures import Grid, Lab
 from app.order_steps import HEADS, LAYERS, MODES, ORDERS, SET_DRAWS
@@ -48,7 +48,7 @@ def elsewhere(run: Run) -> None:
         with suppress(BadInput):
             if views(each):
                 contents.link(each.name, "divergence", "arrow_forward", run=each.name)
-    st.stop()
+    address.stop()
 
 
 def switch(bar: Any, label: str, key: str, options: list[str], default: str) -> str:
@@ -177,9 +177,8 @@ def _square(lab, apart: Apart, whole, what, keys, chosen, tokens, listed) -> Non
             order_figures.line(lab, f"{name(i)} and {labels[j]}", js[:, i, j], here.js[i, j], shuffled[:, i, j], uniform[:, [i, j]])
             for i, j in shown
         ]  # fmt: skip
-        order_figures.ruler(
-            lab, lines, "Neighbouring layers" if what == "layer" else "Pairs of heads"
-        )
+        layers = "Neighbouring layers" + ", and the chosen pair" * (len(shown) > len(listed))
+        order_figures.ruler(lab, lines, layers if what == "layer" else "Pairs of heads")
 
 
 def _grid(js: np.ndarray, shuffled: np.ndarray, uniform: np.ndarray, draws: int) -> Grid:
@@ -197,7 +196,7 @@ def _choose_two(placed, keys: dict[str, tuple[str, list[str]]], usual: int) -> t
     sets one against itself. usual: the place of the second, where nothing stands against it."""
     (one, first), (other, second) = keys.items()
     labels = second[1]
-    here = _box(placed, one, *first, usual if st.query_params.get(other) == labels[0] else 0)
+    here = _box(placed, one, *first, usual if address.get(other) == labels[0] else 0)
     # The first may have been set in another view since the second was chosen.
     start = usual if here != usual else 0
     return here, _box(placed, other, *second, start, unlike=labels[here])

@@ -3,7 +3,7 @@
 import numpy as np
 import streamlit as st
 
-from app import cached, galleries, upload_picker, uploads, verdict
+from app import address, cached, galleries, upload_picker, uploads, verdict
 from app.components import ranked_gallery
 from app.notices import explained, say
 from app.uploads import Upload
@@ -21,7 +21,7 @@ def show(run: Run, asked: Experiment) -> None:
     query = upload_picker.ask(run, asked, "The query: a picture of one person", named=True)
     gallery = _gallery(asked)
     if not query or not gallery:
-        st.stop()
+        address.stop()
     with explained():
         model = cached.model(run.name, run.stamp())
         refined = cached.refined(run.name, run.stamp())
@@ -29,7 +29,7 @@ def show(run: Run, asked: Experiment) -> None:
         alone = _looked_at(run, query)
         seen = [(each, vector) for each in gallery if (vector := _looked_at(run, each)) is not None]
     if alone is None or not seen:
-        st.stop()
+        address.stop()
     gallery = [each for each, _ in seen]
     with explained():
         found = gallery_of(
@@ -59,7 +59,7 @@ def _gallery(asked: Experiment) -> list[Upload]:
     )
     if len(files) > MOST:
         say("error", f"expected at most {MOST} pictures, got {len(files)}: take some out")
-        st.stop()
+        address.stop()
     camera = upload_picker.named_camera if asked.knows_cameras else lambda name: None
     return [Upload(file.name, file.getvalue(), camera(file.name)) for file in files]
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from app import cached
+from app import address, cached
 from app.notices import explained, say
 from reid_core.models import MODELS
 from reid_core.runs import Run, damaged_runs, list_runs, open_run
@@ -29,14 +29,13 @@ def linked(key: str, options: list[str], default: str, unlike: str = "") -> None
     Streamlit's own bind leaves a default out of the address, so a copied link would open another
     view once the default has changed, and it can't be set by a link on another page.
     """
-    state, address = st.session_state, st.query_params
+    state = st.session_state
     asked, last = address.get(key), state.get(f"{key} in the address")
     if asked in options and asked != last:
         state[key] = asked
     elif state.get(key) not in options:
         state[key] = last if last in options and last != unlike else default
-    if asked != state[key]:
-        address[key] = state[key]
+    address.put(key, state[key])
     state[f"{key} in the address"] = state[key]
 
 
@@ -46,7 +45,7 @@ def missing(
     """As `linked`; returns what a link asks for in vain, for as long as what stands in for it is
     shown, else an empty text. known: what is there, though it is no option now; of: what the choice
     belongs to, if that may change while the choice keeps its name."""
-    state, asked = st.session_state, st.query_params.get(key, "")
+    state, asked = st.session_state, address.get(key, "")
     there, opened = {"", *options, *known}, key not in state
     # An address that stayed behind when the page chose something else is no link.
     left = state.get(key) in options and asked == state.get(f"{key} in the address")
@@ -62,16 +61,13 @@ def missing(
 
 def typed(key: str) -> None:
     """Tie a text field to the address, as `linked` does: call it just before the widget."""
-    state, address = st.session_state, st.query_params
+    state = st.session_state
     asked, last = address.get(key), state.get(f"{key} in the address")
     if asked is not None and asked != last:
         state[key] = asked
     else:
         state[key] = state.get(key, last or "")
-    if state[key]:
-        address[key] = state[key]
-    elif asked is not None:
-        del address[key]
+    address.put(key, state[key])
     state[f"{key} in the address"] = state[key]
 
 
@@ -82,7 +78,7 @@ def sidebar_run() -> None:
         if not names:
             st.caption("No run yet. The page Train starts one.")
             return
-        asked = st.query_params.get("run")
+        asked = address.get("run")
         linked("run", names, _first(names))
         if asked and asked not in names:
             st.session_state[MISSING] = (asked, st.session_state["run"])
@@ -134,20 +130,19 @@ def run() -> Run:
     name = st.session_state.get("run")
     if not name:
         say("info", "There is no run yet. Start a training on the page Train; it takes minutes.")
-        st.stop()
+        address.stop()
     with explained():
         return open_run(name)
 
 
 def order(name: str, stamp: int) -> str:
     """How the queries are lined up: one of ORDERS."""
+    linked("order", ORDERS, ORDERS[0])
     return st.segmented_control(
         "Order",
         ORDERS,
-        default=ORDERS[0],
         required=True,
         key="order",
-        bind="query-params",
         on_change=_step,
         args=(name, stamp, "First"),
         help="By file name, or by average precision: those with the worst or best list first.",

@@ -3,7 +3,7 @@
 import numpy as np
 import streamlit as st
 
-from app import cached, galleries, pickers, upload_picker
+from app import address, cached, galleries, pickers, upload_picker
 from app.components import query_strip
 from app.notices import explained, say
 from app.pictures import LARGE, Picture, present
@@ -21,7 +21,7 @@ def pick(run: Run) -> Picture:
     stamp, asked = run.stamp(), run.experiment
     if not run.has_weights:
         say("info", f"Run {run.name} has no weights yet: they come with its first evaluation.")
-        st.stop()
+        address.stop()
     row, source = st.container(horizontal=True, vertical_alignment="center"), UPLOAD
     if run.has_embeddings:
         pickers.linked(SOURCE, [TEST, UPLOAD], TEST)
@@ -31,7 +31,7 @@ def pick(run: Run) -> Picture:
     if source == UPLOAD:
         picture = upload_picker.ask(run, asked, "A picture of one person")
         if not picture:
-            st.stop()
+            address.stop()
         with explained():  # a file that is no picture, or too small
             cached.thumbnail(picture.digest, LARGE, picture.content)
         return Picture(run.name, stamp, upload=picture)

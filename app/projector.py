@@ -3,6 +3,8 @@
 import plotly.graph_objects as go
 import streamlit as st
 
+from app import address
+
 ADDRESS, STATE = "projector", "projected"
 HEIGHT = 250  # pixels, plotly's figures where they don't say
 
@@ -28,14 +30,11 @@ def switch(page: str) -> None:
     `projector=1` in the address is the same. A link and the back button win; a change of page, which
     empties the address, keeps what was.
     """
-    state, asked = st.session_state, st.query_params.get(ADDRESS) == "1"
+    state, asked = st.session_state, address.get(ADDRESS) == "1"
     before = state.get("projector told")  # page and address when this was last drawn
     if before is None or (asked != before[1] and (asked or page == before[0])):
         state[STATE] = asked
-    if on():
-        st.query_params[ADDRESS] = "1"
-    else:
-        st.query_params.pop(ADDRESS, None)
+    address.put(ADDRESS, "1" if on() else None)
     state["projector told"] = (page, on())
     # Says what it should become: for a moment the keyboard may press both buttons.
     look = dict(icon=":material/cast:", on_click=_turn, args=(not on(),), shortcut="P")

@@ -133,4 +133,5 @@ def _distances(found: Roc, point, line: str, chosen: str) -> None:
         ),
         key="pair distances",
         alt=f"Distances of pairs of one and of two people, threshold {point.threshold:.3f}",
+        table=pd.DataFrame(charts_scores.columns(found)),
     )

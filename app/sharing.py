@@ -59,8 +59,9 @@ def has_orders(run: Run) -> bool:
         return False
 
 
-def show(run: Run, unit: str) -> None:
-    """The table and the chart of the runs that the reader chose."""
+def show(run: Run, found: dict[str, np.ndarray] | None, unit: str) -> None:
+    """The table and the chart of the runs that the reader chose. found: what was measured of the
+    page's run, which the page itself follows."""
     known = {each.name: each for each in with_orders()}
     with explained():
         home = cached.folder(run.experiment)
@@ -75,7 +76,7 @@ def show(run: Run, unit: str) -> None:
         bind="query-params",
         help="Runs with high orders that were tested on the same data set.",
     )
-    ready = {name: _measured(known[name]) for name in chosen}
+    ready = {name: found if name == run.name else _measured(known[name]) for name in chosen}
     ready = {name: found for name, found in ready.items() if found is not None}
     if not ready:
         st.info("Choose a run, and let its maps be measured.", icon=":material/info:")

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import charts_sweeps, figures, live, pickers
+from app import address, charts_sweeps, figures, live, pickers
 from app.figures import Said
 from app.notices import explained, plain
 from reid_core.experiment import knobs
@@ -43,10 +43,10 @@ def form(asked: dict[str, Any], settings: dict[str, Any], name: str) -> dict[str
         swept |= dict(key=key, values=values)
         if not values:
             st.info("Type the values to be tried.", icon=":material/info:")
-            st.stop()
+            address.stop()
     if not name:
         st.info("A sweep wants a name: type one above, as the run's.", icon=":material/info:")
-        st.stop()
+        address.stop()
     with explained():
         made = [each.run for each in sweeps.planned(**swept, settings=settings, **asked)]
     rest = f" and {len(made) - SHOWN} more" if len(made) > SHOWN else ""
@@ -64,7 +64,7 @@ def show() -> None:
     found = sweeps.sweeps()
     if not found:
         st.info("There is no sweep any more.", icon=":material/info:")
-        st.stop()
+        address.stop()
     pickers.linked("sweep", list(found), next(iter(found)))
     name = st.selectbox("Sweep", list(found), key="sweep", width=300)
     runs = [run for each in found[name].runs.values() for run in each]

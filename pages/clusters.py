@@ -4,6 +4,7 @@ why, and how far the map itself can be believed."""
 import streamlit as st
 
 from app import (
+    address,
     cached,
     cards,
     clusters,
@@ -30,7 +31,7 @@ by_itself = len(found.names) <= clusters.BY_ITSELF
 label = f"Map {len(found.names):,} embeddings"
 maps = studies.study(run, "projection", label=label, start=by_itself, **settings)
 if maps is None:
-    st.stop()
+    address.stop()
 with explained():
     view = clusters.shown(run, found, settings, maps)
 lessons.first(f"clusters query {run.name}", clusters_lesson.preset(view))

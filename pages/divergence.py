@@ -3,7 +3,7 @@ the heads of a model, against uniform maps and shuffled tokens, for one picture 
 
 import streamlit as st
 
-from app import cached, order_steps, orders, pickers, picture_picker, sharing, studies
+from app import address, cached, order_steps, orders, pickers, picture_picker, sharing, studies
 from app.lessons import look_at
 from app.notices import explained, heading
 from app.order_figures import HERE, SET, TO_BOUND, TO_LARGEST, Lab
@@ -31,8 +31,8 @@ bar = st.container(horizontal=True, vertical_alignment="bottom")
 view = orders.switch(bar, "Between", "between", views, views[0])
 unit = orders.switch(bar, "Unit", "unit", list(UNITS), "nats")
 if view == MODES:
-    sharing.show(run, unit)
-    st.stop()
+    sharing.show(run, found, unit)
+    address.stop()
 rows_place = bar.container(width="content")
 picture = picture_picker.pick(run)
 with explained():

@@ -4,6 +4,7 @@ counted by camera and attribute, compared between runs, and re-ranked."""
 import streamlit as st
 
 from app import (
+    address,
     cached,
     cards,
     errors_inbox,
@@ -29,7 +30,7 @@ with explained():
     case = Case.of(run.name, stamp)
 
 steps = errors_lessons.steps(run, case)
-if "query" not in st.query_params:  # a link to a query opens that one
+if "query" not in address.names():  # a link to a query opens that one
     lessons.first("errors", steps[0].set)
 lessons.look_at(steps, "errors")
 pickers.linked("errors", list(VIEWS), VIEWS[0])

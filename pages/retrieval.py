@@ -3,7 +3,7 @@ protocol tells right from wrong. Every number here is computed from the same arr
 
 import streamlit as st
 
-from app import cached, cards, galleries, own, pickers, upload_picker, verdict
+from app import address, cached, cards, galleries, own, pickers, upload_picker, verdict
 from app.components import query_strip, ranked_gallery
 from app.notices import explained, heading
 
@@ -13,11 +13,12 @@ stamp = run.stamp()
 if not run.has_embeddings:
     cards.no_embeddings(run)
     if not run.has_weights:
-        st.stop()
+        address.stop()
 with explained():
     asked = cached.experiment(run.name, stamp)
 
 TEST, UPLOAD = "Test split", "Upload"
+RANKS = ["10", "20", "50"]
 bar = st.container(horizontal=True, vertical_alignment="bottom")
 kind = own.KIND
 if run.has_embeddings:
@@ -32,7 +33,7 @@ if run.has_embeddings:
     )
 if kind == own.KIND:
     own.show(run, asked)
-    st.stop()
+    address.stop()
 
 with explained():
     found, scored = cached.embeddings(run.name, stamp), cached.evaluation(run.name, stamp)
@@ -41,9 +42,8 @@ with explained("info"):
     cached.dataset(*source)
 with bar:
     order = pickers.order(run.name, stamp) if kind == TEST else None
-count = bar.segmented_control(
-    "Ranks", [10, 20, 50], default=20, required=True, key="ranks", bind="query-params"
-)
+pickers.linked("ranks", RANKS, RANKS[1])
+count = int(bar.segmented_control("Ranks", RANKS, required=True, key="ranks"))
 # Of a visitor's picture nobody knows who is on it, so that nothing is ignored.
 ghosts = kind == TEST and bar.toggle(
     "Ghosts",
@@ -58,7 +58,7 @@ if kind == UPLOAD:
     picture = upload_picker.ask(run, asked, "A picture of one person")
     st.caption("Nothing is removed from the ranking, since nobody knows who is on it.")
     if not picture:
-        st.stop()
+        address.stop()
     said = (picture.digest, picture.camera, picture.view)
     with explained():
         ranking = cached.ranked_upload(run.name, stamp, *said, picture.content)

@@ -3,7 +3,7 @@ process of its own: it goes on when you close this page, and any browser can wat
 
 import streamlit as st
 
-from app import jobs, launch, live, pickers, sweeps
+from app import address, jobs, launch, live, pickers, sweeps
 from app.access import WHY_NOT, training_allowed
 from app.notices import heading
 
@@ -13,7 +13,7 @@ if not allowed:
     st.info(WHY_NOT, icon=":material/lock:")
 
 VIEWS = ["Watch", "New training", "Queue", *(["Sweep"] if sweeps.any_there() else [])]
-first = "New training" if "clone" in st.query_params or not st.session_state.get("run") else "Watch"
+first = "New training" if "clone" in address.names() or not st.session_state.get("run") else "Watch"
 pickers.linked("view", VIEWS, first)
 view = st.segmented_control("View", VIEWS, required=True, key="view", label_visibility="collapsed")
 if view != "New training":  # which says it beside its button

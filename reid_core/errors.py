@@ -3,9 +3,12 @@
 import errno
 import re
 
-# What torch and CUDA's libraries say where memory is short; not all of them with a class of its own.
+# What torch, CUDA's libraries and oneDNN say where memory is short; not all of them with a class of
+# its own.
 SHORT = re.compile(
-    r"out of memory|can't allocate memory|not enough memory|ALLOC_FAILED", re.IGNORECASE
+    r"out of memory|can't allocate memory|not enough memory|ALLOC_FAILED"
+    r"|could not create a (primitive|memory)",
+    re.IGNORECASE,
 )
 
 

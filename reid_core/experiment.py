@@ -45,7 +45,7 @@ class Training:
         2.0, "Learning rate of biases, as a multiple of the base.", "Optimiser", least=0
     )
     identities_per_batch: int = knob(16, "P: identities in a batch.", "Batch", least=2)
-    images_per_identity: int = knob(4, "K: images of each of them.", "Batch", least=2)
+    images_per_identity: int = knob(4, "K: images of each of them.", "Batch", least=2, most=4096)
     sampler: Literal["images", "identities"] = knob(
         "images",
         "What an epoch shows: nearly all images, or each identity once, with K of its images.",

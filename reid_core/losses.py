@@ -55,8 +55,9 @@ def batch_hard_triplet(features: Tensor, identities: Tensor, margin: float | Non
     """Mean over the batch of the triplet of each image, its farthest positive and nearest negative.
 
     features (B, D), identities (B,). With a margin max(0, margin + d_p - d_n); with None the soft
-    margin log(1 + exp(d_p - d_n)) (TransReID eq. 2; Hermans et al. 2017). d is Euclidean. Without a
-    second identity in the batch the nearest negative is infinitely far and the loss is 0.
+    margin log(1 + exp(d_p - d_n)) (Hermans et al. 2017). d is Euclidean, as in the official codes;
+    TransReID's paper writes its square. Without a second identity in the batch the nearest negative
+    is infinitely far and the loss is 0.
     """
     features = features.float()
     square = features.square().sum(dim=1)  # (B,)

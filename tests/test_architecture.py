@@ -42,6 +42,8 @@ FORBIDDEN = {
     ),
     "reid_core/data": ("reid_core.train", "reid_core.runs", "reid_core.models"),
 }
+# What everybody else leaves to one file: all that a page writes into its address goes there at once.
+ALONE = {"query_params": ("app/address.py",), "st.stop()": ("app/address.py",)}
 LATE = ("umap", "ptwt", "pywt", "submitit", "onnx", "onnx_ir", "onnxscript", "onnxruntime")
 
 
@@ -51,6 +53,15 @@ def test_imports_go_one_way(folder):
         for module in imports(path):
             for banned in FORBIDDEN[folder]:
                 assert module != banned and not module.startswith(banned + "."), (path, module)
+
+
+@pytest.mark.parametrize("words", ALONE)
+def test_the_address_is_written_in_one_place(words):
+    for path in files("app") + files("pages"):
+        text = (
+            path.read_text("utf-8").replace("query_params=", "").replace('bind="query-params"', "")
+        )
+        assert words not in text or str(path.relative_to(ROOT)) in ALONE[words], path
 
 
 def test_heavy_packages_are_imported_where_they_are_used():

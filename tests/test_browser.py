@@ -201,6 +201,26 @@ def test_queries_by_keyboard_and_a_link_to_one(ready, browser):
         assert tiles.evaluate_all("all => all.map(tile => tile.ariaLabel)") == names
 
 
+def test_one_press_of_back_undoes_one_choice(ready, browser):
+    """Though a choice may move another one, as the order moves the query."""
+    with visitor(browser) as page:
+        opened(page, ready.address + "retrieval?run=first")
+        before, steps = page.url, page.evaluate("history.length")
+        for choice, key in (("Worst first", "order"), ("50", "ranks")):
+            page.get_by_role("radio", name=choice, exact=True).click()
+            page.wait_for_function(f"location.href.includes('{key}={choice.replace(' ', '+')}')")
+            settled(page)
+        assert page.evaluate("history.length") == steps + 2
+        page.go_back()
+        page.wait_for_function("location.href.includes('ranks=20')")
+        settled(page)
+        page.go_back()
+        page.wait_for_url(before)
+        settled(page)
+        assert page.url == before
+        assert page.get_by_role("radio", name="File name").get_attribute("aria-checked") == "true"
+
+
 def test_a_link_from_home_keeps_its_run(ready, browser):
     with visitor(browser) as page:
         opened(page, ready.address)

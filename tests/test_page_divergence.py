@@ -237,6 +237,18 @@ def test_sharing_modes_stand_side_by_side(runs):
     assert cells.loc["independent", "Parameters"] == f"{count:,}"
 
 
+def test_sharing_modes_follow_each_measurement_once(runs):
+    """The page itself follows its run's; the others have theirs."""
+    made("shared", sharing="shared", depth=3, parts=2)
+    made("independent", sharing="independent", depth=3, parts=2)
+    app = opened(run="shared", between="Sharing modes")
+    assert not app.exception and "let its maps be measured" in said(app)
+    names = [each.label for each in app.button] + [each.proto.text for each in app.get("progress")]
+    assert sum("Measure over a set of queries" in each for each in names) == 1
+    assert sum("Measure the orders of independent" in each for each in names) == 1
+    assert not any("Measure the orders of shared" in each for each in names)
+
+
 def test_a_run_without_maps_offers_those_that_have(tiny_run):
     made("gates", "rga")
     app = opened(run="gates")

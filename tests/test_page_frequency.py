@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from conftest import TINY
 from test_app import captions, drawn, imported, nothing_cached, opened, said  # noqa: F401
 from test_neighbours import made
 
@@ -18,13 +19,16 @@ from app import (
     frequency_query,
     frequency_settings,
     frequency_tokens,
+    trained,
 )
 from reid_core import jobs
 from reid_core.analysis import cutoffs, filters
 from reid_core.data import open_dataset
+from reid_core.experiment import Experiment
 from reid_core.probe import observe
 from reid_core.runs import open_run
 from reid_core.studies import Study
+from reid_core.train import create
 
 VIEWS = ("Wavelets", "Through depth", "Attention", "What is lost", "One query")
 
@@ -200,6 +204,19 @@ def test_the_patches_are_those_of_a_pha_run(runs, settings):
         model.places(pixels)
     assert np.array_equal(chosen.kept, seen["high_frequency"][0, 0].bool().numpy())
     assert 0 < chosen.held <= 1
+
+
+def test_what_trainings_differ_in_stands_beside_a_verdict(runs):
+    """Of settings that both have; nothing is said of the machine, or of what only one has."""
+    for name, more in (("one", dict(epochs=3, seed=1)), ("two", dict(erase=0.5)), ("three", {})):
+        asked = Experiment.create(model="transreid", recipe="demo", settings=TINY | more)
+        create(asked, name)
+    said = trained.apart("one", "two")
+    usual = open_run("two").experiment.epochs
+    assert f"epochs 3 and {usual}" in said and "erase 0.0 and 0.5" in said and "seed" not in said
+    assert trained.apart("three", "three") == ""
+    imported("given")
+    assert "How given was trained is not known" in trained.apart("one", "given")
 
 
 def test_the_verdict_in_words():

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.torch import load_file
 
 from benchmarks.models import parameters
@@ -50,6 +51,17 @@ def test_the_readme_gives_the_parameters_of_the_shipped_weights():
         count = sum(weight.numel() for key, weight in kept.items() if key in named)
         assert parameters(run) == count
         assert row.startswith(f"| {title}") and row.endswith(f"| {count / 1e6:.2f} M |"), name
+
+
+def test_the_example_in_the_readme_runs(tmp_path, monkeypatch):
+    example = (ROOT / "README.md").read_text("utf-8").split("```python\n")[1].split("```")[0]
+    Image.effect_noise((64, 128), 50).save(tmp_path / "person.jpg")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REID_RUNS", str(ROOT / "checkpoints"))
+    names = {}
+    exec(example, names)
+    joint = names["joint"]
+    assert joint.shape[0] == joint.shape[1] and np.allclose(joint.sum(axis=1), 1, atol=1e-5)
 
 
 def test_all_shipped_runs_together_are_small():

@@ -86,6 +86,14 @@ def test_what_can_not_be_is_told_and_nothing_is_created(runs, wrong, said):
     assert not [path for path in runs.iterdir() if path.name[0] != "."]
 
 
+def test_a_member_that_can_not_be_leaves_none_of_the_others(runs):
+    with pytest.raises(BadInput, match="identities_per_batch: 500 asked for"):
+        small = {key: value for key, value in TINY.items() if key != "identities_per_batch"}
+        what = dict(key="identities_per_batch", values=["4", "500"], settings=small)
+        jobs.start_sweep("half", **ASKED, **what)
+    assert not [path for path in runs.iterdir() if path.name[0] != "."]
+
+
 def test_a_taken_name_stops_the_whole_sweep(runs):
     made("s", "0.5", 1, [0.1])
     with pytest.raises(BadInput, match="exists already"):

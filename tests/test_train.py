@@ -562,12 +562,16 @@ def test_out_of_memory_names_the_batch_that_fits(runs, monkeypatch, parts, room,
 
 
 @pytest.mark.parametrize("fits", [0, 2, 3, 7, 15])
-def test_the_largest_batch_that_fits(fits):
+@pytest.mark.parametrize(
+    "words",
+    ("DefaultCPUAllocator: can't allocate memory: you tried ...", "could not create a primitive"),
+)
+def test_the_largest_batch_that_fits(fits, words):
     from reid_core.train.accidents import largest_fitting
 
     def attempt(number):
         if number > fits:
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ...")
+            raise RuntimeError(words)
 
     assert largest_fitting(attempt, 15) == fits
 

@@ -66,7 +66,8 @@ def shuffled(high: Tensor, draws: int, seed: int = 0) -> Tensor:
 
 
 def held(pixels: Tensor, tokens: Tokens, wavelet: str, share: float) -> np.ndarray:
-    """(B,) share of the energy of all positions that lies in the `strongest` ones."""
+    """(B,) share of all positions' squared energy that lies in the `strongest` ones: the energy is a
+    norm, and only squares add up. A pixel in two windows counts in both."""
     energy = energies(pixels, tokens, wavelet)
     square = energy.flatten(1).square().double()
     chosen = square * strongest(energy, share)

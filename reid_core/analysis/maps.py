@@ -14,7 +14,7 @@ from reid_core.look import Looked
 from reid_core.models.base import Tokens
 
 KINDS = ("attention", "spatial", "pooling", "high frequency", "features", "tokens")
-CLASS, RECEIVED = "class token's attention", "attention received"
+CLASS, RECEIVED = "class token's attention to patches", "attention received"
 GATE, POOLING, MASK, NORM = "spatial gate", "pooling map", "high-frequency patches", "feature norm"
 PLAIN = {"spatial": GATE, "pooling": POOLING, "high frequency": MASK}  # the layer's map as it is
 

@@ -18,8 +18,9 @@ def eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
-def regular(path: Path) -> Path:
+def regular(path: str | Path) -> Path:
     """The path of a file. Raises OSError for a pipe or a device, for which a reader would wait."""
+    path = Path(path)
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise OSError("it is no regular file")
     return path

@@ -76,24 +76,19 @@ def start_sweep(
     from reid_core.train import create
 
     members, key = planned(name, **what), what.get("key", "")
+    here, created, sent = where == "here", [], 0
     try:
-        here = where == "here"
-        created = [
-            create(each.experiment, each.run, each.note(name, key), here=here) for each in members
-        ]
+        for each in members:
+            created.append(create(each.experiment, each.run, each.note(name, key), here=here))
+        for run in created:  # one that is not reached can be resumed
+            run.report("stopped", epochs=run.experiment.epochs)
         for run in created:
-            run.report(
-                "stopped", epochs=run.experiment.epochs
-            )  # one that is not reached can be resumed
-        for done, run in enumerate(created):
-            try:
-                submit(run, where, asked)
-            except BadInput:
-                for left in created if not done else ():
-                    shutil.rmtree(left.folder)
-                raise
-    except OSError as error:
-        raise from_system(error) from error
+            submit(run, where, asked)
+            sent += 1
+    except (BadInput, OSError) as error:
+        for run in created if not sent else ():  # their names would be taken for what follows
+            shutil.rmtree(run.folder, ignore_errors=True)
+        raise (from_system(error) if isinstance(error, OSError) else error) from error.__cause__
     return [run.name for run in created]
 
 

@@ -113,6 +113,7 @@ class ReIDModel(nn.Module):
     idea: ClassVar[str]
     Options: ClassVar[type]  # a dataclass of knobs
     recipes: ClassVar[dict[str, dict[str, Any]]]
+    paper_recipe: ClassVar[str] = "The authors' recipe, as far as our sources tell it."
     other_sets: ClassVar[str] = ""  # what the recipe "paper" changes for other data sets, in words
 
     grid: tuple[int, int]

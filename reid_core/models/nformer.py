@@ -99,9 +99,14 @@ class NFormerOptions:
         "pass, as the official code does.",
         "Neighbour transformer",
         least=-1,
+        most=2**63 - 1,
     )
     passes: int = knob(
-        20, "Second stage: passes over the stored training features.", "Second stage", least=1
+        20,
+        "Second stage: passes over the stored training features.",
+        "Second stage",
+        least=1,
+        most=1_000_000,
     )
     sequence: int = knob(
         7000,

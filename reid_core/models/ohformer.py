@@ -288,7 +288,7 @@ class OHFormer(ReIDModel):
     the transformer starts from a ViT's ImageNet weights (not the stem, nor what an OH layer adds),
     its positions resized bilinearly; the recipe is TransReID's.
 
-    Of the sharing modes, prior-mixed is the paper's; shared and independent are what it is compared
+    Of the sharing modes, prior-mixed is the paper's; shared and independent are what we compare it
     with. weighted is an idea of one of the paper's readers, its form ours: a map of the order's own,
     whose divergence is taken from softmax(log A + P), the first-order map times the learned weight
     matrix exp(P). So a difference that is the same in every image costs nothing, and keeps the
@@ -305,11 +305,12 @@ class OHFormer(ReIDModel):
         "price of one attention map."
     )
     Options = OHFormerOptions
-    other_sets = (
-        "Nothing is published: for other data sets, what TransReID changes is a place to start."
+    paper_recipe = (
+        "Ours: TransReID's official recipe for Market-1501. The authors' own is not in our sources, and "
+        "there is no official code; for other data sets, what TransReID changes is a place to start."
     )
     recipes = {
-        # Ours: TransReID's official recipe for Market-1501. The paper's is not known to us.
+        # Ours: TransReID's official recipe for Market-1501. The authors' is not known to us.
         "paper": TransReID.recipes["paper"] | {"offset_learning_rate": 0.1},
         # Ours: that of TransReID, narrower and less deep.
         "demo": {key: value for key, value in TransReID.recipes["demo"].items() if key != "stride"}

@@ -74,6 +74,7 @@ class TrunkOptions:
         "Width of the MLPs as a multiple of a token's; 0 is the trunk's own.",
         "Trunk",
         least=0,
+        most=64,
     )
     drop_path: float = knob(
         0.1,
@@ -88,7 +89,7 @@ class TrunkOptions:
 class ViTOptions(TrunkOptions):
     """The knobs of a trunk and of how it cuts images. Defaults are TransReID's: stride 12."""
 
-    patch: int = knob(0, "Patch size in pixels; 0 is the trunk's own.", "Trunk", least=0)
+    patch: int = knob(0, "Patch size in pixels; 0 is the trunk's own.", "Trunk", least=0, most=4096)
     stride: int = knob(
         12,
         "Pixels between patches (TransReID, section 3.1). Below the patch size patches overlap; equal "

@@ -92,6 +92,7 @@ def _started(run: Run, place: Place) -> subprocess.Popen:
     """Another process of this training, on this machine."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     own = dict(REID_RUNS=str(run.folder.parent.absolute()), PYTHONPATH=path)
+    own["TORCH_CPP_LOG_LEVEL"] = "FATAL"  # that the others are gone is told in our words
     return subprocess.Popen(
         [sys.executable, "-m", "reid_core", "train", "--resume", run.name, "--quiet"],
         env=os.environ | own | place.variables(),

@@ -11,7 +11,6 @@ from reid_core.losses import objective
 from reid_core.models import Batch
 from reid_core.train.parts import gradient_in_parts
 
-
 FINITE = ("loss", "gradient")
 
 
