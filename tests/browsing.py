@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -175,6 +175,15 @@ def opened(page, address: str) -> None:
 def hears_keys(page) -> None:
     """Streamlit listens for a button's key a moment after it has drawn the button."""
     page.wait_for_timeout(1500)
+
+
+def pressed(page, key: str, until: str) -> None:
+    """Press a key, again where a busy machine did not listen yet, until something holds."""
+    for _ in range(5):
+        page.keyboard.press(key)
+        with suppress(playwright.TimeoutError):
+            return page.wait_for_function(until, timeout=PATIENCE / 5)
+    raise AssertionError(f"{key}: never {until}")
 
 
 def asked(page, key: str) -> str | None:

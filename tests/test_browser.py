@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from browsing import Lab, asked, hears_keys, opened, settled, visitor
+from browsing import Lab, asked, hears_keys, opened, pressed, settled, visitor
 
 from reid_core.data import open_dataset
 from reid_core.evaluate import distances
@@ -164,8 +164,7 @@ def test_queries_by_keyboard_and_a_link_to_one(ready, browser):
         opened(page, ready.address + "retrieval?run=first")
         hears_keys(page)
         first = asked(page, "query")
-        page.keyboard.press("ArrowRight")
-        page.wait_for_function(f"!location.href.includes('{first}')")
+        pressed(page, "ArrowRight", f"!location.href.includes('{first}')")
         settled(page)
         second = asked(page, "query")
         page.keyboard.press("ArrowRight")
