@@ -134,16 +134,17 @@ def _code_of():
 def with_lessons():
     import streamlit as st
 
-    from app import lessons, pickers
+    from app import address, lessons, pickers
 
-    lessons.begin("page")
-    lessons.first("page", {"letter": "b"})
-    pickers.linked("sign", ["+", "-"], "+")  # a widget that stands above the steps
-    st.selectbox("Sign", ["+", "-"], key="sign")
-    both = lessons.Step("See a", "This is a.", {"letter": "a", "sign": "-"})
-    lessons.look_at([both, lessons.Step("Stay", "Stay.")], "page")
-    pickers.linked("letter", ["a", "b", "c"], "c")
-    st.selectbox("Letter", ["a", "b", "c"], key="letter")
+    with address.told("page"):  # as main.py does
+        lessons.begin("page")
+        lessons.first("page", {"letter": "b"})
+        pickers.linked("sign", ["+", "-"], "+")  # a widget that stands above the steps
+        st.selectbox("Sign", ["+", "-"], key="sign")
+        both = lessons.Step("See a", "This is a.", {"letter": "a", "sign": "-"})
+        lessons.look_at([both, lessons.Step("Stay", "Stay.")], "page")
+        pickers.linked("letter", ["a", "b", "c"], "c")
+        st.selectbox("Letter", ["a", "b", "c"], key="letter")
 
 
 def test_a_preset_is_taken_once():
