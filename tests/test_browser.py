@@ -309,7 +309,7 @@ def test_nobody_in_a_gallery_of_ones_own_is_like_the_query(ready, browser):
     "width, scheme",
     [
         (1280, "light"),
-        (1920, "dark"),
+        pytest.param(1920, "dark", marks=[pytest.mark.long]),
         pytest.param(1280, "dark", marks=[pytest.mark.long]),
         pytest.param(1920, "light", marks=[pytest.mark.long]),
     ],

@@ -47,7 +47,10 @@ def close(found: np.ndarray, expected: torch.Tensor) -> bool:
     return np.linalg.norm(found - expected) < 1e-5 * np.linalg.norm(expected)
 
 
-FIRST = ("transreid", "ohformer shared", "nformer")  # the odd operations, and two graphs
+FIRST = (
+    "transreid",
+    "ohformer shared",
+)  # the odd operations; two graphs: the neighbour transformer
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,18 @@ def no_autocast_on_meta(monkeypatch):
     monkeypatch.setattr(torch, "autocast", aside)
 
 
-@pytest.mark.parametrize("how", HOW, ids=str)
+IN_PARTS = [  # of every model in the long tests, of one here
+    pytest.param(name, HOW[2], marks=[] if name == "transreid" else [pytest.mark.long], id=name)
+    for name in SMALL
+]
+
+
+@pytest.mark.parametrize("name, how", IN_PARTS)
+def test_a_step_in_parts_looks_at_no_number(name, how):
+    assert {term.device for term in step(name, how).values()} == {META}
+
+
+@pytest.mark.parametrize("how", HOW[:2], ids=str)
 @pytest.mark.parametrize("name", SMALL)
 def test_a_step_looks_at_no_number(name, how):
     assert {term.device for term in step(name, how).values()} == {META}

@@ -377,6 +377,7 @@ def test_a_process_sees_the_variables_of_who_queued_it(runs, monkeypatch):
 # With real trainings
 
 
+@pytest.mark.long
 def test_started_resumed_and_cancelled_for_real(runs, ended):
     jobs.start("transreid", "demo", "pedestrians", settings=TINY | {"epochs": 500}, run="long")
     jobs.start("transreid", "demo", "pedestrians", settings=TINY, run="short")

@@ -95,6 +95,7 @@ def _many(folder, start):
         notes.tag(Run("noted", folder), "shared", f"tag {number}", True)
 
 
+@pytest.mark.long
 def test_two_processes_lose_nothing(run):
     spawn = get_context("spawn")
     writers = [spawn.Process(target=_many, args=(run.folder, start)) for start in (0, 20)]
