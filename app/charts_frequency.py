@@ -148,3 +148,29 @@ def pair(left: Sequence[Line], right: Sequence[Line], titles: Sequence[str], up:
     figure.update_xaxes(title="cut-off", rangemode="tozero")
     figure.update_yaxes(title=up, row=1, col=1)
     return figure
+
+
+def contrast(values: np.ndarray, names: Sequence[str], same: np.ndarray) -> go.Figure:
+    """Cosines (B, B) of whole images (rows) and their high frequencies (columns); pairs of one
+    identity, same (B, B) bool, are framed."""
+    figure = blank("high frequencies alone", "whole image")
+    figure.add_heatmap(
+        z=values,
+        zmin=-1,
+        zmax=1,
+        colorscale="Cividis",
+        xgap=2,
+        ygap=2,
+        texttemplate="%{z:.2f}",
+        hoverinfo="skip",
+        colorbar=dict(title=dict(text="cosine", side="right"), thickness=12),
+    )
+    for row, column in np.argwhere(same):
+        at = dict(x0=column - 0.48, x1=column + 0.48, y0=row - 0.48, y1=row + 0.48)
+        figure.add_shape(type="rect", line=dict(color="#CB4D17", width=3), **at)
+    places = np.arange(len(names))
+    figure.update_xaxes(tickvals=places, ticktext=list(names), rangemode=None, showgrid=False)
+    figure.update_yaxes(tickvals=places, ticktext=list(names), autorange="reversed", showgrid=False)
+    figure.update_xaxes(zeroline=False, range=[-0.5, len(names) - 0.5])
+    figure.update_yaxes(zeroline=False)
+    return figure.update_layout(height=110 + 40 * len(names))

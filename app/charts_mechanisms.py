@@ -92,6 +92,15 @@ def parts(names: Sequence[str], drawn: np.ndarray, even: np.ndarray, **error) ->
     return figure
 
 
+def pieces(names: Sequence[str], bars: dict[str, np.ndarray]) -> go.Figure:
+    """What each piece (P,) adds to a squared distance, for some images side by side."""
+    figure = blank("", "of the squared distance")
+    fills = (COLOURS["transreid"], faded(QUIET, 0.45), faded(LINES[3][0], 0.45))
+    for (title, values), fill in zip(bars.items(), fills, strict=False):
+        figure.add_bar(x=list(names), y=values, name=title, marker_color=fill)
+    return figure.update_layout(showlegend=True, barmode="group", height=280)
+
+
 def gates(stages: Sequence[str], values: Sequence[np.ndarray]) -> go.Figure:
     """Channel gates (C,) of each stage as bars, largest first, on one scale."""
     figure = make_subplots(1, len(stages), subplot_titles=list(stages), shared_yaxes=True)

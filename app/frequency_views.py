@@ -10,6 +10,7 @@ from app import (
     cached,
     frequency,
     frequency_attention,
+    frequency_contrast,
     frequency_lost,
     frequency_query,
     frequency_tokens,
@@ -31,19 +32,21 @@ VIEWS: dict[str, Callable[[Run], None]] = {
     "What is lost": frequency_lost.show,
     "One query": frequency_query.show,
 }
+PATCHES = "Patch contrast"  # of PHA alone
 SEARCHED, MEASURED = 12, 64  # queries for the preset, images for the first step
 
 
 def show(run: Run) -> None:
     """The chosen view; the others are not computed."""
-    pickers.linked("part", list(VIEWS), "Wavelets")
+    views = VIEWS | ({PATCHES: frequency_contrast.show} if frequency_contrast.offered(run) else {})
+    pickers.linked("part", list(views), "Wavelets")
     st.segmented_control(
-        "View", list(VIEWS), key="part", required=True, label_visibility="collapsed"
+        "View", list(views), key="part", required=True, label_visibility="collapsed"
     )
     if not run.has_weights:
         say("info", f"Run {run.name} has no weights yet: they come with its first evaluation.")
         address.stop()
-    VIEWS[st.session_state["part"]](run)
+    views[st.session_state["part"]](run)
 
 
 def lessons_of(run: Run) -> None:

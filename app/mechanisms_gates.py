@@ -6,11 +6,12 @@ from functools import partial
 import numpy as np
 import streamlit as st
 
-from app import cached, figures, pictures
+from app import cached, figures, mechanisms_gate_parts, pictures
 from app import charts_mechanisms as charts
 from app.figures import Said
 from app.lessons import Step
 from app.mechanisms import at, here, kept, place, places, take
+from app.mechanisms_gate_parts import BOTH
 from app.pictures import Picture
 from reid_core.analysis import gates
 from reid_core.analysis.maps import GATE, POOLING
@@ -20,7 +21,7 @@ from reid_core.models.base import Tokens
 from reid_core.models.rga import RelationAware
 from reid_core.runs import Run, list_runs
 
-KINDS = ("spatial", "pooling", "channel", "relation", "attention")
+KINDS = ("spatial", "pooling", "channel", "relation", "attention", BOTH)
 GATED = (
     "RGA: Zhang et al., CVPR 2020, sections 3.2 and 3.3. CBAM: Woo et al., ECCV 2018, section 3.1"
 )
@@ -158,6 +159,7 @@ def _relations(picture: Picture, looked: Looked) -> None:
         columns=4,
         on_pick=partial(take, key, "node"),
     )
+    mechanisms_gate_parts.show(picture, looked, name, KINDS)
 
 
 def _stages(looked: Looked) -> dict[str, str]:

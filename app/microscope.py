@@ -13,9 +13,11 @@ from app import (
     mechanisms_gates,
     mechanisms_orders,
     mechanisms_parts,
+    mechanisms_pieces,
     mechanisms_similar,
     microscope_jigsaw,
     microscope_maps,
+    microscope_positions,
     microscope_rollout,
     microscope_side,
     pickers,
@@ -78,6 +80,11 @@ VIEWS: dict[str, View] = {
         microscope_side.offered,
         microscope_side.show,
     ),
+    "Positions": View(
+        microscope_positions.ABOUT,
+        microscope_positions.offered,
+        microscope_positions.show,
+    ),
     "Gates": View(
         "What a CNN's attention lets through, and what a position relates to.",
         mechanisms_gates.offered,
@@ -95,6 +102,11 @@ VIEWS: dict[str, View] = {
         lambda run, probes: True,
         mechanisms_similar.show,
         mechanisms_similar.steps,
+    ),
+    "Global and local": View(
+        mechanisms_pieces.ABOUT,
+        mechanisms_pieces.offered,
+        mechanisms_pieces.show,
     ),
     "On the person": View(
         "How much of a map lies on the person, and on each part.",

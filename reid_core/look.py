@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -81,6 +82,17 @@ def interior(experiment: Experiment, facts: Facts) -> dict[str, tuple[str, Token
 
     Takes milliseconds, since no weights are made. Raises BadInput.
     """
-    with torch.device("meta"):
-        model = build(experiment, facts)
+    model = unmade(experiment, facts)
     return {name: (probe.kind, model.tokens(name)) for name, probe in probes(model).items()}
+
+
+def pieces_of(experiment: Experiment, facts: Facts) -> dict[str, np.ndarray | None]:
+    """What a model's embedding joins: its `pieces`, as quickly. Raises BadInput."""
+    found = unmade(experiment, facts).pieces()
+    return {name: None if made is None else made.numpy() for name, made in found.items()}
+
+
+def unmade(experiment: Experiment, facts: Facts) -> ReIDModel:
+    """A model without numbers, which has everything else. Raises BadInput."""
+    with torch.device("meta"):
+        return build(experiment, facts)

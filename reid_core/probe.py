@@ -30,13 +30,14 @@ class Probe(nn.Module):
 
     kind says what the axes mean: "attention" (B, H, N, N) with rows that sum to 1, "values"
     (B, H, N, D/H) that such a map averages, "tokens" (B, N, D) after a layer, "features"
-    (B, D, h, w), "spatial" (B, 1, h, w), "high frequency" (B, 1, h, w)
-    of 0 and 1, "channel" (B, C), "pooling" (B, 1, h, w) that sums to 1
-    and averages positions, "neighbours" (S, H, N, k) over images, "neighbour graph" (2, S, N, k)
-    their rows and whether it is mutual, "neighbour projections"
-    (3, S, H, N, D/H) queries, keys and values of images, "landmarks" (l,) their rows,
-    "relation" (B, 2N, N) with a node's relations in a column, "channel relation" the same over
-    channels, "prior" (H, M, M), "offsets" (B, 2K, h, w) with rows before columns.
+    (B, D, h, w), "spatial" (B, 1, h, w), "high frequency" (B, 1, h, w) of 0 and 1, "patch cosines"
+    (K, B, B) in training alone, "channel" (B, C), "pooling" (B, 1, h, w) that sums to 1 and averages
+    positions, "neighbours" (S, H, N, k) over images, "neighbour graph" (2, S, N, k) their rows and
+    whether it is mutual, "neighbour projections" (3, S, H, N, D/H) queries, keys and values of
+    images, "landmarks" (l,) their rows, "relation" (B, 2N, N) with a node's relations in a column,
+    "channel relation" the same over channels, "own and related" (B, 1 + N/8, N) what a gate is made
+    of, "channel own and related" the same, "prior" (H, M, M), "offsets" (B, 2K, h, w) with rows before
+    columns.
     """
 
     def __init__(self, kind: str):

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY
+from test_attention import made
 from torch.nn.functional import cosine_similarity
 
 from reid_core import wavelets
-from reid_core.analysis import cutoffs, filters, frequency
+from reid_core.analysis import contrast, cutoffs, filters, frequency
 from reid_core.analysis.occlusion import alone
 from reid_core.data import open_dataset
 from reid_core.data.images import normalise
+from reid_core.embed import batch_of
 from reid_core.errors import BadInput
 from reid_core.evaluate import evaluate
 from reid_core.look import pixels_of
@@ -23,6 +25,7 @@ from reid_core.models.base import Tokens, Window
 from reid_core.models.pha import PHA, PHAOptions
 from reid_core.models.vit import WatchedAttention
 from reid_core.probe import observe
+from reid_core.retrieve import retrieve
 from reid_core.runs import open_run
 from reid_core.studies import Study
 
@@ -390,3 +393,60 @@ def test_the_study_of_filters(tiny_run):
     some = Study.asked(run, "filters", dict(identities=2)).compute()
     assert some["gallery"] < found["gallery"]
     assert set(some["names"]) < set(found["names"])
+
+
+# The contrastive loss of a few images
+
+
+@pytest.mark.parametrize("variant", ["paper", "official"])
+def test_the_contrastive_loss_of_a_few_images_by_loops(variant):
+    """From the tokens of two passes of the model's own, at places found by its own rule."""
+    model, experiment = made("pha", variant=variant, contrastive_weight=2.0)
+    images, identities = drawn(5, 3, 64, 32), [30, 7, 30, 7, 9]
+    cameras = [1, 2, 1, 2, 1]
+    seen = contrast.contrasted(model, experiment, images, cameras, [None] * 5, identities)
+    batch = batch_of(model, experiment, images, cameras)
+    batch = replace(
+        batch, plain=images, progress=1, finish=lambda image, erase=0: (image - 0.5) / 0.5
+    )
+    with torch.no_grad():
+        embedded = model.embed(batch)
+        views = model.paper_views(batch) if variant == "paper" else None
+        places, views = views or model.official_views(batch, embedded)
+        whole, high = model.encode(embedded)[:, 1:], model.encode(views[0])[:, 1:]
+    assert np.array_equal(seen.places, places)
+    terms = []
+    for a in range(5):
+        for k in range(places.shape[1]):
+            here = whole[a, places[a, k]]
+            with_all = [float(cosine_similarity(here, high[b, k], dim=0)) for b in range(5)]
+            assert np.allclose(seen.cosines[k, a], with_all, atol=1e-5)
+            same = [c for c, who in zip(with_all, identities, strict=True) if who == identities[a]]
+            other = [c for c, who in zip(with_all, identities, strict=True) if who != identities[a]]
+            p, n = np.mean(same), np.mean(other)
+            assert seen.positive[k, a] == pytest.approx(p, abs=1e-5)
+            assert seen.negative[k, a] == pytest.approx(n, abs=1e-5)
+            terms.append(-math.log(math.exp(p) / (math.exp(p) + math.exp(n))))
+    assert seen.loss == pytest.approx(2 * np.mean(terms), rel=1e-4)
+    assert not model.training
+    other, experiment = made("transreid")
+    with pytest.raises(BadInput, match="is PHA's, got a TransReID"):
+        contrast.contrasted(other, experiment, images, cameras, [None] * 5, identities)
+
+
+def test_a_small_batch_is_a_query_and_its_nearest(tiny_run):
+    found = open_run(tiny_run).embeddings()
+    query = int(found.query_rows[0])
+    ranking = retrieve(found, 0)
+    rows = contrast.small_batch(found, ranking, query, 2)
+    assert rows[0] == query and found.identities[rows[1]] == found.identities[query]
+    assert found.cameras[rows[1]] != found.cameras[query]
+    nearest, counts = [], {}
+    for row, ignored in zip(ranking.rows, ranking.ignored, strict=True):
+        who = int(found.identities[row])
+        if not ignored and who != found.identities[query] and counts.get(who, 0) < 2:
+            if who not in counts and len(counts) == 2:
+                continue
+            counts[who] = counts.get(who, 0) + 1
+            nearest.append(int(row))
+    assert sorted(nearest) == sorted(rows[2:].tolist()) and len(set(counts)) == 2

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from reid_core.analysis.gates import relations
+from reid_core.analysis.gates import correlation, made_of, relations
 from reid_core.analysis.offsets import source_of, taps, unseen
 from reid_core.errors import BadInput
 from reid_core.look import Looked
@@ -88,3 +88,37 @@ def test_offsets_are_counted_in_what_is_sampled():
         names["trunk.blocks.1.orders.3.local.offsets"][1],
         1,
     )
+
+
+def test_a_gate_from_its_two_inputs():
+    """By the module's own convolutions, and each input held at its mean by hand."""
+    torch.manual_seed(0)
+    module = RelationAware(16, 6, 2, 2, 2).eval()
+    for name, buffer in module.named_buffers():  # statistics that are not those of a new layer
+        if name.endswith("running_mean"):
+            buffer.normal_()
+        if name.endswith("running_var"):
+            buffer.uniform_(0.5, 2)
+    x = torch.randn(1, 16, 3, 2)
+    with torch.no_grad(), observe(module, "*") as seen:
+        gate = module(x)
+        made = made_of(module, seen["both"])
+        own = module.own(x).mean(dim=1).flatten()  # (6,)
+        related = module.related(seen["relation"][..., None])[0, :, :, 0]  # (3, 6)
+
+        def weighed(own, related):
+            return (
+                module.weigh(torch.cat([own[None], related])[None, :, :, None]).sigmoid().flatten()
+            )
+
+        even = own.mean().expand(6), related.mean(dim=1, keepdim=True).expand(-1, 6)
+        assert torch.allclose(torch.from_numpy(made.own), own, atol=1e-6)
+        for found, slow in (
+            (made.gate, gate.flatten()),
+            (made.gate, weighed(own, related)),
+            (made.of_own, weighed(own, even[1])),
+            (made.of_relations, weighed(even[0], related)),
+        ):
+            assert np.allclose(found, slow, atol=1e-5)
+    assert correlation(made.gate, 2 * made.gate + 1) == pytest.approx(1)
+    assert np.isnan(correlation(made.gate, np.ones(6)))

@@ -22,7 +22,8 @@ from app import (
     trained,
 )
 from reid_core import jobs
-from reid_core.analysis import cutoffs, filters
+from reid_core.__main__ import main
+from reid_core.analysis import contrast, cutoffs, filters
 from reid_core.data import open_dataset
 from reid_core.experiment import Experiment
 from reid_core.probe import observe
@@ -239,3 +240,37 @@ def test_differences_are_those_of_the_numbers_as_they_are_shown():
 def test_the_nearest_stop():
     assert frequency_query.nearest(1.5) == "1.42"
     assert [frequency_query.nearest(each) for each in cutoffs.FINE] == frequency_query.CUTOFFS
+
+
+def test_the_patch_contrast_of_pha_alone(runs, tiny_run):
+    run = imported("pha", "pha")
+    assert main(["evaluate", "pha", "--dataset", "pedestrians"]) == 0
+    app = opened("frequency", run="pha", part="Patch contrast")
+    seen = cached.contrasted("pha", run.stamp(), tuple(_batch_rows("pha", app)))
+    (tiles,) = (json.loads(each.json)["tiles"] for each in _pictures(app))
+    assert [tile["label"] for tile in tiles][:3] == ["A1", "A2", "B1"]
+    for tile, places in zip(tiles, seen.places, strict=True):
+        assert np.array_equal(np.flatnonzero(np.array(tile["map"], float) == 1), np.sort(places))
+    assert f"loss of this batch is {seen.loss:.3f}" in captions(app)
+    app.select_slider(key="kth").set_value("2").run()
+    assert not app.exception and "Cosines at place 2." in captions(app)
+    (tiles,) = (json.loads(each.json)["tiles"] for each in _pictures(app))
+    columns = np.shape(tiles[0]["map"])[1]
+    picked = [tile["picked"][0] * columns + tile["picked"][1] for tile in tiles]
+    assert picked == seen.places[:, 1].tolist()
+    app = opened("frequency", run=tiny_run, part="Patch contrast")
+    assert "Patch contrast" not in app.segmented_control(key="part").options
+
+
+def _pictures(app):
+    return [e.proto for e in app.get("bidi_component") if e.proto.component_name == "pictures"]
+
+
+def _batch_rows(run: str, app) -> list[int]:
+    stamp = open_run(run).stamp()
+    found, query = (
+        cached.embeddings(run, stamp),
+        cached.labels(run, stamp).index(app.session_state["query"]),
+    )
+    row = int(found.query_rows[query])
+    return contrast.small_batch(found, cached.ranked(run, stamp, query), row, 3).tolist()

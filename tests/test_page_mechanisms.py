@@ -147,8 +147,12 @@ def test_gates_of_rga_and_of_what_it_is_compared_with(runs):
     trained("rga", "gated", size="64x32", width=8, trunk="resnet10t")
     app = opened("attention", run="gated", lens="Gates", stage="stage 4")
     assert "attention=cbam" in captions(app)
-    spatial, relations = figures(app)
+    spatial, relations, made = figures(app)
     assert len(spatial["tiles"]) == 4 and len(relations["tiles"]) == 2
+    assert made["tiles"][1]["map"] == spatial["tiles"][3]["map"]  # the gate itself
+    assert [tile["label"] for tile in made["tiles"]] == [
+        *("own feature", "gate", "by own feature alone", "by relations alone")
+    ]
     assert np.shape(relations["tiles"][0]["map"]) == tuple(open_run("gated").model().grid)
     trained("rga", "block", size="64x32", width=8, trunk="resnet10t", attention="cbam")
     app = opened("attention", run="block", lens="Gates")
@@ -175,7 +179,7 @@ def test_the_simplified_non_local_map_is_no_gate(runs):
     assert any("pooling map" in name for name in app.selectbox(key="map").options)
     trained("rga", "gated", size="64x32", width=8, trunk="resnet10t")
     app = opened("attention", run="gated", lens="Gates", beside="simple")
-    assert not app.exception and len(figures(app)) == 3
+    assert not app.exception and len(figures(app)) == 4
     assert "softmax" in captions(app) and "sigmoid" in captions(app)
 
 
@@ -354,3 +358,64 @@ def test_the_deletion_study_stops_between_batches(tiny_run):
     with pytest.raises(Stopped):
         Study.asked(run, "deletion", {"images": 8, "seed": 5}).compute(progress)
     assert told == [0] * 4
+
+
+def test_pieces_of_a_distance_on_the_page(tiny_run):
+    app = opened("attention", run=tiny_run, lens="Global and local")
+    stamp, names = open_run(tiny_run).stamp(), cached.pieces(tiny_run, open_run(tiny_run).stamp())
+    assert list(names) == ["global", "local 1", "local 2", "local 3", "local 4"]
+    tiles = figures(app)[-1]["tiles"]
+    assert [tile["label"] for tile in tiles] == [*names] * 2
+    added = [np.nanmax(np.array(tile["map"], float)) for tile in tiles[5:]]
+    query = cached.labels(tiny_run, stamp).index(app.session_state["query"])
+    ranking = cached.ranked(tiny_run, stamp, query)
+    first = np.flatnonzero(ranking.match & ~ranking.ignored)[0]
+    assert sum(added) == pytest.approx(float(ranking.distances[first]) ** 2, abs=1e-4)
+    table = app.dataframe[-1].value
+    assert list(table["piece"]) == ["all", *names]
+    assert table["mAP alone"][0] == round(cached.evaluation(tiny_run, stamp).mAP, 4)
+    assert "over all" in captions(app) and "no ablation of the paper's" in captions(app)
+    found = cached.culprit(tiny_run, stamp)
+    if found is not None:
+        app.button(key="piece decides").click().run()
+        assert not app.exception and "turns the most on one piece" in captions(app)
+        assert app.session_state["query"] == cached.labels(tiny_run, stamp)[found.query]
+
+
+def test_pieces_of_an_upload_and_of_two_runs(tiny_run, runs):
+    app = opened("attention", run=tiny_run, lens="Global and local", **{"from": "Upload"})
+    app.file_uploader[0].upload("somebody.png", jpeg(kind="PNG")).run()
+    assert not app.exception and "means over its true matches" not in captions(app)
+    assert len(figures(app)[-1]["tiles"]) == 10
+    trained("ohformer", "parted", size="64x32", depth=3, parts=2)
+    app = opened("attention", run=tiny_run, lens="Global and local", beside="parted")
+    assert not app.exception
+    shown = [[tile["label"] for tile in each["tiles"]] for each in figures(app)[-2:]]
+    assert shown[1] == ["class", "part 1", "part 2"] * 2 and len(shown[0]) == 10
+    trained("vit-bot", "plain", size="64x32")
+    app = opened("attention", run="plain")
+    assert "Global and local" not in app.segmented_control(key="lens").options
+    assert "Positions" in app.segmented_control(key="lens").options
+
+
+def test_learned_positions_on_the_page(tiny_run):
+    app = opened("attention", run=tiny_run, lens="Positions")
+    own, other = figures(app)[-1]["tiles"]
+    grid = tuple(open_run(tiny_run).model().grid)
+    assert np.shape(own["map"]) == grid and np.shape(other["map"]) == (14, 14)
+    row, column = own["picked"]
+    assert own["map"][row][column] == pytest.approx(1)
+    assert "from scratch on this grid" in captions(app)
+    table = app.dataframe[-1].value
+    assert table["positions"].iloc[0] == "as trained" and table["positions"].iloc[-1] == "none"
+    assert table["cosine"][0] == 1 and table["moved into the first 10"][0] == 0
+    app.session_state["place"] = "1-1"
+    app.selectbox(key="grid").select(app.selectbox(key="grid").options[-1]).run()
+    assert not app.exception
+    own, other = figures(app)[-1]["tiles"]
+    assert own["picked"] == [0, 0] and np.shape(other["map"]) == (2 * grid[0], 2 * grid[1])
+    imported("foreign")
+    app = opened("attention", run="foreign", lens="Positions", **{"from": "Upload"})
+    app.file_uploader[0].upload("somebody.png", jpeg(kind="PNG")).run()
+    assert not app.exception and "came with the imported weights" in captions(app)
+    assert list(app.dataframe[-1].value.columns) == ["positions", "cosine"]  # and no list to move

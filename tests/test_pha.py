@@ -26,6 +26,7 @@ from reid_core.models.pha import (
     official_marks,
     official_patches,
     patch_contrast,
+    patch_cosines,
     patch_energy,
     top_patches,
 )
@@ -223,16 +224,17 @@ def test_the_contrastive_loss_by_a_loop_over_pairs():
                 (same if identities[a] == identities[b] else other).append(cosine)
             p, n = math.exp(np.mean(same)), math.exp(np.mean(other))
             terms.append(-math.log(p / (p + n)))
-    found = patch_contrast(first, second, identities)
+    found = patch_contrast(patch_cosines(first, second), identities)
     assert found.item() == pytest.approx(np.mean(terms), rel=1e-5)
 
 
 def test_the_contrastive_loss_takes_the_batch_in_any_order():
     first, second = torch.randn(2, 6, 3, 4, generator=torch.Generator().manual_seed(2))
     identities, order = torch.tensor([0, 0, 1, 1, 2, 2]), torch.tensor([3, 0, 5, 1, 4, 2])
-    found = patch_contrast(first[order], second[order], identities[order])
-    torch.testing.assert_close(found, patch_contrast(first, second, identities))
-    alone = patch_contrast(first[:2], second[:2], identities[:2])  # nobody to be held away from
+    found = patch_contrast(patch_cosines(first[order], second[order]), identities[order])
+    torch.testing.assert_close(found, patch_contrast(patch_cosines(first, second), identities))
+    # Nobody to be held away from.
+    alone = patch_contrast(patch_cosines(first[:2], second[:2]), identities[:2])
     assert torch.isfinite(alone)
 
 

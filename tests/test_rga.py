@@ -208,12 +208,16 @@ def test_any_size_and_stride():
         assert seen["features.layer4"].shape[2:] == model.grid
 
 
+SPATIAL = ("spatial", "relation", "own and related")
+CHANNEL = ("channel", "channel relation", "channel own and related")
+
+
 @pytest.mark.parametrize(
     "options, kinds",
     [
-        (dict(), {"features", "spatial", "channel", "relation", "channel relation"}),
-        (dict(channel=False), {"features", "spatial", "relation"}),
-        (dict(spatial=False), {"features", "channel", "channel relation"}),
+        (dict(), {"features", *SPATIAL, *CHANNEL}),
+        (dict(channel=False), {"features", *SPATIAL}),
+        (dict(spatial=False), {"features", *CHANNEL}),
         (dict(attention="cbam"), {"features", "spatial", "channel"}),
         (dict(attention="nl"), {"features", "attention"}),
         (dict(attention="snl"), {"features", "pooling"}),

@@ -26,9 +26,11 @@ from app.cached.base import (
     thumbnail,
     vector,
 )
+from app.cached.embedding_pieces import culprit, pieces, pieces_scored
 from app.cached.frequency_lab import (
     PATIENCE,
     collapse,
+    contrasted,
     held,
     ranked_cut,
     swept,
@@ -51,6 +53,7 @@ from app.cached.mechanism_views import (
     blanked,
     candidates,
     deletion,
+    gate_made_of,
     left_out,
     looked_at,
     mask,
@@ -60,7 +63,15 @@ from app.cached.mechanism_views import (
     placed,
     positions,
 )
-from app.cached.microscope import probes, said, surveyed, told, traced
+from app.cached.microscope import (
+    position_vectors,
+    probes,
+    repositioned,
+    said,
+    surveyed,
+    told,
+    traced,
+)
 from app.cached.neighbour_lab import (
     alone,
     attention,
@@ -91,8 +102,10 @@ __all__ = [
     "candidates",
     "collapse",
     "comparable",
+    "contrasted",
     "cost",
     "crops",
+    "culprit",
     "data_url",
     "dataset",
     "deletion",
@@ -103,6 +116,7 @@ __all__ = [
     "folder",
     "found",
     "gains",
+    "gate_made_of",
     "heads_apart",
     "held",
     "intervals",
@@ -122,7 +136,10 @@ __all__ = [
     "outlined",
     "pass_seconds",
     "picture",
+    "pieces",
+    "pieces_scored",
     "placed",
+    "position_vectors",
     "positions",
     "probes",
     "protocols",
@@ -136,6 +153,7 @@ __all__ = [
     "redrawn",
     "refined",
     "repeated",
+    "repositioned",
     "reranked",
     "roc",
     "runs_compared",

@@ -7,6 +7,7 @@ import streamlit as st
 
 from app.cached.base import dataset, embeddings, experiment, folder, looked, model
 from reid_core.analysis import (
+    contrast,
     cutoffs,
     filters,
     frequency,
@@ -74,3 +75,13 @@ def _ranked_cut(run, stamp, query, vector) -> RankedList:
     row = int(found.query_rows[query])
     said = int(found.cameras[row]), int(found.identities[row])
     return retrieve_encoded(model(run, stamp), found, vector[None], *said)
+
+
+@st.cache_resource(max_entries=16, show_spinner="The model looks at a small batch")
+def contrasted(run: str, stamp: int, rows: tuple[int, ...]) -> contrast.Contrast:
+    """PHA's contrastive loss between some images of the test split. Raises BadInput."""
+    found, asked = embeddings(run, stamp), experiment(run, stamp)
+    root, picked = dataset(*folder(asked)).root, list(rows)
+    pixels = pixels_of(asked, [root / str(name) for name in found.names[picked]])
+    told = (each[picked].tolist() for each in (found.cameras, found.views, found.identities))
+    return contrast.contrasted(model(run, stamp), asked, pixels, *told)

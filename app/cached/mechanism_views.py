@@ -15,6 +15,7 @@ from app.cached.base import (
 )
 from reid_core.analysis import (
     faithfulness,
+    gates,
     maps,
     occlusion,
     similarity,
@@ -130,6 +131,15 @@ def few_queries(run: str, stamp: int) -> np.ndarray:
     """Evenly spaced positions among the queries, fewer where the model is slow. Raises BadInput."""
     most = min(SURVEYED, int(PATIENCE / pass_seconds(run, stamp)))
     return spaced(len(embeddings(run, stamp).query_rows), max(FEWEST, most))
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def gate_made_of(
+    run: str, stamp: int, who: Who, probe: str, kinds: tuple[str, ...], _content: bytes | None
+) -> gates.Made:
+    """What a gate of RGA is made of; probe is its `both`. Raises BadInput."""
+    module = model(run, stamp).get_submodule(probe.rpartition(".")[0])
+    return gates.made_of(module, looked_at(run, stamp, who, kinds, _content).seen[probe])
 
 
 @st.cache_resource(max_entries=8, show_spinner="Measuring where the maps lie")

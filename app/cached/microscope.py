@@ -5,6 +5,7 @@ import streamlit as st
 
 from app.cached.base import dataset, embeddings, experiment, folder, model
 from app.cached.mechanism_views import _said, few_queries, looked_at
+from reid_core.analysis import position_vectors as positions_learned
 from reid_core.analysis import side
 from reid_core.analysis.attention import Pulled, pulled
 from reid_core.analysis.survey import Survey, survey
@@ -66,3 +67,27 @@ def told(
     pixels = looked_at(run, stamp, who, ("attention",), _content).pixels
     other = side.scaled(model(run, stamp), side.PARAMETER, factor)
     return side.told(other, experiment(run, stamp), pixels, list(ways))
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def position_vectors(run: str, stamp: int, grid: tuple[int, int]) -> np.ndarray:
+    """A run's position embeddings (h, w, D) on a grid. Raises BadInput."""
+    return positions_learned.vectors(model(run, stamp), grid)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def repositioned(
+    run: str, stamp: int, who: tuple, by: tuple[int, int] | None, _content: bytes | None
+) -> np.ndarray:
+    """A picture's embedding (D,) where the model's position embeddings went to another grid and
+    back, or are gone. who is as in `looked_at`. Raises BadInput."""
+    net, asked = model(run, stamp), experiment(run, stamp)
+    pixels = looked_at(run, stamp, who, ("attention",), _content).pixels
+
+    def change(positions):
+        if by is None:
+            return positions * 0
+        return positions_learned.there_and_back(positions, net.grid, by)
+
+    other = side.altered(net, positions_learned.PARAMETER, change)
+    return side.told(other, asked, pixels, [_said(run, stamp, who)])[0]

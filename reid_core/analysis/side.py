@@ -4,6 +4,7 @@ Shapes: K ways to tell, G gallery images, D dimensions.
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,17 +22,27 @@ PARAMETER = "side"  # how a model calls the vectors that it adds for cameras and
 
 
 def scaled(model: nn.Module, name: str, factor: float) -> nn.Module:
-    """A model that differs in one parameter of its own, `name`, which is multiplied by a factor.
+    """A model that differs in one parameter, `name`, which is multiplied by a factor; see `altered`.
+    Raises BadInput where there is no such parameter."""
+    return altered(model, name, lambda value: value * factor)
+
+
+def altered(model: nn.Module, name: str, change: Callable[[Tensor], Tensor]) -> nn.Module:
+    """A model that differs in one parameter, `name`, with dots where it is a part's.
 
     A shallow copy: everything else is shared and the given model stays as it is, also while another
     thread uses it (`torch.func.functional_call` would swap the parameter in place for the time of
     the call). Raises BadInput where there is no such parameter.
     """
-    if model._parameters.get(name) is None:
-        raise BadInput(f"this model has no parameter {name!r} to scale")
+    part, _, rest = name.partition(".")
     other = copy.copy(model)
-    other._parameters = dict(model._parameters)
-    other._parameters[name] = nn.Parameter(model._parameters[name].detach() * factor, False)
+    if rest and part in model._modules:
+        other._modules = model._modules | {part: altered(model._modules[part], rest, change)}
+        return other
+    if model._parameters.get(name) is None:
+        raise BadInput(f"this model has no parameter {name!r} to change")
+    value = change(model._parameters[name].detach())
+    other._parameters = model._parameters | {name: nn.Parameter(value, False)}
     return other
 
 

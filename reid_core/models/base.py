@@ -129,6 +129,11 @@ class ReIDModel(nn.Module):
         """What stands where in the tensor of a probe."""
         return Tokens(self.grid, ("class",) * self.prefix_tokens, self.window)
 
+    def pieces(self) -> dict[str, Tensor | None]:
+        """What the embedding joins, in order and equally wide: by name the share (h, w) that each
+        position has in it, or None where it is made of all."""
+        return {"global": None}
+
     def refine(self, vectors: Tensor) -> Tensor:
         """(N, D) embeddings of a whole set -> (N, D'), for a model whose images look at one another."""
         return vectors

@@ -378,6 +378,15 @@ class OHFormer(ReIDModel):
         coarse = tuple(-(-each // stride) for each in self.grid)
         return Tokens(coarse, (), Window(size, stride * patch.stride, patch.start))
 
+    def pieces(self) -> dict[str, Tensor | None]:
+        """The class token and the part tokens: each of these is the mean of a stripe of patches."""
+        one_each = torch.eye(self.grid[0] * self.grid[1])[
+            None
+        ]  # (1, N, N): patch i is the i-th axis
+        parts = self.part_tokens(one_each)  # (1, N) each
+        shares = {f"part {i}": part.view(self.grid) for i, part in enumerate(parts, start=1)}
+        return {"class": None} | shares
+
     def embed(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) -> class token and patch tokens with their positions (B, 1 + N, D)."""
         patches = self.trunk.patch_embed(image).flatten(2).transpose(1, 2)  # (B, N, D)

@@ -74,21 +74,32 @@ def gathered(tokens: Tensor, positions: Tensor) -> Tensor:
 # The loss
 
 
-def patch_contrast(first: Tensor, second: Tensor, identities: Tensor) -> Tensor:
-    """Patch-wise contrastive loss (section 3.2) between two lists of tokens (B, K, D).
-
-    At each place k an image's first token is compared by cosine with the second token at k of every
-    image: p is the mean over the images of its identity (itself too), n over all others. The loss is
-    the mean of -log(exp(p) / (exp(p) + exp(n))).
-    """
+def patch_cosines(first: Tensor, second: Tensor) -> Tensor:
+    """Two lists of tokens (B, K, D) -> (K, B, B): at each place k the cosine of every image's first
+    token with every image's second token at k, in float32."""
     with torch.autocast(first.device.type, enabled=False):
         first, second = (F.normalize(each.float(), dim=2) for each in (first, second))
-        cosine = torch.einsum("akd,bkd->kab", first, second)  # (K, B, B)
-        same = (identities[:, None] == identities[None]).float()  # (B, B)
-        other = 1 - same
-        positive = (cosine * same).sum(dim=2) / same.sum(dim=1)  # (K, B)
-        negative = (cosine * other).sum(dim=2) / other.sum(dim=1).clamp(min=1)
-        return F.softplus(negative - positive).mean()
+        return torch.einsum("akd,bkd->kab", first, second)
+
+
+def pulls(cosines: Tensor, identities: Tensor) -> tuple[Tensor, Tensor]:
+    """What draws each image's token at each place, and what it is to be held away from: of cosines
+    (K, B, B) the mean over the images of its identity (itself too), and over all others, (K, B) each."""
+    same = (identities[:, None] == identities[None]).float()  # (B, B)
+    other = 1 - same
+    positive = (cosines * same).sum(dim=2) / same.sum(dim=1)
+    negative = (cosines * other).sum(dim=2) / other.sum(dim=1).clamp(min=1)
+    return positive, negative
+
+
+def patch_contrast(cosines: Tensor, identities: Tensor) -> Tensor:
+    """Patch-wise contrastive loss (section 3.2) of `patch_cosines` (K, B, B).
+
+    With p the mean over the images of an image's identity and n that over all others (`pulls`), it is
+    the mean over places and images of -log(exp(p) / (exp(p) + exp(n))).
+    """
+    positive, negative = pulls(cosines, identities)  # (K, B) each
+    return F.softplus(negative - positive).mean()
 
 
 class PHA(TransReID):
@@ -158,6 +169,7 @@ class PHA(TransReID):
             self.enhanced_norm = nn.BatchNorm1d(self.trunk.embed_dim)
             self.enhanced_norm.bias.requires_grad_(False)
         self.high_frequency = Probe("high frequency")
+        self.cosines = Probe("patch cosines")
 
     def forward(self, batch: Batch) -> Output:
         embedded = self.embed(batch)
@@ -185,7 +197,10 @@ class PHA(TransReID):
             pairs["contrastive_views"] = (encoded[0], encoded[1])
         everyone = batch.gather(batch.identity)
         for name, pair in pairs.items():
-            contrast = patch_contrast(*map(batch.gather, pair), everyone)
+            cosines = patch_cosines(*map(batch.gather, pair))  # (K, B, B)
+            if name == "contrastive":
+                cosines = self.cosines(cosines)
+            contrast = patch_contrast(cosines, everyone)
             output.losses[name] = self.options.contrastive_weight * contrast
         return output
 

@@ -88,6 +88,7 @@ class RelationAware(nn.Module):
             *embedding(1 + fewer, down), nn.Conv2d(down, 1, 1, bias=False), nn.BatchNorm2d(1)
         )
         self.relation = Probe(kind)
+        self.both = Probe(kind.replace("relation", "own and related"))
 
     def forward(self, x: Tensor) -> Tensor:
         theta, phi, own = self.embedded(x)
@@ -98,10 +99,18 @@ class RelationAware(nn.Module):
         else:
             related = without_relations(first, theta, phi)
         related = normalised(self.related, related)
-        of_own, of_related = self.weigh[0].weight[:, :, 0, 0].split([1, len(first)], dim=1)
+        if self.both.watched:
+            self.both(torch.cat([own, related], dim=1))  # (B, 1 + N/8, N)
+        return self.weighed(own, related).unflatten(2, x.shape[2:])
+
+    def weighed(self, own: Tensor, related: Tensor) -> Tensor:
+        """The attention (B, 1, N) of nodes, from the mean of their own embedded feature (B, 1, N) and
+        their embedded relations (B, N/8, N)."""
+        joined = self.weigh[0].weight[:, :, 0, 0]  # (N/64, 1 + N/8)
+        of_own, of_related = joined.split([1, related.shape[1]], dim=1)
         weights = normalised(self.weigh[:3], of_own * own + of_related @ related)
         last = self.weigh[3].weight[:, :, 0, 0]  # (1, N/64)
-        return normalised(self.weigh[3:], last @ weights).unflatten(2, x.shape[2:]).sigmoid()
+        return normalised(self.weigh[3:], last @ weights).sigmoid()
 
     def embedded(self, x: Tensor) -> list[Tensor]:
         """theta, phi and the own feature of every node, (B, D/8, N) each."""

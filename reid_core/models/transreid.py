@@ -216,6 +216,14 @@ class TransReID(ReIDModel):
             return tokens
         return replace(tokens, groups=tuple(map(tuple, self.parts)))
 
+    def pieces(self) -> dict[str, Tensor | None]:
+        """The global feature and the local ones: each of these is made of its group of patches."""
+        local = {}
+        for number, group in enumerate(self.parts if self.options.jpm else (), start=1):
+            counts = torch.bincount(torch.tensor(group), minlength=self.grid[0] * self.grid[1])
+            local[f"local {number}"] = (counts / len(group)).unflatten(0, self.grid)  # (h, w)
+        return super().pieces() | local
+
     def embed(self, batch: Batch) -> Tensor:
         """Image to tokens with position and side information (section 3.1 and eq. 5)."""
         tokens = vit.cut(self.trunk, batch.image) + self.trunk.pos_embed  # (B, 1 + N, D)

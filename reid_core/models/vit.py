@@ -315,6 +315,11 @@ def resize_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
         )
     if (side, side) == grid or side * side != patches.shape[1]:
         return positions
-    square = patches.transpose(1, 2).unflatten(2, (side, side))  # (1, D, s, s)
-    resized = F.interpolate(square, size=grid, mode="bilinear", align_corners=False)
-    return torch.cat([cls, resized.flatten(2).transpose(1, 2)], dim=1)  # (1, 1 + h*w, D)
+    return torch.cat([cls, resized(patches, (side, side), grid)], dim=1)  # (1, 1 + h*w, D)
+
+
+def resized(patches: Tensor, grid: tuple[int, int], to: tuple[int, int]) -> Tensor:
+    """The position embeddings of one grid for another: (1, h*w, D) -> (1, h'*w', D), bilinear."""
+    image = patches.transpose(1, 2).unflatten(2, grid)  # (1, D, h, w)
+    image = F.interpolate(image, size=to, mode="bilinear", align_corners=False)  # (1, D, h', w')
+    return image.flatten(2).transpose(1, 2)

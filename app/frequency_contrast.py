@@ -1,0 +1,187 @@
+"""The Frequency lab's view of PHA's contrastive loss: whom each high-frequency patch is drawn to."""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app import address, cached, cards, charts_frequency, figures, pickers
+from app.charts_mechanisms import Line, bands
+from app.figures import Said
+from app.notices import explained
+from reid_core.analysis import contrast
+from reid_core.analysis.contrast import Contrast
+from reid_core.models import pha
+from reid_core.runs import Run
+
+OTHERS = 3  # identities beside the query's, two images each
+MEAN = "mean"
+TALL = 256  # pixels of a tile
+ORDER = "In the order of the grid. Where the official variant marks too few patches, unmarked ones follow."
+FORMULA = r"""Two cubes of tokens, $B$ images $\times\,K$ places $\times\,D$: $z$ from the whole images, at
+the $K$ places of high frequency in each; $h$ from those $K$ patches passed alone.
+
+$$s^k_{ab} = \cos(z^k_a, h^k_b),\qquad
+p^k_a = \operatorname*{mean}_{b:\,y_b = y_a} s^k_{ab},\qquad n^k_a = \operatorname*{mean}_{b:\,y_b \ne y_a} s^k_{ab}$$
+
+$$L = -\frac{1}{KB} \sum_{k, a} \log \frac{e^{p^k_a}}{e^{p^k_a} + e^{n^k_a}}$$
+
+$\ln 2 = 0.693$ where $p = n$; cosines allow no less than $\ln(1 + e^{-2}) = 0.127$.
+"""
+SOURCE = (
+    "Zhang et al., PHA, CVPR 2023, section 3.2. That place k is the k-th in the order of the grid, not the "
+    "same place in two images, and that the tokens are those before the last layer, is the official code's."
+)
+
+
+def offered(run: Run) -> bool:
+    """Only PHA has this loss."""
+    return run.experiment.model == "pha"
+
+
+def show(run: Run) -> None:
+    """A small batch around a query: its places, the cosines of the two cubes, what draws and what holds
+    away."""
+    stamp = run.stamp()
+    if not run.has_embeddings:
+        cards.no_embeddings(run)
+        address.stop()
+    with explained("info"):
+        cached.dataset(*cached.folder(run.experiment))
+    with explained():
+        position = pickers.query(run.name, stamp)
+        found, ranking = (
+            cached.embeddings(run.name, stamp),
+            cached.ranked(run.name, stamp, position),
+        )
+        row = int(found.query_rows[position])
+        rows = contrast.small_batch(found, ranking, row, OTHERS)
+        seen = cached.contrasted(run.name, stamp, tuple(rows.tolist()))
+    names = _names(found.identities[rows])
+    count = len(seen.cosines)
+    pickers.linked("kth", [MEAN, *map(str, range(1, count + 1))], MEAN)
+    st.select_slider(
+        "Place k",
+        [MEAN, *map(str, range(1, count + 1))],
+        key="kth",
+        help=ORDER,
+    )
+    chosen = st.session_state["kth"]
+    _batch(run, seen, rows, names, chosen)
+    left, right = st.columns(2, gap="medium")
+    with left:
+        _cosines(seen, found.identities[rows], names, chosen)
+    with right:
+        _pulls(run, seen, names)
+
+
+def _names(identities: np.ndarray) -> list[str]:
+    """The images by identity and number: A1, A2, B1, ..."""
+    order = list(dict.fromkeys(identities.tolist()))
+    said, count = [], dict.fromkeys(order, 0)
+    for identity in identities.tolist():
+        count[identity] += 1
+        said.append(f"{chr(ord('A') + order.index(identity))}{count[identity]}")
+    return said
+
+
+def _batch(run: Run, seen: Contrast, rows: np.ndarray, names: list[str], chosen: str) -> None:
+    """The images with the places that are kept, the chosen one framed."""
+    stamp = run.stamp()
+    found, source = cached.embeddings(run.name, stamp), cached.folder(run.experiment)
+    net = cached.positions(run.name, stamp)
+    tiles = []
+    for row, name, places in zip(rows, names, seen.places, strict=True):
+        kept = np.full(net.grid, np.nan)
+        kept.flat[places] = 1
+        at = None
+        if chosen != MEAN:
+            at = [int(each) for each in divmod(places[int(chosen) - 1], net.grid[1])]
+        tiles.append(
+            dict(
+                label=name,
+                note=f"id {found.identities[row]}, camera {found.cameras[row]}",
+                src=cached.picture(*source, str(found.names[row]), TALL),
+                size=run.experiment.training.size,
+                window=net.window and tuple(net.window),
+                map=kept,
+                palette="mask",
+                picked=at,
+            )
+        )
+    key = "contrast batch"
+    figures.pictures(
+        tiles,
+        Said(
+            f"A small batch of test images, A1 the query: its first true match, and two images each of the {OTHERS} "
+            f"identities nearest to it. Marked: the {seen.places.shape[1]} patches of high frequency of each. "
+            "Click one for its place k: the loss compares it with the k-th patch of every other image, "
+            "wherever that lies. Training draws its batches at random, with flips, crops and erasing.",
+            FORMULA,
+            SOURCE,
+            (contrast.small_batch, contrast.contrasted),
+        ),
+        key=key,
+        alt=f"{len(names)} images with their patches of high frequency",
+        columns=len(names),
+        on_pick=partial(_take, key, seen.places, net.grid[1]),
+    )
+
+
+def _take(key: str, places: np.ndarray, columns: int) -> None:
+    """The place k of a patch that was clicked, if it is one of high frequency."""
+    picked = st.session_state[key]["picked"]
+    if not picked or picked["row"] is None:
+        return
+    at = picked["row"] * columns + picked["column"]
+    found = np.flatnonzero(places[picked["tile"]] == at)
+    if len(found):
+        st.session_state["kth"] = str(found[0] + 1)
+
+
+def _cosines(seen: Contrast, identities: np.ndarray, names: list[str], chosen: str) -> None:
+    """The slice of both cubes at one place, or its mean over all."""
+    drawn = seen.cosines.mean(axis=0) if chosen == MEAN else seen.cosines[int(chosen) - 1]
+    same = identities[:, None] == identities[None]
+    mine, others = drawn[same].mean(), drawn[~same].mean() if (~same).any() else float("nan")
+    table = pd.DataFrame(drawn, index=names, columns=names).reset_index(names="whole image")
+    where = "the mean over all places" if chosen == MEAN else f"place {chosen}"
+    figures.chart(
+        charts_frequency.contrast(drawn, names, same),
+        Said(
+            f"Cosines at {where}. Framed: one identity, {mine:.2f} on average, which the loss draws "
+            f"together (an image with itself too); the others, {others:.2f}, it holds away.",
+            FORMULA,
+            SOURCE,
+            (pha.patch_cosines, pha.pulls),
+        ),
+        key="contrast cosines",
+        alt=f"Cosines of {len(names)} images at {where}: one identity {mine:.2f}, others {others:.2f}",
+        table=table,
+    )
+
+
+def _pulls(run: Run, seen: Contrast, names: list[str]) -> None:
+    """What draws and what holds away, place by place, and the loss."""
+    across = np.arange(1, len(seen.cosines) + 1)
+    means = {
+        "p, same identity": seen.positive.mean(axis=1),
+        "n, others": seen.negative.mean(axis=1),
+    }
+    drawn = [Line(name, across, values) for name, values in means.items()]
+    weight = run.experiment.options.contrastive_weight
+    figures.chart(
+        bands(drawn, "place k", "mean cosine", percent=False),
+        Said(
+            f"p and n at each place, means over the {len(names)} images. The loss of this batch is "
+            f"{seen.loss:.3f}, as training would add it (weight {weight:g}).",
+            FORMULA,
+            SOURCE,
+            (pha.pulls, pha.patch_contrast),
+        ),
+        key="contrast pulls",
+        alt="; ".join(f"{name}: {values.mean():.2f} on average" for name, values in means.items())
+        + f"; loss {seen.loss:.3f}",
+        table=pd.DataFrame({"kth": across} | means),
+    )
