@@ -555,10 +555,74 @@ def test_out_of_memory_names_the_batch_that_fits(runs, monkeypatch, parts, room,
         return original(output, identities, **how)
 
     monkeypatch.setattr(module, "objective", short)
-    said = rf"6 x 2 = 12 images.*identities_per_batch=4 \(8 images\).*accumulate={more}$"
+    said = rf"6 x 2 = 12 images.*identities_per_batch=4 \(8 images\).*accumulate={more} fits too$"
     with pytest.raises(BadInput, match=said):
         train.train(run)
     assert run.status().state == "failed"
+
+
+@pytest.mark.parametrize(
+    "whole, part, said",
+    [  # images that fit in one pass, and beside what a batch in parts keeps of all of them
+        (8, 8, "identities_per_batch=4 (8 images) fits, accumulate=2 fits too"),
+        (8, 4, "identities_per_batch=4 (8 images) fits, accumulate=3 fits too"),
+        (8, 1, "identities_per_batch=4 (8 images) fits"),
+        (3, 2, "accumulate=6 fits"),
+        (
+            3,
+            1,
+            "not even 2 identities fit; give a smaller size, a larger stride or a smaller model",
+        ),
+    ],
+)
+def test_what_is_advised_against_a_lack_of_memory_was_tried(whole, part, said):
+    training, tried = Training(identities_per_batch=6, images_per_identity=2), []
+
+    def attempt(images, parts):
+        tried.append((images, parts))
+        if images / parts > (whole if parts == 1 else part):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    problem = train.accidents.too_large(training, (12,), 1, attempt)
+    assert str(problem) == f"out of memory with 6 x 2 = 12 images in a batch: {said}"
+    for images, parts in tried:
+        assert images == 12 if parts > 1 else images < 12
+
+
+def test_a_first_step_that_ruins_the_weights_has_no_state_before(runs):
+    """It is found out when something is to be kept, after the step."""
+    asked = experiment(epochs=1, identities_per_batch=6, learning_rate=1e308)
+    run = train.create(asked, "first")
+    said = r"weights became NaN or infinite in epoch 1, step 1 .*json, and no state was before it; resume"
+    with pytest.raises(BadInput, match=said):
+        train.train(run)
+    assert not (run.folder / "state/nonfinite.pt").exists()
+
+
+def test_weights_ruined_by_a_step_are_not_kept_when_the_next_one_fails(runs, monkeypatch):
+    """On a processor, where the next step's loss is looked at before anything else is."""
+    run = train.create(experiment(epochs=2), "ruined")
+    feed = Feed(run, run.experiment, torch.device("cpu"))
+    first, calls = len(feed.plan(1)), []
+
+    def ruin(optimizer, *_):
+        calls.append(optimizer)
+        if len(calls) == first + 1:  # the first step of epoch 2
+            for group in optimizer.param_groups:
+                for weight in group["params"]:
+                    weight.data.fill_(torch.inf)
+
+    hook = register_optimizer_step_post_hook(ruin)
+    try:
+        with pytest.raises(BadInput, match="weights became NaN or infinite in epoch 2, step 1 "):
+            train.train(run)
+    finally:
+        hook.remove()
+    kept = run.load_state()
+    assert (kept["epoch"], kept["step"]) == (2, 0)
+    assert all(value.isfinite().all() for value in kept["model"].values())
+    train.train(run)
+    assert run.status().state == "finished" and "step 1 is left out" in run.log_tail()
 
 
 @pytest.mark.parametrize("fits", [0, 2, 3, 7, 15])

@@ -18,18 +18,20 @@ NOTES = "state/nonfinite.json"
 UNSTEADY = re.compile(r"(\S+(?: when .+?)?) does not have a deterministic implementation")
 
 
-def keep_nonfinite(run: Run, note: dict[str, Any]) -> None:
-    """Remember a step whose loss or gradient was not finite, with the state before it.
+def keep_nonfinite(run: Run, note: dict[str, Any]) -> bool:
+    """Remember a step whose loss or gradient was not finite, with the state before it; returns whether
+    there is one.
 
     note holds epoch, step, the seed's numbers, the images and the terms. What is remembered is left
     out when the run goes on.
     """
     state = run.folder / "state" / "last.pt"
-    if state.is_file():  # none where the very first step fails on a GPU
+    if known := state.is_file():  # none where the first step is found out after it was taken
         with state.open("rb") as source, run.writing("state/nonfinite.pt") as target:
             shutil.copyfileobj(source, target)
     notes = [*nonfinite(run), note]
     run.write(NOTES, (json.dumps(notes, indent=2) + "\n").encode())
+    return known
 
 
 def nonfinite(run: Run) -> list[dict[str, Any]]:
@@ -41,29 +43,38 @@ def nonfinite(run: Run) -> list[dict[str, Any]]:
         return []
 
 
+def fits_memory(attempt: Callable[..., None], *numbers: int) -> bool:
+    """Whether attempt(*numbers) does not run short of memory; other errors are raised."""
+    try:
+        attempt(*numbers)
+        return True
+    except Exception as error:
+        if not is_short_of_memory(error):
+            raise
+        return False
+    finally:
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
 def largest_fitting(attempt: Callable[[int], None], most: int) -> int:
     """The largest number from 2 to `most` for which attempt(number) does not run short of memory, by
     bisection; 0 where not even 2 does."""
     low, high = 0, most + 1  # what is known to fit, and what is known not to
     while high - max(low, 1) > 1:
         middle = max(2, (low + high) // 2)
-        try:
-            attempt(middle)
-            low = middle
-        except Exception as error:
-            if not is_short_of_memory(error):
-                raise
-            high = middle
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        low, high = (middle, high) if fits_memory(attempt, middle) else (low, middle)
     return low
 
 
 def too_large(
-    training: Training, shape: tuple[int, ...], processes: int, attempt: Callable[[int], None]
+    training: Training,
+    shape: tuple[int, ...],
+    processes: int,
+    attempt: Callable[[int, int], None],
 ) -> BadInput:
     """What to say of a batch that takes too much memory, its rows of this shape: which smaller one
-    fits, by attempt(number of images)."""
+    fits, and in how many parts the whole one does, by attempt(number of images, parts)."""
     if len(shape) > 1:
         return BadInput(
             f"out of memory with {shape[0]} sequences of {shape[1]} features: give fewer "
@@ -76,15 +87,20 @@ def too_large(
             "fewer identities_per_batch, or more devices"
         )
     parts = training.accumulate
-    fits = largest_fitting(lambda identities: attempt(identities * k), p - 1)
+    fits = largest_fitting(lambda identities: attempt(identities * k, parts), p - 1)
     fits -= fits % parts  # each part holds whole identities
-    more = next(n for n in range(1, p + 1) if p % n == 0 and (p // n <= fits // parts or n == p))
-    advice = (
-        f"identities_per_batch={fits} ({fits * k} images) fits, or try accumulate={more}"
-        if fits
-        else "not even 2 identities fit; give a smaller size, a larger stride or a smaller model"
+    # Parts as large as a batch that does not fit need not be tried.
+    finer = [n for n in range(parts + 1, p + 1) if p % n == 0 and p // n <= max(fits // parts, 1)]
+    more = next((n for n in finer if fits_memory(attempt, p * k, n)), None)
+    advice = [f"identities_per_batch={fits} ({fits * k} images) fits"] if fits else []
+    advice += [f"accumulate={more} fits too" if fits else f"accumulate={more} fits"] if more else []
+    if not advice:
+        advice = [
+            "not even 2 identities fit; give a smaller size, a larger stride or a smaller model"
+        ]
+    return BadInput(
+        f"out of memory with {p} x {k} = {p * k} images in a batch: {', '.join(advice)}"
     )
-    return BadInput(f"out of memory with {p} x {k} = {p * k} images in a batch: {advice}")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import time
 import traceback
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -146,6 +147,7 @@ class Loop:
         try:
             terms, finite = take(batch, stage.training)
         except NotFinite as error:
+            self._check(plan)  # it may be the step before that ruined the weights
             self._save()
             raise self._not_finite(step, plan, str(error)) from None
         except (RuntimeError, MemoryError) as error:
@@ -205,11 +207,13 @@ class Loop:
         rate = self.optimizers[0].param_groups[0]["lr"]
         seeds = [self.stage.training.seed, epoch, step]
         note = dict(epoch=epoch, step=step, seed=seeds, reason=reason, learning_rate=rate)
-        accidents.keep_nonfinite(self.run, note | dict(images=feed.names(plan[step])))
+        note |= dict(images=feed.names(plan[step]))
+        kept = "the batch and its seed are in state/nonfinite.json, and no state was before it"
+        if accidents.keep_nonfinite(self.run, note):
+            kept = "the batch, its seed and the state before are in state/nonfinite.json and nonfinite.pt"
         return NotFinite(
-            f"{reason} in epoch {epoch}, step {step + 1} (learning rate {rate:g}): the batch, its seed "
-            "and the state before are in state/nonfinite.json and nonfinite.pt; resume to go on "
-            "without this batch, or start anew with a lower learning_rate or precision=fp32"
+            f"{reason} in epoch {epoch}, step {step + 1} (learning rate {rate:g}): {kept}; resume to go "
+            "on without this batch, or start anew with a lower learning_rate or precision=fp32"
         )
 
     def _too_large(self, rows: np.ndarray) -> BadInput:
@@ -217,9 +221,10 @@ class Loop:
         training, epoch = self.stage.training, self.standing.epoch
         self.progress.say("out of memory: trying smaller batches")
 
-        def attempt(images: int) -> None:
+        def attempt(images: int, parts: int) -> None:
             batch = self.stage.feed.batch(rows[:images], epoch)
-            take_step(self.fabric, self.model, self.optimizers, batch, training)
+            asked = replace(training, accumulate=parts)
+            take_step(self.fabric, self.model, self.optimizers, batch, asked)
 
         return accidents.too_large(training, rows.shape, world(), attempt)
 
