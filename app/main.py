@@ -11,6 +11,7 @@ import streamlit as st
 
 from app import address, contents, jobs, lessons, live, pickers, projector
 from app.first_start import ensure_data
+from app.notices import explained
 from reid_core.ranking.ranks import warm
 
 HERE = Path(__file__).parent
@@ -28,4 +29,5 @@ with address.told(page.url_path):
     st.html(HERE / "figures.css")
     pickers.missing_run()
     warm()
-    page.run()
+    with explained():
+        page.run()

@@ -6,16 +6,20 @@ from contextlib import contextmanager
 import streamlit as st
 
 from app import address
-from reid_core.errors import BadInput
+from reid_core.errors import BadInput, as_told, is_short_of_memory
 
 
 @contextmanager
 def explained(level: str = "error") -> Iterator[None]:
-    """Show bad input as a message (st.error, st.warning or st.info) and end the page there."""
+    """Show bad input, or a lack of memory, as a message (st.error, st.warning or st.info) and end the
+    page there."""
     try:
         yield
-    except BadInput as problem:
-        say(level, str(problem))
+    except Exception as problem:
+        told = as_told(problem) if is_short_of_memory(problem) else problem
+        if not isinstance(told, BadInput):
+            raise
+        say(level, str(told))
         address.stop()
 
 

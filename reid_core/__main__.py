@@ -20,7 +20,7 @@ from reid_core.commands import (
     synth,
     train,
 )
-from reid_core.errors import BadInput, from_system
+from reid_core.errors import BadInput, as_told
 
 # torch takes seconds to import, and the renderer's workers come through this file: so each command
 # imports what it needs when it acts.
@@ -48,8 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read it has enough: head, less
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
-    except (BadInput, OSError) as error:
-        mistake = from_system(error) if isinstance(error, OSError) else error
+    except Exception as error:
+        mistake = as_told(error)
         if not isinstance(mistake, BadInput):
             raise
         print(f"reid_core: {' '.join(str(mistake).split())}", file=sys.stderr)

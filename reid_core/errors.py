@@ -42,3 +42,17 @@ def is_short_of_memory(error: BaseException) -> bool:
     """Whether the memory that was asked for could not be had, the processor's or a GPU's."""
     known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return known or (isinstance(error, RuntimeError) and bool(SHORT.search(str(error))))
+
+
+def as_told(error: BaseException) -> BaseException:
+    """What the user can mend as BadInput, from the system's and from a lack of memory too; anything else
+    as it is."""
+    if isinstance(error, OSError):
+        return from_system(error)
+    if is_short_of_memory(error):
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return BadInput(
+            f"out of memory ({said[:200]}): close other programs, or ask for less at a time (smaller "
+            "batches, smaller images, a smaller model)"
+        )
+    return error

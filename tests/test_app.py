@@ -871,3 +871,15 @@ def test_two_sessions_draw_the_data_once(runs, tmp_path, monkeypatch):
     works = [first_start.rendering(root) for _ in range(2)]
     works[0].thread.join()
     assert works[0] is works[1] and len(calls) == 1
+
+
+def test_memory_that_is_short_is_told_on_the_page(tiny_run, monkeypatch):
+    """Wherever on a page it is noticed, in place of a traceback."""
+
+    def short(*given):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 GB")
+
+    monkeypatch.setattr("app.cached.base.retrieve", short)
+    for page in ("retrieval", "attention"):
+        app = opened(page, run=tiny_run)
+        assert "Out of memory" in said(app) and "close other programs" in said(app)

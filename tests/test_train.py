@@ -587,6 +587,33 @@ def test_what_is_advised_against_a_lack_of_memory_was_tried(whole, part, said):
     assert str(problem) == f"out of memory with 6 x 2 = 12 images in a batch: {said}"
     for images, parts in tried:
         assert images == 12 if parts > 1 else images < 12
+    problem = str(train.accidents.too_large(training, (12,), 1, attempt, fitted=True))
+    assert " now" in problem and problem.endswith("with more memory free resume goes on")
+
+
+def test_memory_that_is_short_outside_of_a_step_is_told_in_one_line(runs, monkeypatch, capsys):
+    """In an evaluation, say: what was saved before it stands, and a resume goes on from there."""
+    from reid_core.__main__ import main
+
+    def short(*given, **how):
+        raise MemoryError
+
+    asked = ["train", "--model", "transreid", "--recipe", "demo", "--run", "short", "--set"]
+    asked += [f"{key}={value}" for key, value in TINY.items()]
+    with monkeypatch.context() as patch:
+        patch.setattr(train.loop, "embed_test", short)
+        assert main(asked) == 2
+    (line,) = [each for each in capsys.readouterr().err.splitlines() if "reid_core:" in each]
+    assert "out of memory (MemoryError): close other programs" in line
+    assert line.endswith("go on with: train --resume short")
+    run = open_run("short")
+    assert "out of memory" in run.status().message and run.load_state()["step"] > 0
+    assert "Traceback" not in run.log_tail()
+    assert main(["train", "--resume", "short"]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("reid_core.embed.embed_test", short)
+        assert main(["evaluate", "short", "--dataset", "pedestrians"]) == 2
+    assert "reid_core: out of memory (MemoryError)" in capsys.readouterr().err
 
 
 def test_a_first_step_that_ruins_the_weights_has_no_state_before(runs):

@@ -5,7 +5,7 @@ import sys
 
 from reid_core.commands import places
 from reid_core.commands.asked import Bar, folder, pair
-from reid_core.errors import BadInput, from_system
+from reid_core.errors import BadInput, as_told
 
 
 def add(commands) -> None:
@@ -100,8 +100,8 @@ def _trained(run, quiet: bool) -> int:
     except Exception as error:
         if quiet:
             return 1  # stderr is the run's log, and the reason stands there already
-        told = from_system(error) if isinstance(error, OSError) else error
-        if isinstance(told, BadInput) and isinstance(error, (OSError, Lost)):
+        told = as_told(error)
+        if isinstance(told, BadInput) and (told is not error or isinstance(error, Lost)):
             raise BadInput(f"{told}; go on with: train --resume {run.name}") from error
         raise
     return 0

@@ -22,7 +22,7 @@ import numpy as np
 import psutil
 from filelock import FileLock, Timeout
 
-from reid_core.errors import BadInput
+from reid_core.errors import BadInput, as_told
 from reid_core.knobs import Knob, knobs_of, unknown
 from reid_core.runs import Run, open_run
 from reid_core.studies import images
@@ -180,11 +180,9 @@ class Study:
                 (self.run.folder / self.file("json")).unlink(missing_ok=True)
             except BaseException as error:
                 stopped = isinstance(error, Stopped | KeyboardInterrupt)
-                said = (
-                    str(error)
-                    if isinstance(error, BadInput)
-                    else f"{type(error).__name__}: {error}"
-                )
+                known = as_told(error)
+                told = isinstance(known, BadInput)
+                said = str(known) if told else f"{type(error).__name__}: {error}"
                 self.report("stopped" if stopped else "failed", message="" if stopped else said)
                 raise
             finally:

@@ -9,7 +9,7 @@ import traceback
 from contextlib import suppress
 
 from reid_core.distributed import given_place, place_of
-from reid_core.errors import BadInput, from_system
+from reid_core.errors import BadInput, as_told
 from reid_core.runs import Run
 from reid_core.train.accidents import determinism
 from reid_core.train.ending import Stopped, log, logged, signs_of_life, stop_signals
@@ -40,7 +40,7 @@ def train(run: Run, quiet: bool = False) -> None:
             log.info("%s", stop)
             raise
         except BaseException as error:
-            told = from_system(error) if isinstance(error, OSError) else error
+            told = as_told(error)
             message = str(told).strip() or type(error).__name__
             log.info("%s", message if isinstance(told, BadInput) else traceback.format_exc())
             with suppress(OSError):  # a disk that is full is full for this too

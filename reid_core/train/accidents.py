@@ -72,9 +72,11 @@ def too_large(
     shape: tuple[int, ...],
     processes: int,
     attempt: Callable[[int, int], None],
+    fitted: bool = False,
 ) -> BadInput:
     """What to say of a batch that takes too much memory, its rows of this shape: which smaller one
-    fits, and in how many parts the whole one does, by attempt(number of images, parts)."""
+    fits, and in how many parts the whole one does, by attempt(number of images, parts). fitted: steps
+    of this size were taken before."""
     if len(shape) > 1:
         return BadInput(
             f"out of memory with {shape[0]} sequences of {shape[1]} features: give fewer "
@@ -92,12 +94,15 @@ def too_large(
     # Parts as large as a batch that does not fit need not be tried.
     finer = [n for n in range(parts + 1, p + 1) if p % n == 0 and p // n <= max(fits // parts, 1)]
     more = next((n for n in finer if fits_memory(attempt, p * k, n)), None)
-    advice = [f"identities_per_batch={fits} ({fits * k} images) fits"] if fits else []
-    advice += [f"accumulate={more} fits too" if fits else f"accumulate={more} fits"] if more else []
+    now = " now" if fitted else ""
+    advice = [f"identities_per_batch={fits} ({fits * k} images) fits{now}"] if fits else []
+    if more:
+        advice.append(f"accumulate={more} fits{' too' if fits else now}")
     if not advice:
-        advice = [
-            "not even 2 identities fit; give a smaller size, a larger stride or a smaller model"
-        ]
+        less = "give a smaller size, a larger stride or a smaller model"
+        advice = [f"not even 2 identities fit{now}; {less}"]
+    if fitted:
+        advice.append("steps of this size fitted before, so with more memory free resume goes on")
     return BadInput(
         f"out of memory with {p} x {k} = {p * k} images in a batch: {', '.join(advice)}"
     )

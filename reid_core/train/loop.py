@@ -62,6 +62,7 @@ class Loop:
         self.left_out = {(note["epoch"], note["step"]) for note in accidents.nonfinite(run)}
         self.unchecked: list[tuple[int, Tensor]] = []  # steps, and what of each is finite
         self.saved = time.monotonic()
+        self.fitted = False  # whether this process has taken a step of this stage
         self._announce()
 
     def _announce(self) -> None:
@@ -104,7 +105,7 @@ class Loop:
             for each in optimizers_for(stage.module, stage.training)
         ]
         states.restore_optimizers(self.run, self.optimizers, self.kept or {}, self._stage_number)
-        self.kept = None
+        self.kept, self.fitted = None, False
         self.progress.begin(last=stage is self.stages[-1])
 
     def _epoch(self) -> None:
@@ -162,6 +163,7 @@ class Loop:
         standing.step = step + 1
         standing.seconds += self.progress.stepped(epoch, step + 1, len(plan), plan[step].size)
         self.unchecked.append((step, finite))
+        self.fitted = True
         due = time.monotonic() - self.saved > 60 * stage.training.save_minutes
         due, stop = any_of(due, self.run.stop_asked)
         if due or stop:
@@ -226,7 +228,7 @@ class Loop:
             asked = replace(training, accumulate=parts)
             take_step(self.fabric, self.model, self.optimizers, batch, asked)
 
-        return accidents.too_large(training, rows.shape, world(), attempt)
+        return accidents.too_large(training, rows.shape, world(), attempt, self.fitted)
 
     def _evaluate(self) -> dict[str, float]:
         """Embed and score the test split in float32; weights, embeddings and scores go to the run."""
