@@ -9,7 +9,7 @@ from app import charts_data, components, figures, pickers
 from app.cached import data as kept
 from app.doctor import Place
 from app.figures import Said
-from app.notices import readable
+from app.notices import readable, say
 from reid_core.data import Dataset, Split
 
 SPLITS = ("train", "query", "gallery")
@@ -100,7 +100,8 @@ def identity(place: Place) -> None:
     pickers.linked("split", splits, splits[0])
     split: Split = getattr(data, bar.segmented_control("Split", splits, key="split", required=True))
     names = [str(each) for each in np.unique(split.identities)]
-    pickers.linked("identity", names, names[0])
+    if gone := pickers.missing("identity", names, names[0], of=(place.name, place.home)):
+        say("warning", f"There is no identity {gone} in this split.")
     bar.selectbox("Identity", names, key="identity", width=180, filter_mode="contains")
     for label, step in STEPS.items():
         icon = f":material/arrow_{'back' if step < 0 else 'forward'}:"

@@ -39,7 +39,9 @@ SEARCHED, MEASURED = 12, 64  # queries for the preset, images for the first step
 def show(run: Run) -> None:
     """The chosen view; the others are not computed."""
     views = VIEWS | ({PATCHES: frequency_contrast.show} if frequency_contrast.offered(run) else {})
-    pickers.linked("part", list(views), "Wavelets")
+    if gone := pickers.missing("part", list(views), "Wavelets"):
+        whose = "is PHA's alone" if gone == PATCHES else "is not on this page"
+        say("info", f"The view {gone} {whose}.")
     st.segmented_control(
         "View", list(views), key="part", required=True, label_visibility="collapsed"
     )

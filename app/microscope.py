@@ -143,7 +143,8 @@ def choose(run: Run) -> tuple[str, Run | None]:
     with explained():
         names = offered(run)
     _without(run)
-    pickers.linked(LENS, names, names[0])
+    if gone := pickers.missing(LENS, names, names[0]):
+        say("info", f"Run {run.name} has no view {gone}.")
     # Not in a row with others: there it would scroll sideways in a narrow window, here it wraps.
     st.segmented_control("View", names, key=LENS, required=True)
     name = st.session_state[LENS]

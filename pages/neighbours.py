@@ -13,7 +13,7 @@ from app import (
     neighbours_landmarks,
     pickers,
 )
-from app.notices import explained, heading
+from app.notices import explained, heading, say
 
 heading("Neighbours", __doc__)
 run = pickers.run()
@@ -24,7 +24,8 @@ with explained():
 lessons.first(f"neighbours {run.name}", steps[0].set)
 lessons.look_at(steps, "neighbours")
 
-pickers.linked("part", neighbours.PARTS, neighbours.GRAPH)
+if gone := pickers.missing("part", neighbours.PARTS, neighbours.GRAPH):
+    say("info", f"This page has no view {gone}.")
 part = st.segmented_control(
     "Show",
     neighbours.PARTS,

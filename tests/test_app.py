@@ -883,3 +883,17 @@ def test_memory_that_is_short_is_told_on_the_page(tiny_run, monkeypatch):
     for page in ("retrieval", "attention"):
         app = opened(page, run=tiny_run)
         assert "Out of memory" in said(app) and "close other programs" in said(app)
+
+
+@pytest.mark.parametrize(
+    "page, asked, word",
+    [
+        ("attention", dict(lens="Gates"), "has no view Gates"),
+        ("frequency", dict(part="Patch contrast"), "The view Patch contrast is PHA's alone"),
+        ("frequency", dict(part="Waves"), "The view Waves is not on this page"),
+    ],
+)
+def test_a_link_to_a_view_that_is_not_there_is_told(tiny_run, page, asked, word):
+    app = opened(page, run=tiny_run, **asked)
+    assert word in said(app)
+    assert word not in said(opened(page, run=tiny_run))

@@ -86,6 +86,8 @@ def test_an_identity_is_shown_under_all_its_cameras(runs, tiny_data):
     assert [item["note"] for item in strips(app)[0]["items"]] == [f"c{c}" for c in cameras]
     app.button(key="Next identity").click().run()
     assert app.session_state["identity"] == "0" or int(app.session_state["identity"]) != who
+    app = opened(split="gallery", identity="98765")
+    assert "There is no identity 98765 in this split." in [each.value for each in app.warning]
 
 
 def test_findings_come_with_what_to_do_and_their_pictures(runs, tmp_path, tiny_data):

@@ -74,6 +74,10 @@ def _gains(found):
     return evaluate(alone(found)).average_precision, evaluate(found).average_precision
 
 
+def test_a_view_that_is_not_there(refined):
+    assert "This page has no view Graphs." in [each.value for each in opened(part="Graphs").info]
+
+
 def test_pictures_and_numbers_are_of_the_same_pass(refined):
     app, found = opened(layer="2", head="1"), refined.embeddings()
     names = [str(found.names[row]) for row in found.query_rows]
