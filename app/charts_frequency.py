@@ -151,9 +151,9 @@ def pair(left: Sequence[Line], right: Sequence[Line], titles: Sequence[str], up:
 
 
 def contrast(values: np.ndarray, names: Sequence[str], same: np.ndarray) -> go.Figure:
-    """Cosines (B, B) of whole images (rows) and their high frequencies (columns); pairs of one
-    identity, same (B, B) bool, are framed."""
-    figure = blank("high frequencies alone", "whole image")
+    """Cosines (B, B) of tokens of whole images (rows) and of their K patches alone (columns); pairs of
+    one identity, same (B, B) bool, are framed."""
+    figure = blank("the K patches alone", "all patches")
     figure.add_heatmap(
         z=values,
         zmin=-1,
@@ -173,4 +173,5 @@ def contrast(values: np.ndarray, names: Sequence[str], same: np.ndarray) -> go.F
     figure.update_yaxes(tickvals=places, ticktext=list(names), autorange="reversed", showgrid=False)
     figure.update_xaxes(zeroline=False, range=[-0.5, len(names) - 0.5])
     figure.update_yaxes(zeroline=False)
-    return figure.update_layout(height=110 + 40 * len(names))
+    figure.update_yaxes(title_standoff=14)
+    return figure.update_layout(height=190 + 32 * len(names))

@@ -1,6 +1,7 @@
 """Every figure with its furniture: a caption, the formula, the code that computed it, downloads."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,7 +180,7 @@ def _furniture(said: Said, key: str):
         row = st.container(horizontal=True, gap="small")
     if said.formula:
         with _popover(row, "Formula", "function"):
-            st.markdown(said.formula)
+            st.markdown(set_apart(said.formula))
             if said.source:
                 st.caption(said.source)
     if said.code:
@@ -187,6 +188,12 @@ def _furniture(said: Said, key: str):
             for function in said.code:
                 _source(function)
     return row
+
+
+def set_apart(formula: str) -> str:
+    """Markdown whose displayed formulas stand on lines of their own: with text beside it, $$ would open
+    a block that swallows the line."""
+    return re.sub(r"\$\$(.+?)\$\$", r"\n\n$$\n\1\n$$\n\n", formula, flags=re.DOTALL)
 
 
 def _popover(row: Any, label: str, icon: str) -> Any:

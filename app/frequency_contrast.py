@@ -19,8 +19,10 @@ OTHERS = 3  # identities beside the query's, two images each
 MEAN = "mean"
 TALL = 256  # pixels of a tile
 ORDER = "In the order of the grid. Where the official variant marks too few patches, unmarked ones follow."
-FORMULA = r"""Two cubes of tokens, $B$ images $\times\,K$ places $\times\,D$: $z$ from the whole images, at
-the $K$ places of high frequency in each; $h$ from those $K$ patches passed alone.
+FORMULA = r"""Two cubes of tokens, $B$ images $\times\,K$ places $\times\,D$: $z$ of all patches passed, at
+the $K$ places of high frequency in each; $h$ of those $K$ patches passed alone, with the class token. In
+the variant paper they are cut from a second view, whose low frequencies are quantised; in the variant
+official from the image itself.
 
 $$s^k_{ab} = \cos(z^k_a, h^k_b),\qquad
 p^k_a = \operatorname*{mean}_{b:\,y_b = y_a} s^k_{ab},\qquad n^k_a = \operatorname*{mean}_{b:\,y_b \ne y_a} s^k_{ab}$$
@@ -30,9 +32,11 @@ $$L = -\frac{1}{KB} \sum_{k, a} \log \frac{e^{p^k_a}}{e^{p^k_a} + e^{n^k_a}}$$
 $\ln 2 = 0.693$ where $p = n$; cosines allow no less than $\ln(1 + e^{-2}) = 0.127$.
 """
 SOURCE = (
-    "Zhang et al., PHA, CVPR 2023, section 3.2. That place k is the k-th in the order of the grid, not the "
-    "same place in two images, and that the tokens are those before the last layer, is the official code's."
+    "Zhang et al., PHA, CVPR 2023, section 3.2. As in the official code, place k is the k-th in the order "
+    "of the grid, not the same place in two images"
 )
+BEFORE = ", and the tokens are those before the last layer."
+AFTER = ". This run has no jigsaw, which the official code can't: here the tokens are those after the last layer."
 
 
 def offered(run: Run) -> bool:
@@ -71,9 +75,13 @@ def show(run: Run) -> None:
     _batch(run, seen, rows, names, chosen)
     left, right = st.columns(2, gap="medium")
     with left:
-        _cosines(seen, found.identities[rows], names, chosen)
+        _cosines(run, seen, found.identities[rows], names, chosen)
     with right:
         _pulls(run, seen, names)
+
+
+def _source(run: Run) -> str:
+    return SOURCE + (BEFORE if run.experiment.options.jpm else AFTER)
 
 
 def _names(identities: np.ndarray) -> list[str]:
@@ -101,7 +109,7 @@ def _batch(run: Run, seen: Contrast, rows: np.ndarray, names: list[str], chosen:
         tiles.append(
             dict(
                 label=name,
-                note=f"id {found.identities[row]}, camera {found.cameras[row]}",
+                note=f"id {found.identities[row]}, {_camera(int(found.cameras[row]))}",
                 src=cached.picture(*source, str(found.names[row]), TALL),
                 size=run.experiment.training.size,
                 window=net.window and tuple(net.window),
@@ -114,12 +122,12 @@ def _batch(run: Run, seen: Contrast, rows: np.ndarray, names: list[str], chosen:
     figures.pictures(
         tiles,
         Said(
-            f"A small batch of test images, A1 the query: its first true match, and two images each of the {OTHERS} "
-            f"identities nearest to it. Marked: the {seen.places.shape[1]} patches of high frequency of each. "
+            f"A small batch of test images, A1 the query: {_made(names)}. "
+            f"Marked: the {seen.places.shape[1]} patches of high frequency of each. "
             "Click one for its place k: the loss compares it with the k-th patch of every other image, "
             "wherever that lies. Training draws its batches at random, with flips, crops and erasing.",
             FORMULA,
-            SOURCE,
+            _source(run),
             (contrast.small_batch, contrast.contrasted),
         ),
         key=key,
@@ -127,6 +135,20 @@ def _batch(run: Run, seen: Contrast, rows: np.ndarray, names: list[str], chosen:
         columns=len(names),
         on_pick=partial(_take, key, seen.places, net.grid[1]),
     )
+
+
+def _camera(number: int) -> str:
+    return "camera unknown" if number == -1 else f"camera {number}"
+
+
+def _made(names: list[str]) -> str:
+    """Who is in the batch besides the query, in words."""
+    others = len({name[0] for name in names}) - 1
+    said = ["its first true match"] if "A2" in names else []
+    if others:
+        who = "the identity" if others == 1 else f"each of the {others} identities"
+        said.append(f"up to two images of {who} nearest to it")
+    return " and ".join(said) or "nothing else can be judged"
 
 
 def _take(key: str, places: np.ndarray, columns: int) -> None:
@@ -140,48 +162,54 @@ def _take(key: str, places: np.ndarray, columns: int) -> None:
         st.session_state["kth"] = str(found[0] + 1)
 
 
-def _cosines(seen: Contrast, identities: np.ndarray, names: list[str], chosen: str) -> None:
+def _cosines(
+    run: Run, seen: Contrast, identities: np.ndarray, names: list[str], chosen: str
+) -> None:
     """The slice of both cubes at one place, or its mean over all."""
     drawn = seen.cosines.mean(axis=0) if chosen == MEAN else seen.cosines[int(chosen) - 1]
     same = identities[:, None] == identities[None]
-    mine, others = drawn[same].mean(), drawn[~same].mean() if (~same).any() else float("nan")
-    table = pd.DataFrame(drawn, index=names, columns=names).reset_index(names="whole image")
+    mine = f"one identity, {drawn[same].mean():.2f} on average"
+    rest = "nobody else is in this batch"
+    if not same.all():
+        rest = f"the others, {drawn[~same].mean():.2f}, it holds away"
     where = "the mean over all places" if chosen == MEAN else f"place {chosen}"
     figures.chart(
         charts_frequency.contrast(drawn, names, same),
         Said(
-            f"Cosines at {where}. Framed: one identity, {mine:.2f} on average, which the loss draws "
-            f"together (an image with itself too); the others, {others:.2f}, it holds away.",
+            f"Cosines at {where}. Framed: {mine}, which the loss draws together (an image with itself "
+            f"too); {rest}.",
             FORMULA,
-            SOURCE,
+            _source(run),
             (pha.patch_cosines, pha.pulls),
         ),
         key="contrast cosines",
-        alt=f"Cosines of {len(names)} images at {where}: one identity {mine:.2f}, others {others:.2f}",
-        table=table,
+        alt=f"Cosines of {len(names)} images at {where}: {mine}; {rest}",
+        table=pd.DataFrame(drawn, index=names, columns=names).reset_index(names="all patches"),
     )
 
 
 def _pulls(run: Run, seen: Contrast, names: list[str]) -> None:
     """What draws and what holds away, place by place, and the loss."""
     across = np.arange(1, len(seen.cosines) + 1)
-    means = {
-        "p, same identity": seen.positive.mean(axis=1),
-        "n, others": seen.negative.mean(axis=1),
-    }
+    means = {"p, same identity": seen.positive.mean(axis=1)}
+    if not np.isnan(seen.negative).any():
+        means["n, others"] = seen.negative.mean(axis=1)
     drawn = [Line(name, across, values) for name, values in means.items()]
     weight = run.experiment.options.contrastive_weight
+    told = (
+        f"{' and '.join(name[0] for name in means)} at each place, means over the {len(names)} images. "
+        f"The loss of this batch is {seen.loss:.3f}, as training would add it (weight {weight:g})."
+    )
+    if seen.second is not None:
+        told += (
+            f" The variant official adds another, {seen.second:.3f}, between the K patches of the image "
+            "and those of its quantised view, which is not drawn."
+        )
     figures.chart(
         bands(drawn, "place k", "mean cosine", percent=False),
-        Said(
-            f"p and n at each place, means over the {len(names)} images. The loss of this batch is "
-            f"{seen.loss:.3f}, as training would add it (weight {weight:g}).",
-            FORMULA,
-            SOURCE,
-            (pha.pulls, pha.patch_contrast),
-        ),
+        Said(told, FORMULA, _source(run), (pha.pulls, pha.patch_contrast)),
         key="contrast pulls",
         alt="; ".join(f"{name}: {values.mean():.2f} on average" for name, values in means.items())
         + f"; loss {seen.loss:.3f}",
-        table=pd.DataFrame({"kth": across} | means),
+        table=pd.DataFrame({"place k": across} | means),
     )

@@ -216,6 +216,8 @@ def _progress(status: Status) -> None:
         words = status.message.capitalize() or "Loading the libraries and the images"
     left = "unknown" if status.seconds_left is None else _clock(status.seconds_left)
     st.progress(done, words)
+    if status.steps and status.message:
+        st.caption(plain(f"{status.message[0].upper()}{status.message[1:]}."))
     speed, time_left = st.columns(2)
     speed.metric("Images per second", f"{status.images_per_second:.0f}")
     time_left.metric("Time left", left)

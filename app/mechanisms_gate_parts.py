@@ -15,7 +15,7 @@ FORMULA = r"""$$a_i = \sigma\!\left(W_2\,\mathrm{ReLU}\!\left(W_1\,[\,\mathrm{me
 \varphi(\mathbf{r}_i)\,]\right)\right)$$
 
 $\psi(x_i)$ is the embedding of the position's own feature, whose mean is one channel; $\varphi(\mathbf{r}_i)$ that of its
-relations, one channel for every 8 positions."""
+relations, of fewer channels than positions (the knob spatial_ratio)."""
 SOURCE = (
     "Zhang et al., RGA, CVPR 2020, section 3.2. Holding one input at its mean is ours: it says what this "
     "gate, trained with both, owes to each, and is no ablation of the paper's, which trains anew."

@@ -24,7 +24,8 @@ FORMULA = r"""$$d^2(q, g) = \sum_p \left\| \frac{e_p(q)}{|e(q)|} - \frac{e_p(g)}
 $e_p$ is piece $p$ of the embedding $e$; a list is ranked by $d$.
 
 OH-Former: part token $p$ is the mean of the last layer's patches in stripe $p$. TransReID: a local
-feature is the class token after a layer that sees its group of patches alone, divided by their number.
+feature is the class token after a layer that sees it with one group of patches and no others, divided by
+the number of local features.
 """
 SOURCE = (
     "OH-Former: Chen et al., 2021, part tokens by adaptive average pooling, joined with the class token "
@@ -69,9 +70,9 @@ def _one_decides(run: Run, picture: Picture, names: list[str]) -> None:
         rest = [np.delete(each, found.piece).sum() for each in (found.right, found.wrong)]
         st.caption(
             f"Of all mistakes this one turns the most on one piece, {names[found.piece]}: it adds "
-            f"{found.right[found.piece]:.3f} to the squared distance of the first true match and "
-            f"{found.wrong[found.piece]:.3f} to that of the wrong image at rank 1. By the other pieces "
-            f"together the true match is nearer: {rest[0]:.3f} against {rest[1]:.3f}."
+            f"{found.right[found.piece]:.3g} to the squared distance of the first true match and "
+            f"{found.wrong[found.piece]:.3g} to that of the wrong image at rank 1. By the other pieces "
+            f"together the true match is nearer: {rest[0]:.3g} against {rest[1]:.3g}."
         )
 
 
@@ -98,18 +99,18 @@ def _taken(
     tokens = cached.positions(query.run, query.stamp)
     shares = added / max(added.sum(), 1e-30)
     tiles = []
-    for side, (picture, whose) in enumerate(zip(pair, ("query", "gallery image"), strict=True)):
+    for picture, whose in zip(pair, ("query", "gallery"), strict=True):
         for (name, made), each, share in zip(names.items(), added, shares, strict=True):
             drawn = np.full(tokens.grid, each)
             if made is not None:
                 drawn[made == 0] = np.nan
-            note = f"{each:.3f}, {share:.0%} of d²" if side else whose
-            tiles.append(picture.tile(name, tokens, drawn, note=note, scale=[0, added.max() or 1]))
+            more = dict(note=f"{each:.3g}, {share:.0%} of d²", scale=[0, added.max() or 1])
+            tiles.append(picture.tile(f"{whose}, {name}", tokens, drawn, **more))
     figures.pictures(
         tiles,
         Said(
             f"Above the query, below the gallery image, {gallery.label}: the positions that each piece is made of, coloured "
-            f"by what it adds to the squared distance, {added.sum():.3f} in all. A transformer's tokens "
+            f"by what it adds to the squared distance, {added.sum():.3g} in all. A transformer's tokens "
             "have heard of one another in the layers before: where a piece is taken from is not all that "
             "it knows.",
             FORMULA,
@@ -117,7 +118,7 @@ def _taken(
             (pieces.squared,),
         ),
         key=key,
-        alt="; ".join(f"{name} adds {each:.3f}" for name, each in zip(names, added, strict=True)),
+        alt="; ".join(f"{name} adds {each:.3g}" for name, each in zip(names, added, strict=True)),
         columns=len(names),
         unit="of the squared distance",
     )
@@ -129,23 +130,32 @@ def _beside(
     """The pieces' parts of this distance, beside those of the true matches and of the wrong images."""
     ranking, found = picture.ranking, picture.found
     judged = ~ranking.ignored
-    bars = {"this image": added}
+    bars, others = {"this image": added}, []
     if picture.upload is None:
-        for title, rows in (
-            ("true matches, mean", ranking.rows[judged & ranking.match]),
-            (f"first {FIRST} wrong, mean", ranking.rows[judged & ~ranking.match][:FIRST]),
+        for title, words, rows in (
+            (
+                "true matches, mean",
+                "its true matches",
+                ranking.rows[judged & ranking.match],
+            ),
+            (
+                f"first {FIRST} wrong, mean",
+                "the first wrong images of its list",
+                ranking.rows[judged & ~ranking.match][:FIRST],
+            ),
         ):
             if len(rows):
                 bars[title] = pieces.squared(vector, found.vectors[rows], len(names)).mean(axis=0)
+                others.append(words)
     table = pd.DataFrame({"piece": names} | bars)
     figures.chart(
         charts.pieces(names, bars),
         Said(
             "What each piece adds to the squared distance of the query and this image"
+            + (f", beside the means over {' and over '.join(others)}" if others else "")
             + (
-                ", beside the means over its true matches and over the first wrong images of its list: "
-                "a piece helps where wrong images are farther than true matches."
-                if len(bars) > 1
+                ": a piece helps where wrong images are farther than true matches."
+                if len(others) == 2
                 else "."
             ),
             FORMULA,
@@ -154,7 +164,7 @@ def _beside(
         ),
         key=picture.key("pieces of a distance"),
         alt="; ".join(
-            f"{title}: " + ", ".join(f"{n} {v:.3f}" for n, v in zip(names, values, strict=True))
+            f"{title}: " + ", ".join(f"{n} {v:.3g}" for n, v in zip(names, values, strict=True))
             for title, values in bars.items()
         ),
         table=table,

@@ -9,7 +9,7 @@ import streamlit as st
 from app import cached, figures, pictures
 from app.charts_mechanisms import Line, bands
 from app.figures import Said
-from app.mechanisms import at, kept, places, take
+from app.mechanisms import at, kept, places
 from app.notices import explained
 from app.pictures import Picture
 from reid_core.analysis import position_vectors, side
@@ -68,9 +68,9 @@ def _grids(own: Grid) -> dict[str, Grid]:
     """Other grids by what they are called."""
     half = tuple(max(1, side // 2) for side in own)
     found = {
-        f"{_by(IMAGENET)}, ImageNet's": IMAGENET,
-        f"{_by(half)}, half": half,
-        f"{_by((2 * own[0], 2 * own[1]))}, twice": (2 * own[0], 2 * own[1]),
+        "ImageNet's": IMAGENET,
+        "half of the run's": half,
+        "twice the run's": (2 * own[0], 2 * own[1]),
     }
     return {name: grid for name, grid in found.items() if grid != own}
 
@@ -92,8 +92,13 @@ def _began(run: Run) -> str:
 def _maps(run: Run, picture: Picture, tokens: Tokens, own: np.ndarray, other: np.ndarray) -> None:
     """The picked position's cosines with all others, on both grids."""
     rows, columns = tokens.grid
-    chosen = kept(picture, "place", places(tokens), f"{rows // 2 + 1}-{columns // 2 + 1}")
-    row, column = at(chosen)
+    leads = tokens
+    if picture.beside:  # the second run may have another grid, and follows
+        leads = cached.positions(picture.first.run, picture.first.stamp)
+        row, column = position_vectors.near(at(st.session_state["place"]), leads.grid, tokens.grid)
+    else:
+        middle = f"{rows // 2 + 1}-{columns // 2 + 1}"
+        row, column = at(kept(picture, "place", places(tokens), middle))
     grid = other.shape[:2]
     there = position_vectors.near((row, column), tokens.grid, grid)
     key = picture.key("positions")
@@ -112,7 +117,7 @@ def _maps(run: Run, picture: Picture, tokens: Tokens, own: np.ndarray, other: np
         tiles,
         Said(
             f"How alike the position embedding of row {row + 1}, column {column + 1} (framed) is to "
-            "that of every other position, as a cosine; the picture below plays no part in it. "
+            "that of every other position, as a cosine; the picture under the colours plays no part. "
             "Click a position on the left for its own. " + _began(run),
             FORMULA,
             SOURCE,
@@ -122,15 +127,16 @@ def _maps(run: Run, picture: Picture, tokens: Tokens, own: np.ndarray, other: np
         alt=f"Cosines of the position of row {row + 1}, column {column + 1} with all others, on two grids",
         columns=4,
         unit="cosine",
-        on_pick=partial(_take, key),
+        on_pick=partial(_take, key, tokens.grid, leads.grid),
     )
 
 
-def _take(key: str) -> None:
-    """Keep a position that was clicked in the left picture; the right one has another grid."""
+def _take(key: str, grid: Grid, leads: Grid) -> None:
+    """Keep a position that was clicked in a run's own grid, as one of the grid that leads."""
     picked = st.session_state[key]["picked"]
-    if picked and picked["tile"] == 0:
-        take(key, "place")
+    if picked and picked["tile"] == 0 and picked["row"] is not None:
+        row, column = position_vectors.near((picked["row"], picked["column"]), grid, leads)
+        st.session_state["place"] = f"{row + 1}-{column + 1}"
 
 
 def _distances(run: Run, picture: Picture, found: dict[str, np.ndarray]) -> None:
@@ -179,8 +185,9 @@ def _cost(run: Run, picture: Picture, grids: dict[str, Grid]) -> None:
     figures.table(
         pd.DataFrame(rows).round(4),
         Said(
-            f"{picture.label} embedded anew with other positions: the cosine with its own embedding, and its "
-            "list in the gallery as it was evaluated. None: all patches' and the class token's vectors are zero. "
+            f"{picture.label} embedded anew with other positions: the cosine with its own embedding"
+            + (", and its list in the gallery as it was evaluated" if found is not None else "")
+            + ". None: all patches' and the class token's vectors are zero. "
             "The model never saw such positions, so this is what it leans on, not how it would do "
             "had it been trained so.",
             FORMULA,

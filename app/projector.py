@@ -57,6 +57,8 @@ def enlarged(figure: go.Figure, height: int | None = None) -> go.Figure:
     written = lambda trace: "text" in (getattr(trace, "mode", "") or "")  # noqa: E731
     copy.for_each_trace(lambda trace: trace.update(textfont_size=17), selector=written)
     copy.update_xaxes(tickfont=dict(size=17), title_font=dict(size=19))
+    # Larger ticks take the room that their title stood in.
+    copy.for_each_xaxis(lambda axis: axis.update(title_standoff=12 + (axis.title.standoff or 0)))
     copy.update_yaxes(tickfont=dict(size=17), title_font=dict(size=19))
     return copy
 

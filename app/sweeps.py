@@ -10,7 +10,7 @@ from app.figures import Said
 from app.notices import explained, plain
 from reid_core.experiment import knobs
 from reid_core.jobs import sweeps
-from reid_core.jobs.sweeps import Band, Sweep, band, final
+from reid_core.jobs.sweeps import Band, Sweep, band, failures, final
 from reid_core.runs import list_runs
 
 ALONE = "seeds alone"
@@ -133,8 +133,10 @@ def _final(sweep: Sweep) -> None:
             f"{scores.mean():.3f} ({scores.min():.3f} to {scores.max():.3f})" if scores.size else ""
         )
         row = {sweep.key: value} if sweep.key else {}
-        row |= {"mAP": said or "not yet"}
-        rows.append(row | {"finished": f"{scores.size} of {len(runs)} seeds"})
+        lost = failures(runs)
+        row |= {"mAP": said or ("none" if len(lost) == len(runs) else "not yet")}
+        row |= {"finished": f"{scores.size} of {len(runs)} seeds"}
+        rows.append(row | {"failed": "; ".join(f"{name}: {why}" for name, why in lost.items())})
     figures.table(
         pd.DataFrame(rows),
         Said(

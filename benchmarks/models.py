@@ -21,6 +21,8 @@ from reid_core.runs import Run, open_run, runs_folder
 from reid_core.ship import SHIPPED, UNUSED
 from reid_core.train import create, train
 
+VARIANTS = ("sharing", "attention")  # what makes a row of its own
+
 
 def trained(name: str, seed: int) -> Run:
     """The run of one row and seed: trained now, unless it is there and finished."""
@@ -33,7 +35,7 @@ def trained(name: str, seed: int) -> Run:
             train(found)
         return found
     # The recipe itself: what a shipped run was trained longer with is left out.
-    kind = {key: value for key, value in asked["settings"].items() if key == "sharing"}
+    kind = {key: value for key, value in asked["settings"].items() if key in VARIANTS}
     experiment = Experiment.create(
         model=asked["model"], recipe="demo", settings=kind | dict(seed=seed)
     )

@@ -3,13 +3,14 @@
 import errno
 import re
 
-# What torch, CUDA's libraries and oneDNN say where memory is short; not all of them with a class of
-# its own.
+# What torch, CUDA's libraries, oneDNN and the system say where memory is short; not all of them with a
+# class of its own.
 SHORT = re.compile(
-    r"out of memory|can't allocate memory|not enough memory|ALLOC_FAILED"
-    r"|could not create a (primitive|memory)",
+    r"out of memory|can't allocate memory|cannot allocate memory|not enough memory|ALLOC_FAILED"
+    r"|could not create a (primitive|memory)|can't start new thread|failed to map segment",
     re.IGNORECASE,
 )
+SAID_OF_MEMORY = RuntimeError, ImportError, OSError, UserWarning
 
 
 class BadInput(ValueError):
@@ -41,18 +42,16 @@ def from_system(error: OSError) -> OSError | BadInput:
 def is_short_of_memory(error: BaseException) -> bool:
     """Whether the memory that was asked for could not be had, the processor's or a GPU's."""
     known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return known or (isinstance(error, RuntimeError) and bool(SHORT.search(str(error))))
+    return known or (isinstance(error, SAID_OF_MEMORY) and bool(SHORT.search(str(error))))
 
 
 def as_told(error: BaseException) -> BaseException:
     """What the user can mend as BadInput, from the system's and from a lack of memory too; anything else
     as it is."""
-    if isinstance(error, OSError):
-        return from_system(error)
     if is_short_of_memory(error):
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         return BadInput(
             f"out of memory ({said[:200]}): close other programs, or ask for less at a time (smaller "
             "batches, smaller images, a smaller model)"
         )
-    return error
+    return from_system(error) if isinstance(error, OSError) else error

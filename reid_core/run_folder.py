@@ -23,6 +23,7 @@ ACTIVE = ("starting", "running", "stopping")
 PROGRESS = ("epoch", "epochs", "step", "steps")
 # A process that says nothing for this long before its first step is taken for dead.
 START_PATIENCE = 120
+QUIET = 90  # seconds without a sign of life, of which one is due every 20, that are worth a word
 
 
 def runs_folder() -> Path:
@@ -112,6 +113,11 @@ class RunFolder:
             if status.place is not None:  # its runner is gone, and it never began
                 return replace(status, state=QUEUED)
             return replace(status, state="interrupted", message="its process is gone")
+        if status.active and (quiet := time.time() - max(status.time, self._sign())) > QUIET:
+            said = (
+                f"no sign of life for {quiet / 60:.0f} min: its process is there, and does nothing"
+            )
+            status = replace(status, message=said)
         if status.active and self.stop_asked:
             return replace(status, state="stopping")
         return status

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from reid_core.data import ROOT
-from reid_core.errors import BadInput
+from reid_core.errors import BadInput, is_short_of_memory
 from reid_core.evaluate import Embeddings
 from reid_core.experiment import Experiment
 from reid_core.knobs import unknown
@@ -210,6 +210,8 @@ class Run(RunFolder):
             weights = {key: value.float() for key, value in unpacked(path).items()}
             missing, extra = model.load_state_dict(weights, strict=False)
         except Exception as error:
+            if is_short_of_memory(error):
+                raise
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise BadInput(
                 f"run {self.name!r} has damaged weights ({reason}): put back a copy of "

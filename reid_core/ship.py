@@ -29,6 +29,7 @@ SHIPPED: dict[str, dict[str, Any]] = {
     for name, model, settings in (
         ("transreid-demo", "transreid", dict(epochs=84, erase=0.5, drop_path=0.1)),
         ("rga-demo", "rga", {}),
+        ("rga-with-cbam", "rga", dict(attention="cbam")),
         ("nformer-demo", "nformer", {}),
         ("pha-demo", "pha", {}),
         ("ohformer-demo", "ohformer", {}),

@@ -14,7 +14,7 @@ from conftest import TINY
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from app import cards, charts, forms, galleries, own, uploads
+from app import cards, charts, figures, forms, galleries, own, uploads
 from app.notices import plain
 from reid_core import jobs, train
 from reid_core.embed import embed_images, refine
@@ -897,3 +897,10 @@ def test_a_link_to_a_view_that_is_not_there_is_told(tiny_run, page, asked, word)
     app = opened(page, run=tiny_run, **asked)
     assert word in said(app)
     assert word not in said(opened(page, run=tiny_run))
+
+
+def test_formulas_stand_on_lines_of_their_own():
+    """With text beside it $$ opens a block that swallows the line, and leaves the rest in red."""
+    found = figures.set_apart("First $x$: $$a,\nb$$ then $$c$$")
+    lines = [line.strip() for line in found.splitlines() if line.strip()]
+    assert lines == ["First $x$:", "$$", "a,", "b", "$$", "then", "$$", "c", "$$"]

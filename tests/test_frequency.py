@@ -429,6 +429,9 @@ def test_the_contrastive_loss_of_a_few_images_by_loops(variant):
             terms.append(-math.log(math.exp(p) / (math.exp(p) + math.exp(n))))
     assert seen.loss == pytest.approx(2 * np.mean(terms), rel=1e-4)
     assert not model.training
+    assert (seen.second is None) == (variant == "paper")
+    alone = contrast.contrasted(model, experiment, images[:2], [1, 2], [None] * 2, [4, 4])
+    assert np.isnan(alone.negative).all() and np.isfinite(alone.positive).all()
     other, experiment = made("transreid")
     with pytest.raises(BadInput, match="is PHA's, got a TransReID"):
         contrast.contrasted(other, experiment, images, cameras, [None] * 5, identities)

@@ -262,6 +262,31 @@ def test_the_patch_contrast_of_pha_alone(runs, tiny_run):
     assert "Patch contrast" not in app.segmented_control(key="part").options
 
 
+def test_the_patch_contrast_says_what_this_run_does(runs, monkeypatch):
+    """Without the jigsaw, by the official variant, and where nobody else is in the batch."""
+    imported("pha", "pha", jpm=False, variant="official")
+    assert main(["evaluate", "pha", "--dataset", "pedestrians"]) == 0
+    asked = []
+    monkeypatch.setattr(
+        "app.frequency_contrast.figures.chart", lambda *given, **more: asked.append(given)
+    )
+    monkeypatch.setattr(
+        "app.frequency_contrast.contrast.small_batch", lambda *given: _alone(*given)
+    )
+    app = opened("frequency", run="pha", part="Patch contrast")
+    (_, cosines), (drawn, pulls) = asked
+    assert "nobody else is in this batch" in cosines.caption and "nan" not in cosines.caption
+    assert [line.name for line in drawn.data] == ["p, same identity"]
+    assert "variant official adds another" in pulls.caption
+    assert cosines.source.endswith("those after the last layer.")
+    assert "A1 the query: its first true match." in captions(app)
+
+
+def _alone(found, ranking, query, others):
+    right = ranking.rows[~ranking.ignored & ranking.match][:1]
+    return np.concatenate([[query], right])
+
+
 def _pictures(app):
     return [e.proto for e in app.get("bidi_component") if e.proto.component_name == "pictures"]
 

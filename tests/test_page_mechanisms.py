@@ -365,7 +365,9 @@ def test_pieces_of_a_distance_on_the_page(tiny_run):
     stamp, names = open_run(tiny_run).stamp(), cached.pieces(tiny_run, open_run(tiny_run).stamp())
     assert list(names) == ["global", "local 1", "local 2", "local 3", "local 4"]
     tiles = figures(app)[-1]["tiles"]
-    assert [tile["label"] for tile in tiles] == [*names] * 2
+    assert [tile["label"] for tile in tiles] == [
+        f"{whose}, {name}" for whose in ("query", "gallery") for name in names
+    ]
     added = [np.nanmax(np.array(tile["map"], float)) for tile in tiles[5:]]
     query = cached.labels(tiny_run, stamp).index(app.session_state["query"])
     ranking = cached.ranked(tiny_run, stamp, query)
@@ -391,7 +393,8 @@ def test_pieces_of_an_upload_and_of_two_runs(tiny_run, runs):
     app = opened("attention", run=tiny_run, lens="Global and local", beside="parted")
     assert not app.exception
     shown = [[tile["label"] for tile in each["tiles"]] for each in figures(app)[-2:]]
-    assert shown[1] == ["class", "part 1", "part 2"] * 2 and len(shown[0]) == 10
+    assert shown[1][3:] == ["gallery, class", "gallery, part 1", "gallery, part 2"]
+    assert len(shown[0]) == 10
     trained("vit-bot", "plain", size="64x32")
     app = opened("attention", run="plain")
     assert "Global and local" not in app.segmented_control(key="lens").options

@@ -201,6 +201,20 @@ def test_weights_of_another_model_are_refused(tiny_run):
         run.model()
 
 
+def test_a_training_that_gives_no_sign_of_life_is_told(runs):
+    """Its process is there, and stopped, or waits for a disk."""
+    run = create("hangs")
+    run.report("running", epoch=1, epochs=2)
+    assert run.status().message == ""
+    status = json.loads((run.folder / "state/status.json").read_text())
+    run.write("state/status.json", json.dumps(status | dict(time=status["time"] - 300)).encode())
+    os.utime(run.folder / "state/status.json", (status["time"] - 200,) * 2)
+    assert run.status().state == "running"
+    assert run.status().message.startswith("no sign of life for 3 min: its process is there")
+    run.vouch()
+    assert run.status().message == ""
+
+
 def test_a_process_that_is_gone_leaves_an_interrupted_run(runs):
     run = create("gone")
     assert run.status().state == "starting"

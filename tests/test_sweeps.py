@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from conftest import TINY
+from streamlit.testing.v1 import AppTest
 
 from app import charts_sweeps
 from reid_core import jobs
@@ -128,6 +129,23 @@ def test_the_last_scores_on_the_command_line(runs, capsys):
     assert "erase=0.5" in out and "mAP 0.300 (0.200 to 0.400)" in out and "2 of 3" in out
     assert main(["sweep", "--show", "s", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["mAP"] == [0.4, 0.2]
+
+
+def test_a_member_that_failed_is_told_with_its_reason(runs, capsys):
+    made("s", "0", 0, [0.1])
+    made("s", "0.5", 0, [], "failed")
+    open_run("s-0.5-s0").report_end("failed", "the loss became NaN")
+    assert main(["sweep", "--show", "s"]) == 0
+    assert "  s-0.5-s0 failed: the loss became NaN\n" in capsys.readouterr().out
+    assert main(["sweep", "--show", "s", "--json"]) == 0
+    good, bad = json.loads(capsys.readouterr().out)
+    assert good["failed"] == {} and bad["failed"] == {"s-0.5-s0": "the loss became NaN"}
+    app = AppTest.from_file("../app/main.py", default_timeout=60)
+    app.query_params |= dict(view="Sweep", sweep="s")
+    app.run().switch_page("../pages/train.py").run()
+    rows = app.dataframe[-1].value.set_index("erase")
+    assert rows.loc["0.5", "failed"] == "s-0.5-s0: the loss became NaN"
+    assert rows.loc["0.5", "mAP"] == "none" and rows.loc["0", "failed"] == ""
 
 
 def test_values_stand_by_size_and_a_foreign_note_is_no_sweep(runs):

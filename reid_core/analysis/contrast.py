@@ -24,9 +24,12 @@ from reid_core.retrieve import RankedList
 class Contrast:
     """What the loss is made of.
 
-    cosines (K, B, B): [k, a, b] of image a's token at its k-th place, the whole image passed, and image
-    b's at its own k-th place, the high frequencies alone passed. places (B, K) of the grid; positive,
-    negative (K, B) their means over the same identity and over others; loss as training adds it.
+    cosines (K, B, B): [k, a, b] of image a's token at its k-th place, all patches passed, and image
+    b's at its own k-th place, the K patches alone passed (with the class token; of the view with
+    quantised low frequencies in variant paper, of the image itself in variant official). places (B, K)
+    of the grid; positive, negative (K, B) their means over the same identity and over others, the
+    latter NaN where there are no others; loss as training adds it, and second, variant official's loss
+    between its two views of the K patches, as training adds that.
     """
 
     cosines: np.ndarray
@@ -34,6 +37,7 @@ class Contrast:
     positive: np.ndarray
     negative: np.ndarray
     loss: float
+    second: float | None
 
 
 @torch.no_grad()
@@ -63,11 +67,14 @@ def contrasted(
         output = model(batch)
     cosines = seen["cosines"]
     positive, negative = pulls(cosines, batch.identity)
+    if len(set(identities)) == 1:
+        negative = negative.fill_(torch.nan)  # what the loss has as 0 is no measured cosine
     return Contrast(
         cosines.cpu().numpy(),
         model.places(batch.clean).cpu().numpy(),  # as both variants find them in training
         *(each.cpu().numpy() for each in (positive, negative)),
         float(output.losses["contrastive"]),
+        float(output.losses["contrastive_views"]) if "contrastive_views" in output.losses else None,
     )
 
 

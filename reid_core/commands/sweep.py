@@ -68,7 +68,7 @@ def _seeds(text: str) -> list[int]:
 
 
 def _show(asked: argparse.Namespace) -> None:
-    from reid_core.jobs.sweeps import final, sweeps
+    from reid_core.jobs.sweeps import failures, final, sweeps
     from reid_core.knobs import unknown
 
     found = sweeps()
@@ -80,7 +80,7 @@ def _show(asked: argparse.Namespace) -> None:
         row = dict(
             key=sweep.key, value=value, runs=[run.name for run in runs], finished=len(scores)
         )
-        rows.append(row | dict(mAP=scores.tolist()))
+        rows.append(row | dict(mAP=scores.tolist(), failed=failures(runs)))
     if asked.json:
         print(json.dumps(rows, indent=2))
         return
@@ -93,3 +93,5 @@ def _show(asked: argparse.Namespace) -> None:
             else "no mAP yet"
         )
         print(f"{label:<32} {spread:<32} {done}")
+        for name, why in row["failed"].items():
+            print(f"  {name} failed: {why}")

@@ -127,6 +127,16 @@ def final(runs: Sequence[Run], metric: str = "mAP") -> np.ndarray:
     return np.array(scores, dtype=float)
 
 
+def failures(runs: Sequence[Run]) -> dict[str, str]:
+    """The runs whose training failed or whose process is gone, and why."""
+    found = {run.name: run.status() for run in runs}
+    return {
+        name: status.message or status.state
+        for name, status in found.items()
+        if status.state in ("failed", "interrupted")
+    }
+
+
 def _scored(run: Run, metric: str) -> list[dict[str, Any]]:
     return [entry for entry in run.history() if metric in entry]
 

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from reid_core.errors import BadInput
+from reid_core.errors import BadInput, is_short_of_memory
 
 # Plain numbers of numpy, which training scripts like to keep beside the weights (a best score);
 # older versions of numpy wrote the first under another name.
@@ -35,9 +35,9 @@ def read_weights(file: Path) -> dict[str, Tensor]:
             with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 found = torch.load(file, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
     except Exception as error:  # torch's own words advise to execute what is in the file
+        if is_short_of_memory(error):
+            raise
         raise BadInput(f"{file} can't be read as weights: {_reason(error)}") from None
     for key in ("model", "state_dict"):
         if isinstance(found, dict) and isinstance(found.get(key), dict):

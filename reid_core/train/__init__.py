@@ -11,7 +11,7 @@ from contextlib import suppress
 from reid_core.distributed import given_place, place_of
 from reid_core.errors import BadInput, as_told
 from reid_core.runs import Run
-from reid_core.train.accidents import determinism
+from reid_core.train.accidents import determinism, exact
 from reid_core.train.ending import Stopped, log, logged, signs_of_life, stop_signals
 from reid_core.train.loop import Loop
 from reid_core.train.new import create, redistribute
@@ -33,7 +33,7 @@ def train(run: Run, quiet: bool = False) -> None:
     with run.lock(), logged(run, quiet), signs_of_life(run), stop_signals(run) as caught:
         progress = Progress(run, quiet)
         try:
-            with determinism(training.deterministic), together(run, place) as place:
+            with exact(), determinism(training.deterministic), together(run, place) as place:
                 Loop(run, progress, place).run_to_its_end()
         except Stopped as stop:
             stop.signal = caught[0] if caught else None
@@ -59,6 +59,7 @@ def help_train(name: str | None) -> int:
     with stop_signals(run) as caught, suppress(Stopped):
         try:
             with (
+                exact(),
                 determinism(run.experiment.training.deterministic),
                 together(seen, place),
             ):

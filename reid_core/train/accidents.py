@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -99,13 +100,23 @@ def too_large(
     if more:
         advice.append(f"accumulate={more} fits{' too' if fits else now}")
     if not advice:
-        less = "give a smaller size, a larger stride or a smaller model"
-        advice = [f"not even 2 identities fit{now}; {less}"]
+        # What the failed step left behind may be too little where it would not be for a new run.
+        less = "give far fewer to a new run, a smaller size, a larger stride or a smaller model"
+        advice = [f"in what is left not even 2 identities fit{now}; {less}"]
     if fitted:
         advice.append("steps of this size fitted before, so with more memory free resume goes on")
     return BadInput(
         f"out of memory with {p} x {k} = {p * k} images in a batch: {', '.join(advice)}"
     )
+
+
+@contextmanager
+def exact() -> Iterator[None]:
+    """While the block lasts an operation that is short of memory fails: torch would take another one,
+    with other last digits, and go on."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="mkldnn_matmul failed")
+        yield
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The training loop: epochs of steps, each of them kept, until the run has its last evaluation."""
 
+import math
 import time
 import traceback
 from dataclasses import replace
@@ -151,7 +152,7 @@ class Loop:
             self._check(plan)  # it may be the step before that ruined the weights
             self._save()
             raise self._not_finite(step, plan, str(error)) from None
-        except (RuntimeError, MemoryError) as error:
+        except (RuntimeError, MemoryError, UserWarning) as error:
             if problem := not_compiled(error, stage.training):
                 raise problem from error
             if not is_short_of_memory(error):
@@ -200,8 +201,14 @@ class Loop:
         if not finite.all():
             first = int(finite.all(dim=1).int().argmin())
             raise self._not_finite(taken[first][0], plan, odd(finite[first]))
-        if not torch.isfinite(nn.utils.get_total_norm(self.bare.parameters())):
-            raise self._not_finite(taken[-1][0], plan, "the weights became NaN or infinite")
+        # A variance of 1e20 may be; weights of which the squares overflow are lost.
+        for name, tensors, norm in (
+            ("weights", self.bare.parameters(), 2.0),
+            ("statistics", self.bare.buffers(), math.inf),
+        ):
+            real = [each.detach() for each in tensors if each.is_floating_point()]
+            if not torch.isfinite(nn.utils.get_total_norm(real, norm)):
+                raise self._not_finite(taken[-1][0], plan, f"the {name} became NaN or infinite")
 
     def _not_finite(self, step: int, plan: list[np.ndarray], reason: str) -> NotFinite:
         """Keep the batch, its seed and the state before; returns what to raise."""
@@ -213,9 +220,11 @@ class Loop:
         kept = "the batch and its seed are in state/nonfinite.json, and no state was before it"
         if accidents.keep_nonfinite(self.run, note):
             kept = "the batch, its seed and the state before are in state/nonfinite.json and nonfinite.pt"
+        exact = precision_of(self.fabric) == "32-true"
         return NotFinite(
             f"{reason} in epoch {epoch}, step {step + 1} (learning rate {rate:g}): {kept}; resume to go "
-            "on without this batch, or start anew with a lower learning_rate or precision=fp32"
+            "on without this batch, or start anew with a lower learning_rate"
+            + ("" if exact else " or precision=fp32")
         )
 
     def _too_large(self, rows: np.ndarray) -> BadInput:

@@ -26,7 +26,7 @@ def take_step(
 
     Raises NotFinite where one can look at once; elsewhere the loop looks now and then.
     """
-    now = at_once(fabric)
+    now = free_to_look(fabric)
     buffers = [each.clone() for each in model.buffers()] if now else []  # BatchNorm's means
     for optimizer in optimizers:  # before the forward pass, which would hold the last gradients too
         optimizer.zero_grad()
@@ -55,7 +55,7 @@ def take_step(
     return terms, finite
 
 
-def at_once(fabric: Fabric) -> bool:
+def free_to_look(fabric: Fabric) -> bool:
     """Whether a number can be looked at as it is made: on a GPU to look would be to wait."""
     return fabric.device.type == "cpu"
 
