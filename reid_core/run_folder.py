@@ -113,7 +113,8 @@ class RunFolder:
             if status.place is not None:  # its runner is gone, and it never began
                 return replace(status, state=QUEUED)
             return replace(status, state="interrupted", message="its process is gone")
-        if status.active and (quiet := time.time() - max(status.time, self._sign())) > QUIET:
+        quiet = time.time() - max(status.time, self._sign())
+        if status.active and status.pid is not None and quiet > QUIET:
             said = (
                 f"no sign of life for {quiet / 60:.0f} min: its process is there, and does nothing"
             )

@@ -34,6 +34,7 @@ def fill(page, label: str, text: str) -> None:
     settled(page)
 
 
+@pytest.mark.long
 def test_cuhk03_in_one_file_is_checked_trained_on_and_evaluated(lab, browser):
     sets = lab.data.parent / "sets"
     with visitor(browser) as page:

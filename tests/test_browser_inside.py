@@ -181,6 +181,7 @@ def lasso_with_keys(page) -> int:
     return tally(page)
 
 
+@pytest.mark.long
 def test_a_region_is_selected_with_keys_and_stays_in_a_link(lab, browser):
     """On the first map, then, beside it, on the second one; Escape drops it."""
     with visitor(browser, 1440) as page:

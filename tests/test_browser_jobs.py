@@ -38,6 +38,7 @@ def press(page, button: str, name: str) -> None:
     page.locator(f".st-key-{button}-{name} button").first.click()
 
 
+@pytest.mark.long
 def test_a_sweep_of_three_seeds_one_cancelled_the_app_restarted(lab, browser):
     names = [f"erasing-s{seed}" for seed in range(3)]
     with visitor(browser) as page:

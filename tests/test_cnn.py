@@ -1,5 +1,7 @@
 """Residual trunks: shapes, the last stride, ImageNet files."""
 
+import re
+
 import pytest
 import timm
 import torch
@@ -18,7 +20,15 @@ def run(trunk: nn.Module, image: torch.Tensor) -> list[torch.Tensor]:
     return seen
 
 
-@pytest.mark.parametrize("name", [name for name in cnn.TRUNKS if "rs" not in name])
+@pytest.mark.parametrize(
+    "name",
+    [
+        # A deep one is a shallow one with more of the same.
+        pytest.param(name, marks=pytest.mark.long if re.search(r"\d{3}", name) else ())
+        for name in cnn.TRUNKS
+        if "rs" not in name
+    ],
+)
 def test_every_trunk_has_the_stages_that_are_foretold(name):
     """Without memory or weights; sizes that are no multiple of 16 too."""
     with torch.device("meta"):

@@ -79,7 +79,8 @@ def test_every_model(runs, tmp_path, case, capsys):
             assert close(found, model(batch).embedding)
 
 
-@pytest.mark.parametrize("sie", ["view", pytest.param("both", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("sie", ["view", "both"])
 def test_cameras_and_views(runs, tmp_path, sie):
     model = make("transreid", sie=sie).model()
     assert main(["export", "small", "--out", str(tmp_path / "f.onnx"), "--neck", "after"]) == 0
@@ -98,7 +99,8 @@ def test_cameras_and_views(runs, tmp_path, sie):
     assert json.loads(properties["mean"]) == [0.5, 0.5, 0.5] and properties["licence"]
 
 
-@pytest.mark.parametrize("neck", [pytest.param("before", marks=pytest.mark.long), "after"])
+@pytest.mark.long
+@pytest.mark.parametrize("neck", ["before", "after"])
 def test_the_neighbour_transformer(runs, tmp_path, neck):
     """Sets of any size, fewer images than landmarks and neighbours too."""
     model = make("nformer", neighbours=6, landmarks=4).model()

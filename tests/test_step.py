@@ -193,6 +193,7 @@ def test_the_faster_form_is_taken_where_it_is_known_to_be(device):
     assert not optimizers_for(model, Training(fused="off"))[0].defaults["fused"]
 
 
+@pytest.mark.long
 def test_a_compiler_that_fails(runs, monkeypatch, tmp_path):
     broken = tmp_path / "broken"
     broken.write_text("#!/bin/sh\necho nothing works >&2\nexit 1\n")
