@@ -111,12 +111,8 @@ def test_a_training_started_watched_stopped_and_resumed(ready, browser):
 
 
 # The form of each is read in test_app, without a browser and a training.
-EACH = [
-    pytest.param(name, marks=[pytest.mark.long] if name != "transreid" else []) for name in MODELS
-]
-
-
-@pytest.mark.parametrize("model", EACH)
+@pytest.mark.long
+@pytest.mark.parametrize("model", MODELS)
 def test_each_model_starts_with_a_knob_of_its_own(ready, browser, model):
     """Its last own knob that is a number, changed in the form, reaches a training that works."""
     numbers = [k for k in knobs_of(MODELS[model].Options) if k.kind in ("int", "float")]

@@ -84,8 +84,10 @@ def test_a_clicked_patch_is_the_token_of_every_map(lab, browser):
 
 
 def test_every_view_of_the_microscope(lab, browser):
-    views = {"transreid-demo": ["Rollout", "Jigsaw", "Side information", "Why similar", "Deletion"]}
-    views |= {"rga-demo": ["Gates", "On the person"], "ohformer-demo": ["Orders"]}
+    views = {"transreid-demo": ["Rollout", "Jigsaw", "Side information", "Positions", "Deletion"]}
+    views |= {"rga-demo": ["Gates", "On the person", "Why similar"]}
+    views |= {"ohformer-demo": ["Orders", "Global and local"]}
+    formulas = 0
     with visitor(browser, 1440) as page:
         for run, names in views.items():
             opened(page, f"{lab.address}attention?run={run}")
@@ -95,6 +97,22 @@ def test_every_view_of_the_microscope(lab, browser):
                 settled(page)
                 assert asked(page, "lens") == name
                 assert not page.get_by_test_id("stAlertContentError").count()
+                formulas += _formula_is_drawn(page)
+    assert formulas > 5
+
+
+def _formula_is_drawn(page) -> bool:
+    """Whether the view has a formula; it is drawn whole, none of it as the text that it is made of."""
+    button = page.get_by_role("button", name="Formula").first
+    if not button.count():
+        return False
+    button.click()
+    formula = page.get_by_test_id("stPopoverBody").last
+    formula.locator(".katex").first.wait_for()
+    assert not formula.locator(".katex-error").count()
+    assert "$" not in formula.inner_text()
+    page.keyboard.press("Escape")
+    return True
 
 
 def test_the_projector(lab, browser):
