@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import address, cached, cards, charts_frequency, figures, pickers
+from app import cached, charts_frequency, figures, pickers
 from app.charts_mechanisms import Line, bands
 from app.figures import Said
+from app.frequency_settings import picked_query
 from app.notices import explained
 from reid_core.analysis import contrast
 from reid_core.analysis.contrast import Contrast
@@ -47,30 +48,17 @@ def offered(run: Run) -> bool:
 def show(run: Run) -> None:
     """A small batch around a query: its places, the cosines of the two cubes, what draws and what holds
     away."""
-    stamp = run.stamp()
-    if not run.has_embeddings:
-        cards.no_embeddings(run)
-        address.stop()
-    with explained("info"):
-        cached.dataset(*cached.folder(run.experiment))
+    stamp, position = run.stamp(), picked_query(run)
     with explained():
-        position = pickers.query(run.name, stamp)
-        found, ranking = (
-            cached.embeddings(run.name, stamp),
-            cached.ranked(run.name, stamp, position),
-        )
+        found = cached.embeddings(run.name, stamp)
+        ranking = cached.ranked(run.name, stamp, position)
         row = int(found.query_rows[position])
         rows = contrast.small_batch(found, ranking, row, OTHERS)
         seen = cached.contrasted(run.name, stamp, tuple(rows.tolist()))
     names = _names(found.identities[rows])
-    count = len(seen.cosines)
-    pickers.linked("kth", [MEAN, *map(str, range(1, count + 1))], MEAN)
-    st.select_slider(
-        "Place k",
-        [MEAN, *map(str, range(1, count + 1))],
-        key="kth",
-        help=ORDER,
-    )
+    every = [MEAN, *map(str, range(1, len(seen.cosines) + 1))]
+    pickers.linked("kth", every, MEAN)
+    st.select_slider("Place k", every, key="kth", help=ORDER)
     chosen = st.session_state["kth"]
     _batch(run, seen, rows, names, chosen)
     left, right = st.columns(2, gap="medium")

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import address, cached, cards, charts, charts_frequency, figures, galleries, pickers
+from app import cached, charts, charts_frequency, figures, galleries, pickers
 from app.charts_frequency import Line
 from app.components import ranked_gallery
 from app.figures import Said
-from app.frequency_settings import url
+from app.frequency_settings import picked_query, url
 from app.notices import explained
 from reid_core.analysis import filters
 from reid_core.analysis.cutoffs import FINE, precisions, swept
@@ -25,14 +25,7 @@ def nearest(cutoff: float) -> str:
 
 def show(run: Run) -> None:
     """The view: query, cut-off, curve, list."""
-    stamp = run.stamp()
-    if not run.has_embeddings:
-        cards.no_embeddings(run)
-        address.stop()
-    with explained("info"):
-        cached.dataset(*cached.folder(run.experiment))
-    with explained():
-        position = pickers.query(run.name, stamp)
+    stamp, position = run.stamp(), picked_query(run)
     band, place = _controls()
     with explained():
         precision = cached.swept(run.name, stamp, position, band)[1]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from app import cached, pickers
+from app import address, cached, cards, pickers
+from app.notices import explained
 from reid_core.runs import Run
 from reid_core.studies import filters
 
@@ -44,6 +45,17 @@ def controls(run: Run, row) -> tuple[str, float]:
     own = f"{asked.share:g}"
     share = choice(row, "Share of the patches", "share", with_own(SHARES, own), own)
     return wavelet, float(share)
+
+
+def picked_query(run: Run) -> int:
+    """The query that the visitor picks, as a position; the page ends where the run has none to show."""
+    if not run.has_embeddings:
+        cards.no_embeddings(run)
+        address.stop()
+    with explained("info"):
+        cached.dataset(*cached.folder(run.experiment))
+    with explained():
+        return pickers.query(run.name, run.stamp())
 
 
 def with_own(options: tuple[str, ...], own: str) -> list[str]:

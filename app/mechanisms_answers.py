@@ -13,8 +13,14 @@ from reid_core.retrieve import RankedList
 MATCH, WRONG, NEAREST = "first true match", "first wrong one", 10
 
 
-def answer(picture: Picture, ranking: RankedList) -> int | None:
-    """The row of the gallery image: the picture itself where it comes from the query's list."""
+def answer(picture: Picture) -> int | None:
+    """The row of the gallery image: the picture itself where it comes from the query's list. None, and
+    why, where there is none."""
+    ranking = picture.ranking
+    if ranking is None:
+        why = "has no test split to compare with: evaluate it on one first"
+        say("info", f"Run {picture.run} {why}.")
+        return None
     if picture.upload is None and not picture.is_query:
         st.caption("The query, and the image chosen above. Choose the query above for a list here.")
         return picture.row
@@ -35,6 +41,14 @@ def answer(picture: Picture, ranking: RankedList) -> int | None:
         _buttons(firsts, name)
     _strip(picture, ranking, judged[:NEAREST], options[name])
     return int(ranking.rows[options[name]])
+
+
+def query_of(picture: Picture) -> Picture:
+    """The query behind a picture that was picked in its list."""
+    if picture.upload is not None or picture.is_query:
+        return picture
+    row = int(picture.found.query_rows[picture.query])
+    return Picture(picture.run, picture.stamp, row, picture.query)
 
 
 def _buttons(names: list[str], chosen: str) -> None:

@@ -8,8 +8,7 @@ from app import cached, figures
 from app import charts_mechanisms as charts
 from app.figures import Said
 from app.mechanisms import here
-from app.mechanisms_answers import WRONG, answer
-from app.notices import say
+from app.mechanisms_answers import WRONG, answer, query_of
 from app.pictures import Picture
 from reid_core.analysis import pieces
 from reid_core.models.base import Tokens
@@ -41,14 +40,11 @@ def offered(run: Run, probes: dict[str, tuple[str, Tokens]]) -> bool:
 
 def show(run: Run, picture: Picture) -> None:
     """Where each piece is taken from, its part of a distance, and its scores alone."""
-    ranking = picture.ranking
-    if ranking is None:
-        say("info", f"Run {run.name} has no test split to compare with: evaluate it on one first.")
-        return
-    row = answer(picture, ranking)
+    row = answer(picture)
     if row is None:
         return
-    query, vector = _query(picture)
+    query = query_of(picture)
+    vector = _vector(query)
     gallery = Picture(run.name, picture.stamp, row, picture.query)
     names = cached.pieces(run.name, picture.stamp)
     _one_decides(run, picture, list(names))
@@ -81,14 +77,11 @@ def _set(values: dict[str, str]) -> None:
         st.session_state[name] = value
 
 
-def _query(picture: Picture) -> tuple[Picture, np.ndarray]:
-    """The query behind a picture that was picked in its list, and its embedding (D,)."""
-    if picture.upload is not None:
-        vector = cached.vector(picture.run, picture.stamp, *picture.who, picture.content)
-        return picture, vector[0]
-    row = int(picture.found.query_rows[picture.query])
-    query = Picture(picture.run, picture.stamp, row, picture.query)
-    return query, picture.found.vectors[row]
+def _vector(query: Picture) -> np.ndarray:
+    """A query's embedding (D,)."""
+    if query.upload is not None:
+        return cached.vector(query.run, query.stamp, *query.who, query.content)[0]
+    return query.found.vectors[query.row]
 
 
 def _taken(

@@ -11,8 +11,7 @@ from app import cached, figures, pictures
 from app.figures import Said
 from app.lessons import Step
 from app.mechanisms import at, blanks, here, kept, left_out, places
-from app.mechanisms_answers import MATCH, WRONG, answer, choose
-from app.notices import say
+from app.mechanisms_answers import MATCH, WRONG, answer, choose, query_of
 from app.passes import Passes
 from app.pictures import Picture
 from reid_core.analysis import similarity
@@ -51,14 +50,10 @@ NUMBERS = {  # label -> attribute of Account, what it says
 
 def show(run: Run, picture: Picture) -> None:
     """The query and an image of its list, with what links them."""
-    ranking = picture.ranking
-    if ranking is None:
-        say("info", f"Run {run.name} has no test split to compare with: evaluate it on one first.")
-        return
-    row = answer(picture, ranking)
+    row = answer(picture)
     if row is None:
         return
-    query, gallery = _query_of(picture), Picture(run.name, picture.stamp, row, picture.query)
+    query, gallery = query_of(picture), Picture(run.name, picture.stamp, row, picture.query)
     passes = Passes(picture, blanks(query) | blanks(gallery))
     if not passes.wanted():
         return
@@ -113,14 +108,6 @@ class Compared:
     @property
     def tokens(self) -> Tokens:
         return cached.positions(self.query.run, self.query.stamp)
-
-
-def _query_of(picture: Picture) -> Picture:
-    """The query behind a picture that was picked in its list."""
-    if picture.upload is not None or picture.is_query:
-        return picture
-    row = int(picture.found.query_rows[picture.query])
-    return Picture(picture.run, picture.stamp, row, picture.query)
 
 
 def _numbers(told: similarity.Account) -> None:
