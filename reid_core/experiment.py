@@ -168,7 +168,8 @@ class Training:
     channels_last: Literal["auto", "on", "off"] = knob(
         "auto",
         "Keep the channels of a position together in memory. auto does so for convolutional trunks on "
-        "NVIDIA GPUs and processors. The last digits differ.",
+        "NVIDIA GPUs and processors, where wide 1x1 convolutions become products of matrices. The last "
+        "digits differ.",
         "Machine",
         choices=("auto", "on", "off"),
     )

@@ -178,6 +178,24 @@ def test_channels_last_and_fused_are_the_same_within_rounding():
             torch.testing.assert_close(others[key], value, rtol=1e-3, atol=1e-4)
 
 
+def test_wide_1x1_convolutions_as_products_have_the_same_gradients():
+    torch.manual_seed(0)
+    layers = nn.Conv2d(128, 160, 1), nn.Conv2d(160, 128, 1, bias=False), nn.Conv2d(128, 128, 1, 2)
+    model, x = nn.Sequential(*layers, nn.Conv2d(128, 64, 1)), torch.randn(3, 128, 6, 5)
+    own = copy.deepcopy(model)
+    equip(own, Training(channels_last="on"), "cpu")
+    assert ["forward" in vars(layer) for layer in own] == [True, True, False, False]
+    seen = []
+    for each in (model, own):
+        given = x.clone().requires_grad_()
+        out = each(given)
+        (out**2).sum().backward()
+        seen.append([out, given.grad, *(weight.grad for weight in each.parameters())])
+    torch.testing.assert_close(*seen, rtol=1e-4, atol=1e-4)
+    equip(elsewhere := copy.deepcopy(model), Training(channels_last="on"), "cuda")
+    assert not any("forward" in vars(layer) for layer in elsewhere)
+
+
 @pytest.mark.parametrize("device", ("cpu", "mps"))
 def test_the_faster_form_is_taken_where_it_is_known_to_be(device):
     model, expected = model_of("rga"), device == "cpu"

@@ -108,9 +108,10 @@ class RelationAware(nn.Module):
         their embedded relations (B, N/8, N)."""
         joined = self.weigh[0].weight[:, :, 0, 0]  # (N/64, 1 + N/8)
         of_own, of_related = joined.split([1, related.shape[1]], dim=1)
-        weights = normalised(self.weigh[:3], of_own * own + of_related @ related)
+        weights = (related.mT @ of_related.mT).mT + of_own * own  # nodes are rows, as they lie
+        weights = normalised(self.weigh[:3], weights)  # (B, N/64, N)
         last = self.weigh[3].weight[:, :, 0, 0]  # (1, N/64)
-        return normalised(self.weigh[3:], last @ weights).sigmoid()
+        return normalised(self.weigh[3:], (weights.mT @ last.mT).mT).sigmoid()
 
     def embedded(self, x: Tensor) -> list[Tensor]:
         """theta, phi and the own feature of every node, (B, D/8, N) each."""
@@ -133,17 +134,19 @@ def without_relations(first: Tensor, theta: Tensor, phi: Tensor) -> Tensor:
     forming them.
 
     Both are products of matrices, so that those of few columns can be multiplied first. The N x N
-    relations of 64 images of 256x128 would take 1 GiB after stage 1, and so after stage 4.
+    relations of 64 images of 256x128 would take 1 GiB after stage 1, and so after stage 4. In memory
+    a node's numbers lie together, as what follows reads them.
     """
     to, back = first.chunk(2, dim=1)  # (N/8, N) each
-    inward = (back @ theta.transpose(1, 2)) @ phi
-    return torch.baddbmm(inward, to @ phi.transpose(1, 2), theta)
+    few = torch.cat([to @ phi.mT, back @ theta.mT], dim=2)  # (B, N/8, D/4)
+    nodes = torch.cat([theta, phi], dim=1)  # (B, D/4, N)
+    return (nodes.mT @ few.mT).mT
 
 
 def normalised(layer: nn.Sequential, nodes: Tensor) -> Tensor:
     """(B, D', N): what follows the 1x1 convolution of a learned function, which is a product of
     matrices here and reads nodes as they lie."""
-    return layer[1:](nodes[..., None])[..., 0]
+    return layer[1:](nodes.unsqueeze(2)).squeeze(2)
 
 
 class RGAModule(nn.Module):
