@@ -41,8 +41,12 @@ def from_system(error: OSError) -> OSError | BadInput:
 
 def is_short_of_memory(error: BaseException) -> bool:
     """Whether the memory that was asked for could not be had, the processor's or a GPU's."""
-    known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return known or (isinstance(error, SAID_OF_MEMORY) and bool(SHORT.search(str(error))))
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if not isinstance(error, SAID_OF_MEMORY):
+        return False
+    of = error.__context__  # a library that could not be loaded says only there why
+    return bool(SHORT.search(str(error))) or (of is not None and is_short_of_memory(of))
 
 
 def as_told(error: BaseException) -> BaseException:

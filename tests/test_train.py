@@ -23,7 +23,7 @@ from reid_core import train
 from reid_core.data import ROOT, open_dataset
 from reid_core.data.images import augment
 from reid_core.data.sampler import batches
-from reid_core.errors import BadInput
+from reid_core.errors import BadInput, as_told, is_short_of_memory
 from reid_core.experiment import Experiment, Training
 from reid_core.feed import Feed, prepared
 from reid_core.models import vit
@@ -755,3 +755,21 @@ def test_whatever_is_said_where_memory_is_short(tiny_run, monkeypatch, capsys, e
     monkeypatch.setattr("reid_core.models.weights.load_file", short)
     with pytest.raises(type(error)):
         read_weights(open_run(tiny_run).folder / "weights.safetensors")
+
+
+def test_a_library_that_found_no_memory_names_it_only_underneath():
+    def load(why):
+        try:
+            raise OSError(why)
+        except OSError:
+            raise OSError("Could not find/load shared object file 'libllvmlite.so'")  # noqa: B904
+
+    found = []
+    for why in ("failed to map segment from shared object", "no such file"):
+        with pytest.raises(OSError, match="libllvmlite") as caught:
+            load(why)
+        found.append(is_short_of_memory(caught.value))
+    assert found == [True, False]
+    told = BadInput("expected a number")
+    told.__context__ = MemoryError()
+    assert as_told(told) is told
