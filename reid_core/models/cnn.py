@@ -66,9 +66,7 @@ def trunk(
     the grid of the one before. Raises BadInput.
     """
     if name.split(".")[0] not in TRUNKS:
-        raise BadInput(
-            f"trunk: {unknown('trunk', name, TRUNKS)} (residual networks only: {', '.join(TRUNKS)})"
-        )
+        raise BadInput(f"trunk: {unknown('trunk', name, TRUNKS)} (residual networks only)")
     if width % 8:
         raise BadInput(f"width: expected a multiple of 8 channels, or 0, got {width}")
     own = {}

@@ -220,8 +220,7 @@ def trunk(name: str, pretrained: str, **overrides) -> nn.Module:
     known = (*TRUNKS, OFFICIAL_SMALL)
     if name.split(".")[0] not in TRUNKS and not official_small:
         raise BadInput(
-            f"trunk: {unknown('trunk', name, known)} (plain vit_* and deit_* with a class token "
-            f"only: {', '.join(known)})"
+            f"trunk: {unknown('trunk', name, known)} (plain vit_* and deit_* with a class token only)"
         )
     if official_small:
         if pretrained == "timm":
