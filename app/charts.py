@@ -70,9 +70,14 @@ def curves(
             marker=dict(size=5),
             name=name,
         )
-    figure.update_xaxes(dtick=max(1, -(-len(epochs) // 8)))  # whole epochs
+    whole_steps(figure, len(epochs))
     figure.update_layout(showlegend=len(lines) > 1, hovermode="x unified", **layout)
     return figure
+
+
+def whole_steps(figure: go.Figure, most: int, ticks: int = 8) -> None:
+    """Ticks of what is counted, up to `most`: never between two whole numbers."""
+    figure.update_xaxes(nticks=ticks, dtick=1 if most <= ticks else None)
 
 
 def history(entries: list[dict[str, Any]], model: str, split: str) -> dict[str, go.Figure]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from app.charts import blank
+from app.charts import blank, whole_steps
 
 # Okabe and Ito's, as in charts.COLOURS.
 SHADES = {"train": "#0072BC", "query": "#CB4D17", "gallery": "#1BB581"}
@@ -44,7 +44,7 @@ def per_identity(counts: dict[str, np.ndarray], what: str) -> go.Figure:
             marker_color=SHADES[split],
             hovertemplate="%{y:,} identities",
         )
-    figure.update_xaxes(dtick=max(1, -(-highest // 12)))
+    whole_steps(figure, highest, ticks=12)
     figure.update_layout(barmode="group", showlegend=True, hovermode="x unified")
     return figure
 

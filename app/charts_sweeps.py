@@ -2,7 +2,7 @@
 
 import plotly.graph_objects as go
 
-from app.charts import COLOURS, DASHES, blank
+from app.charts import COLOURS, DASHES, blank, whole_steps
 from reid_core.jobs.sweeps import Band
 
 
@@ -33,7 +33,7 @@ def bands(found: dict[str, Band], title: str) -> go.Figure:
             "%{customdata[2]} seeds)",
         )
     longest = max((len(each.epochs) for each in found.values()), default=1)
-    figure.update_xaxes(dtick=max(1, -(-longest // 8)))  # whole epochs
+    whole_steps(figure, longest)
     figure.update_layout(showlegend=len(found) > 1, hovermode="x unified")
     return figure
 
