@@ -79,12 +79,14 @@ def knobs_of(owner: type) -> list[Knob]:
     return [Knob(f.name, default=f.default, **f.metadata) for f in fields(owner) if f.metadata]
 
 
-def unknown(noun: str, given: str, known) -> str:
-    """`unknown model 'transrid'; did you mean transreid?` or, without a near one, the whole list."""
+def unknown(noun: str, given: str, known, of: str = "") -> str:
+    """`unknown model 'transrid'; did you mean transreid?` or, without a near one, the whole list. of:
+    what kind they all are; then the list follows in any case."""
     near = get_close_matches(given, list(known), n=3, cutoff=0.5)
-    if near:
-        return f"unknown {noun} {given!r}; did you mean {' or '.join(near)}?"
-    return f"unknown {noun} {given!r}; there are: {', '.join(known)}"
+    said = f"unknown {noun} {given!r}" + f"; did you mean {' or '.join(near)}?" * bool(near)
+    if of:
+        return f"{said} ({of} only: {', '.join(known)})"
+    return said if near else f"{said}; there are: {', '.join(known)}"
 
 
 def _read_bool(given: Any) -> bool:

@@ -66,7 +66,7 @@ def trunk(
     the grid of the one before. Raises BadInput.
     """
     if name.split(".")[0] not in TRUNKS:
-        raise BadInput(f"trunk: {unknown('trunk', name, TRUNKS)} (residual networks only)")
+        raise BadInput(f"trunk: {unknown('trunk', name, TRUNKS, 'residual networks')}")
     if width % 8:
         raise BadInput(f"width: expected a multiple of 8 channels, or 0, got {width}")
     own = {}

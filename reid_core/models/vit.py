@@ -219,9 +219,8 @@ def trunk(name: str, pretrained: str, **overrides) -> nn.Module:
     official_small = name == OFFICIAL_SMALL
     known = (*TRUNKS, OFFICIAL_SMALL)
     if name.split(".")[0] not in TRUNKS and not official_small:
-        raise BadInput(
-            f"trunk: {unknown('trunk', name, known)} (plain vit_* and deit_* with a class token only)"
-        )
+        of = "plain vit_* and deit_* with a class token"
+        raise BadInput(f"trunk: {unknown('trunk', name, known, of)}")
     if official_small:
         if pretrained == "timm":
             raise BadInput(f"pretrained: timm has no weights of {name}; give a file, or none")
