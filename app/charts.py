@@ -76,8 +76,9 @@ def curves(
 
 
 def whole_steps(figure: go.Figure, most: int, ticks: int = 8) -> None:
-    """Ticks of what is counted, up to `most`: never between two whole numbers."""
-    figure.update_xaxes(nticks=ticks, dtick=1 if most <= ticks else None)
+    """Ticks of what is counted, up to `most`: 1, 2, 5, 10, ... apart, however near one looks."""
+    steps = (step * 10**power for power in range(9) for step in (1, 2, 5))
+    figure.update_xaxes(dtick=next(step for step in steps if most <= ticks * step))
 
 
 def history(entries: list[dict[str, Any]], model: str, split: str) -> dict[str, go.Figure]:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 import streamlit as st
 from layouts import build
@@ -13,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 from app import charts_data, findings
 from app.cached import data as cached
+from app.charts import whole_steps
 from reid_core.data import open_dataset
 from reid_core.data.doctor import KINDS, examine
 from reid_core.data.doctor.checkup import Checkup
@@ -205,3 +207,9 @@ def test_names_that_are_no_text_are_shown(runs, tiny_data, tmp_path):
     page = check(opened(folder=str(home)))
     told = [each.value.to_csv() for each in page.dataframe]
     assert any("holiday \\udcff.jpg" in each for each in told)
+
+
+@pytest.mark.parametrize(("most", "step"), ((1, 1), (8, 1), (9, 2), (84, 20), (600, 100)))
+def test_what_is_counted_has_round_whole_ticks(most, step):
+    whole_steps(figure := go.Figure(), most)
+    assert figure.layout.xaxis.dtick == step
