@@ -7,7 +7,7 @@ import numpy as np
 import streamlit as st
 
 from app import address, cached
-from app.notices import explained, say
+from app.notices import explained, plain, say
 from reid_core.models import MODELS
 from reid_core.runs import Run, damaged_runs, list_runs, open_run
 
@@ -25,18 +25,29 @@ def linked(key: str, options: list[str], default: str, unlike: str = "") -> None
     """Tie the widget of a key to the address: call it just before the widget.
 
     A link or the back button wins over the widget, the widget over an address that stayed the same.
+    A link that asks for what is no option gets a passing word on what is shown instead.
     unlike: what does not come back only because it was chosen when the widget was shown last.
     Streamlit's own bind leaves a default out of the address, so a copied link would open another
     view once the default has changed, and it can't be set by a link on another page.
     """
+    if asked := _tied(key, options, default, unlike):
+        shown = st.session_state[key]
+        text = f"The link asks for {key} {asked}, which is no choice here; shown is {shown}."
+        st.toast(plain(text), icon=":material/link_off:", duration="long")
+
+
+def _tied(key: str, options: list[str], default: str, unlike: str = "") -> str:
+    """As `linked`; returns what a link asks for in vain when it is opened, else an empty text."""
     state = st.session_state
     asked, last = address.get(key), state.get(f"{key} in the address")
-    if asked in options and asked != last:
+    linked_anew = asked is not None and asked != last
+    if linked_anew and asked in options:
         state[key] = asked
     elif state.get(key) not in options:
         state[key] = last if last in options and last != unlike else default
     address.put(key, state[key])
     state[f"{key} in the address"] = state[key]
+    return asked if linked_anew and asked not in options else ""
 
 
 def missing(
@@ -49,7 +60,7 @@ def missing(
     there, opened = {"", *options, *known}, key not in state
     # An address that stayed behind when the page chose something else is no link.
     left = state.get(key) in options and asked == state.get(f"{key} in the address")
-    linked(key, options, default)
+    _tied(key, options, default)
     if asked not in there and not left:
         state[f"{key} missing"] = (asked, (state[key], of))
     gone, shown = state.get(f"{key} missing", ("", None))
@@ -79,8 +90,8 @@ def sidebar_run() -> None:
             st.caption("No run yet. The page Train starts one.")
             return
         asked = address.get("run")
-        linked("run", names, _first(names))
-        if asked and asked not in names:
+        _tied("run", names, _first(names))
+        if asked and asked not in names:  # or a run that went away while it was looked at
             st.session_state[MISSING] = (asked, st.session_state["run"])
         st.markdown(
             ":small[Run]", help="A run is one training and what it left. Every page shows this one."

@@ -251,6 +251,16 @@ def test_a_link_to_a_run_that_is_not_here_says_so(tiny_run, page):
     assert "no run named" not in said(app)
 
 
+def test_a_link_to_what_is_no_choice_says_what_is_shown_instead(tiny_run):
+    app = opened("retrieval", run=tiny_run, ranks="7*7")
+    shown = app.segmented_control(key="ranks").value
+    asked = "The link asks for ranks 7\\*7, which is no choice here; "
+    assert [each.value for each in app.toast] == [f"{asked}shown is {shown}."]
+    app.run()
+    assert not app.toast
+    assert not opened("retrieval", run=tiny_run, ranks=shown).toast
+
+
 def test_another_run_closes_the_word_on_a_missing_one(tiny_run, runs):
     shutil.copytree(runs / tiny_run, runs / "twin")
     app = opened("retrieval", run="nobody")

@@ -39,7 +39,8 @@ def centres(tokens: Tokens, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarr
     def middle(count: int, length: int) -> np.ndarray:
         inside = covered(count, length, tokens.window)  # (count, length)
         place = np.arange(length) + 0.5
-        return ((inside @ place) / inside.sum(axis=1)).astype(int)
+        middles = (inside @ place) / inside.sum(axis=1)
+        return middles.round(9).astype(int)  # 15.999... is 16, however it was summed
 
     return middle(tokens.grid[0], size[0]), middle(tokens.grid[1], size[1])
 
