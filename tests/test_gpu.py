@@ -149,7 +149,7 @@ def test_the_stand_in_hears_what_waits():
         x.cpu(), torch.empty(3).to(GPU), torch.empty(3).to(GPU, non_blocking=True)
         with pytest.raises(DataDependentOutputException):
             x.sum().item()
-        with pytest.raises(RuntimeError, match="same device|different devices"):
+        with pytest.raises(RuntimeError, match=r"same device|different devices"):
             x + torch.empty(3)
         torch.empty(3).pin_memory().to(GPU, non_blocking=True)
     assert heard.waits == ["aten._to_copy.default"] * 3
