@@ -11,12 +11,13 @@ from reid_core.errors import BadInput, as_told, is_short_of_memory
 
 @contextmanager
 def explained(level: str = "error") -> Iterator[None]:
-    """Show bad input, or a lack of memory, as a message (st.error, st.warning or st.info) and end the
+    """Show bad input, or a lack of memory or of a package, as a message (st.error, st.warning or st.info) and end the
     page there."""
     try:
         yield
     except Exception as problem:
-        told = as_told(problem) if is_short_of_memory(problem) else problem
+        lack = is_short_of_memory(problem) or isinstance(problem, ModuleNotFoundError)
+        told = as_told(problem) if lack else problem
         if not isinstance(told, BadInput):
             raise
         say(level, str(told))

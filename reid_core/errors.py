@@ -12,6 +12,20 @@ SHORT = re.compile(
 )
 SAID_OF_MEMORY = RuntimeError, ImportError, OSError, UserWarning
 
+# What only some ask for, so that a machine may lack it: the module and the package that brings it.
+OPTIONAL = {
+    "faiss": "faiss-cpu",
+    "h5py": "h5py",
+    "numba": "numba",
+    "onnx": "onnx",
+    "onnx_ir": "onnxscript",
+    "onnxruntime": "onnxruntime",
+    "onnxscript": "onnxscript",
+    "sklearn": "scikit-learn",
+    "submitit": "submitit",
+    "umap": "umap-learn",
+}
+
 
 class BadInput(ValueError):
     """Something the user gave can't be used.
@@ -50,8 +64,12 @@ def is_short_of_memory(error: BaseException) -> bool:
 
 
 def as_told(error: BaseException) -> BaseException:
-    """What the user can mend as BadInput, from the system's and from a lack of memory too; anything else
-    as it is."""
+    """What the user can mend as BadInput, from the system's, a lack of memory and of a package too;
+    anything else as it is."""
+    if isinstance(error, ModuleNotFoundError):
+        package = OPTIONAL.get((error.name or "").split(".")[0])
+        if package:
+            return BadInput(f"this needs {package}, which is not installed: pip install {package}")
     if is_short_of_memory(error):
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         return BadInput(

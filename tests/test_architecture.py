@@ -1,11 +1,15 @@
 """The house keeps its rules: imports go one way, the core knows no screen, ruff is content."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from reid_core.errors import OPTIONAL
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -71,6 +75,18 @@ def test_heavy_packages_are_imported_where_they_are_used():
                 getattr(node, "module", "") or ""
             ]
             assert not [n for n in names if n.split(".")[0] in LATE], path
+
+
+def test_what_the_core_imports_is_asked_for():
+    """All that a machine needs is in pyproject.toml; of what only some ask for, a lack is told."""
+    modules = {"pillow": "PIL", "opencv-python-headless": "cv2", "PyWavelets": "pywt"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = [re.split(r"[<>=]", each)[0] for each in project["dependencies"]]
+    asked = {modules.get(each, each.replace("-", "_")) for each in named}
+    used = {name.split(".")[0] for path in files("reid_core") for name in imports(path)}
+    used -= {*sys.stdlib_module_names, "reid_core", ""}
+    assert used - asked == {*OPTIONAL} - {"onnx"}  # which the others ask for
+    assert {*project["optional-dependencies"]["all"]} == {*OPTIONAL.values()}
 
 
 def test_the_renderer_needs_no_torch():

@@ -1,6 +1,7 @@
 """Features that lie in a file: read, refined, scored from the command line; what they can't be."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -352,6 +353,12 @@ def test_an_approximate_search_tells_its_recall(stored, capsys):
     ask = ["evaluate", "--embeddings", str(stored), "--approximate", "faiss"]
     assert "exact distances" in fails(capsys, *ask, "--protocol", "single-gallery-shot")
     assert "no --rerank" in fails(capsys, *ask, "--rerank", "8,3,0.3")
+
+
+def test_a_package_that_is_not_there_is_named(stored, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    said = fails(capsys, "evaluate", "--embeddings", str(stored), "--approximate", "faiss")
+    assert said.endswith("this needs faiss-cpu, which is not installed: pip install faiss-cpu\n")
 
 
 def test_a_run_in_bfloat16_says_so(tiny_run, capsys):

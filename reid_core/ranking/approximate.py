@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings, check_sides, directions
 
 COUNT = 100  # of a query's nearest images
@@ -30,12 +29,10 @@ def approximate(embeddings: Embeddings, count: int = COUNT, probes: int = PROBES
     """Each query's nearest gallery images by cosine, by inverted lists (Johnson et al. 2019).
 
     The gallery is cut into 4 sqrt(G) cells by k-means, and a query looks into the nearest `probes`.
-    More probes find more and take longer. Raises BadInput without faiss, for NaN and for an empty side.
+    More probes find more and take longer. Raises BadInput for NaN and for an empty side.
     """
-    try:
-        import faiss
-    except ImportError:
-        raise BadInput("--approximate needs faiss: pip install faiss-cpu") from None
+    import faiss
+
     queries, gallery = embeddings.query_rows, embeddings.gallery_rows
     check_sides(queries, gallery)
     width = embeddings.vectors.shape[1]
