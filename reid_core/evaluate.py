@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from reid_core.data.matches import Labels, refuse_unmatched
 from reid_core.errors import BadInput
 from reid_core.ranking.nearer import SHORTEST
 from reid_core.ranking.ranks import Hits, refuse_no_numbers, true_ranks
@@ -42,6 +43,10 @@ class Embeddings:
     @cached_property
     def gallery_rows(self) -> np.ndarray:
         return np.flatnonzero(~self.is_query)
+
+    def labels(self, rows: np.ndarray) -> Labels:
+        """The identities and cameras of some rows."""
+        return Labels(self.identities[rows], self.cameras[rows])
 
     @cached_property
     def directions(self) -> np.ndarray:
@@ -212,10 +217,7 @@ def evaluate(
             gallery_rows=gallery,
         )
     if not len(hits.ranks):
-        raise BadInput(
-            f"none of {len(queries)} queries has an image of its identity under another camera in "
-            "the gallery; check the camera numbers in the file names (_c1, _c2, ...)"
-        )
+        refuse_unmatched(embeddings.labels(queries), embeddings.labels(gallery))
     protocol = protocol or (PROTOCOL if embeddings.encoded is None else JOINT)
     return Evaluation(
         *(hits.average_precision, hits.inverse_negative_penalty, hits.first_hit),

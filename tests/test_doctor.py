@@ -14,9 +14,9 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from reid_core.__main__ import main
-from reid_core.data import DATASETS, open_dataset
+from reid_core.data import DATASETS, matches, open_dataset
 from reid_core.data.base import Split
-from reid_core.data.doctor import KINDS, duplicates, examine, labels, pictures
+from reid_core.data.doctor import KINDS, duplicates, examine, pictures
 from reid_core.data.doctor.sizes import examine_sizes
 
 FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
@@ -157,7 +157,7 @@ def test_unmatched_agrees_with_a_naive_loop():
             Split(("x",) * n, draw.integers(-1, 4, n), draw.choice([-1, 1, 2], n), np.full(n, -1))
             for n in sizes
         )
-        absent, same = labels.unmatched(query, gallery)
+        absent, same = matches.unmatched(query, gallery)
         for row in range(sizes[0]):
             who, seen = query.identities[row], query.cameras[row]
             mine = [c for i, c in zip(gallery.identities, gallery.cameras, strict=True) if i == who]

@@ -312,5 +312,5 @@ def test_no_table_no_columns(tmp_path):
 
 def test_without_any_true_match_nothing_is_said():
     found = made([(True, 1, 1, 0), (False, 2, 2, 10), (False, 1, 1, 20)])
-    with pytest.raises(BadInput, match="none of 1 queries"):
+    with pytest.raises(BadInput, match="none of 1 query has a match"):
         lists(found)

@@ -659,7 +659,9 @@ def test_a_training_without_cameras(made, runs, layout, name):
     assert run.history()[-1]["mAP"] > 0
 
 
-def test_a_training_with_one_camera_is_not_evaluated_and_says_why(tmp_path, tiny_data, runs):
+def test_a_training_whose_queries_have_no_match_is_refused_as_the_doctor_says(
+    tmp_path, tiny_data, runs, capsys
+):
     from conftest import TINY
 
     from reid_core import train
@@ -675,11 +677,14 @@ def test_a_training_with_one_camera_is_not_evaluated_and_says_why(tmp_path, tiny
         dataset="folder",
         data=str(home),
     )
-    run = train.create(asked)
-    assert run.facts.cameras == (1,)
-    train.train(run)
-    assert run.status().state == "finished" and "mAP" not in run.history()[-1]
-    assert "not evaluated: " in (run.folder / "log.txt").read_text()
+    said = (
+        "all query identities do not appear in gallery.*and all of them say camera 1.*; to do: give"
+    )
+    with pytest.raises(BadInput, match=said):
+        train.create(asked)
+    assert not list(runs.iterdir())
+    assert main(["check", str(home)]) == 1
+    assert "all of them say camera 1" in capsys.readouterr().out
 
 
 def test_a_training_on_joined_sets_and_a_holdout(tiny_data, tmp_path, runs):

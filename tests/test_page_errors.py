@@ -286,7 +286,7 @@ def test_a_split_without_true_matches_says_so(tiny_run):
     found = run.embeddings()
     found.identities[found.query_rows] = 9000
     run.keep_embeddings(found)
-    assert "has an image of its identity under another camera" in said(page())
+    assert "query identity 9000 is not in the gallery" in said(page())
 
 
 def test_two_runs_that_agree_everywhere(tiny_run, runs):

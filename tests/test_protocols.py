@@ -82,7 +82,7 @@ def test_market_and_rga_equal_a_loop(seed, queries, gallery, cameras, values, me
     measure = Measure(metric) if metric else Measure()
     if not valid:
         for name in ("market", LEGACY, SINGLE_SHOT):
-            with pytest.raises(BadInput, match="under another camera"):
+            with pytest.raises(BadInput, match="has a match that the protocol counts"):
                 score(e, name, measure)
         return
     ranks = [[r for r, match in enumerate(each, 1) if match] for each in valid]

@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 
 from reid_core.analysis.intervals import interval
-from reid_core.errors import BadInput
+from reid_core.data.matches import refuse_unmatched
 from reid_core.evaluate import Embeddings, distances, judge
 
 TOP = 10  # places looked at for repeats
@@ -81,10 +81,7 @@ def lists(embeddings: Embeddings, progress: Progress | None = None) -> Lists:
         if progress:
             progress(start + len(rows), len(queries))
     if not any(len(ranks) for _, ranks, _ in matches):
-        raise BadInput(
-            f"none of {len(queries)} queries has an image of its identity under another camera in "
-            "the gallery; check the camera numbers in the file names (_c1, _c2, ...)"
-        )
+        refuse_unmatched(embeddings.labels(queries), embeddings.labels(gallery))
     columns = {name: np.array(values) for name, *values in zip(_ENDS, *found, strict=True)}
     for name in ("first", "wrong", "right", "last"):
         places = columns[name]

@@ -65,7 +65,7 @@ def act(asked: argparse.Namespace) -> int:
 
 def words(report) -> Iterator[str]:
     """The report as lines to read."""
-    from reid_core.data.doctor.findings import number
+    from reid_core.words import number
 
     for each in report.recognised:
         yield from _recognised(each)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reid_core.data.matches import refuse_unmatched
 from reid_core.errors import BadInput
 from reid_core.evaluate import CMC_LENGTH, JOINT, PER_QUERY, PROTOCOL, Embeddings
 from reid_core.knobs import unknown
@@ -206,7 +207,8 @@ def score(
         total[places[valid]] += values[valid]
         times[places[valid]] += 1
         sizes.append((len(places), int(valid.sum()), len(split.gallery_rows)))
-    _judged(sizes)
+    if not any(valid for _, valid, _ in sizes):
+        refuse_unmatched(split.labels(split.query_rows), split.labels(split.gallery_rows))
     means = np.divide(
         total, times[:, None], out=np.full(total.shape, np.nan), where=times[:, None] > 0
     )
@@ -214,11 +216,3 @@ def score(
     return Scored(
         means[:, 0], means[:, 1], means[:, 2:], times, queries, valid_queries, gallery, name
     )
-
-
-def _judged(sizes: list[tuple[int, int, int]]) -> None:
-    if not any(valid for _, valid, _ in sizes):
-        raise BadInput(
-            f"none of {sizes[0][0]} queries has an image of its identity under another camera in "
-            "the gallery; check the camera numbers in the file names (_c1, _c2, ...)"
-        )

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from reid_core.data import open_dataset
+from reid_core.data.matches import refuse_unmatched
 from reid_core.data.sampler import check_division
 from reid_core.errors import BadInput
 from reid_core.experiment import Experiment
@@ -34,6 +35,8 @@ def create(
     """
     dataset = prepared(experiment, open_dataset(experiment.dataset, experiment.data))
     facts, training = facts_of(dataset.train), experiment.training
+    if len(dataset.query) and len(dataset.gallery):
+        refuse_unmatched(dataset.query, dataset.gallery)
     if facts.classes < training.identities_per_batch:
         raise BadInput(
             f"identities_per_batch: {training.identities_per_batch} asked for, the training images "

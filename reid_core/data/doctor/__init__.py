@@ -19,7 +19,6 @@ from reid_core.data.doctor.findings import (
     Finding,
     Recognised,
     Report,
-    number,
 )
 from reid_core.data.doctor.labels import SPLITS, counted, examine_labels
 from reid_core.data.doctor.pictures import Progress, Scan, scan
@@ -27,6 +26,7 @@ from reid_core.data.doctor.reading import called
 from reid_core.data.doctor.sizes import examine_files, examine_sizes
 from reid_core.data.doctor.unrecognised import unrecognised, unusable
 from reid_core.errors import BadInput
+from reid_core.words import number
 
 # Where the first lies, the second holds the same images and more, and its findings are of both.
 WIDER = {"market1501": "market1501-500k"} | {f"msmt17-v{n}": f"msmt17-v{n}-trainval" for n in "12"}

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reid_core.data.base import SUFFIXES, Found, entries, walk
-from reid_core.data.doctor.findings import ERROR, WARNING, Case, Finding, number
+from reid_core.data.doctor.findings import ERROR, WARNING, Case, Finding
 from reid_core.data.places import apart
 from reid_core.errors import BadInput
+from reid_core.words import number
 
 
 def looked_for(families) -> list[str]:

@@ -7,38 +7,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from reid_core.data.doctor.findings import ERROR, WARNING, Case, Counted, Finding, few, number
+from reid_core.data.doctor.findings import ERROR, WARNING, Case, Counted, Finding
+from reid_core.data.matches import BY_NAME, UNKNOWN, remedy, unmatched, why
+from reid_core.words import number
 
-JUNK, DISTRACTOR, UNKNOWN = -1, 0, -1
+DISTRACTOR = 0
 SPLITS = ("train", "query", "gallery")
-BY_NAME = "all query identities do not appear in gallery"
 
 
 def counted(split) -> Counted:
     """How many images, identities (a distractor's 0 is one) and known cameras a split has."""
     known = np.unique(split.cameras[split.cameras != UNKNOWN])
     return Counted(len(split), len(np.unique(split.identities)), len(known))
-
-
-def unmatched(query, gallery) -> tuple[np.ndarray, np.ndarray]:
-    """Two (Q,) masks of the queries without a true match: those whose identity the gallery lacks,
-    and those whose matches all lie under the query's own camera.
-
-    As `evaluate.judge` has it: unknown cameras ignore nothing, junk matches nothing.
-    """
-    same = _among(query.identities[:, None], gallery.identities[:, None])
-    both = [np.stack([split.identities, split.cameras], 1) for split in (query, gallery)]
-    ignored = np.where(query.cameras == UNKNOWN, 0, _among(*both))
-    same = np.where(query.identities == JUNK, 0, same)
-    return same == 0, (same > 0) & (ignored >= same)
-
-
-def _among(asked: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """(Q,) how many of the rows (G, C) equal each of the asked (Q, C)."""
-    if not len(rows):
-        return np.zeros(len(asked), int)
-    kinds, back = np.unique(np.concatenate([rows, asked]), axis=0, return_inverse=True)
-    return np.bincount(back[: len(rows)], minlength=len(kinds))[back[len(rows) :]]
 
 
 def examine_labels(dataset, restarts: bool, file) -> Iterator[Finding]:
@@ -141,57 +121,28 @@ def _queries(query, gallery, file) -> Iterator[Finding]:
     lost = absent | same_camera
     if not lost.any():
         return
-    why = _why(absent, same_camera, query, gallery)
+    reason = why(absent, same_camera, query, gallery)
     if lost.all():
-        message = f'"{BY_NAME}": no query has a match that the protocol counts, since {why}'
+        message = f'"{BY_NAME}": no query has a match that the protocol counts, since {reason}'
     else:
         message = (
             f"{int(lost.sum()):,} of {len(query):,} queries without a match that the protocol counts, "
-            f"which the scores leave out: {why}"
+            f"which the scores leave out: {reason}"
         )
     notes = {True: "not in the gallery", False: "only under the query's own camera"}
     cases = [
         Case(file(query.paths[row]), int(query.identities[row]), note=notes[bool(absent[row])])
         for row in np.flatnonzero(lost)
     ]
-    remedy = _remedy(absent, same_camera, query, gallery)
     severity = ERROR if lost.all() else WARNING
-    yield Finding("no-match", severity, message, remedy, "query", cases=tuple(cases))
-
-
-def _why(absent: np.ndarray, same_camera: np.ndarray, query, gallery) -> str:
-    words = []
-    if absent.any():
-        ids = np.unique(query.identities[absent])
-        words.append(
-            f"{len(ids):,} query identities are not in the gallery ({few(ids, 3)})"
-            if len(ids) > 1
-            else f"query identity {ids[0]} is not in the gallery"
-        )
-    if same_camera.any():
-        theirs = gallery.cameras[np.isin(gallery.identities, query.identities)]
-        cameras = np.unique(np.concatenate([query.cameras, theirs]))
-        everything = f", and all of them say camera {cameras[0]}" if len(cameras) == 1 else ""
-        words.append(
-            f"the matches of {number(np.flatnonzero(same_camera), 'query')} lie under the query's own "
-            f"camera only, where the protocol leaves them out{everything}"
-        )
-    return "; ".join(words)
-
-
-def _remedy(absent: np.ndarray, same_camera: np.ndarray, query, gallery) -> str:
-    words = []
-    if absent.any():
-        words.append(
-            "put images of the missing identities into the gallery, under the same numbers as in the "
-            "queries"
-        )
-    if same_camera.any():
-        words.append(
-            "give each image the camera that took it; if cameras are unknown, say so (leave them out) "
-            "instead of giving query and gallery the same one"
-        )
-    return "; ".join(words)
+    yield Finding(
+        "no-match",
+        severity,
+        message,
+        remedy(absent, same_camera, query),
+        "query",
+        cases=tuple(cases),
+    )
 
 
 def _shared(dataset) -> Iterator[Finding]:

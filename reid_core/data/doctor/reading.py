@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from reid_core.data import ALIKE, DATASETS, Dataset, Found
-from reid_core.data.doctor.findings import ERROR, Case, Finding, number
+from reid_core.data.doctor.findings import ERROR, Case, Finding
 from reid_core.data.doctor.folders import kind_of
 from reid_core.data.doctor.labels import SPLITS
 from reid_core.data.doctor.pictures import Progress
 from reid_core.data.lists import absent_allowed
 from reid_core.data.places import OWN
+from reid_core.words import number
 
 
 def read_as(name: str, found: list[Found]) -> list[Found]:

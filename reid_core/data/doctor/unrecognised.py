@@ -7,12 +7,13 @@ from itertools import islice
 from pathlib import Path
 
 from reid_core.data.base import ARCHIVES, DEPTH, SUFFIXES, entries, masks_only, walk
-from reid_core.data.doctor.findings import ERROR, Case, Finding, few
+from reid_core.data.doctor.findings import ERROR, Case, Finding
 from reid_core.data.doctor.folders import below, kind_of
 from reid_core.data.market import has_folders, parse_name
 from reid_core.data.own import near_misses
 from reid_core.data.places import apart, in_small, spelled
 from reid_core.errors import BadInput
+from reid_core.words import few
 
 ABOVE = 3  # folders above the given one that are tried
 MANY = 20  # archives and folders named in a report
