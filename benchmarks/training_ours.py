@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
+from reid_core.data import prepare
 from reid_core.distributed import Place
 from reid_core.experiment import Experiment
 from reid_core.optimize import fabric_for, optimizers_for
@@ -58,6 +59,7 @@ def experiment(model: str, count: int, device: str, precision: str, **more) -> E
 
 def began(asked: Experiment) -> Loop:
     """A training that is about to take its first step, in a run folder of its own."""
+    prepare(asked.dataset, asked.data)
     run = create(asked)
     loop = Loop(run, Silent(run, quiet=True), Place())
     loop._begin_stage()

@@ -56,6 +56,8 @@ def export(run: Run, out: Path, neck: str | None = None) -> list[Exported]:
             raise BadInput(f"exporting needs {package}: pip install -r requirements.txt")
     if out.is_dir():
         raise BadInput(f"--out {out} is a folder: name a file")
+    if out.suffix.lower() != ".onnx":
+        raise BadInput(f"--out {out}: expected a file that ends in .onnx")
     if not out.absolute().parent.is_dir():
         raise BadInput(f"no folder {out.absolute().parent} to write {out.name} into")
     model = run.model()

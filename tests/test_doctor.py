@@ -1,5 +1,6 @@
 """The dataset doctor: every odd folder with its kind, its message and its exit code."""
 
+import io
 import json
 import os
 import random
@@ -18,6 +19,8 @@ from reid_core.data import DATASETS, matches, open_dataset
 from reid_core.data.base import Split
 from reid_core.data.doctor import KINDS, duplicates, examine, pictures
 from reid_core.data.doctor.sizes import examine_sizes
+from reid_core.data.images import opened
+from reid_core.errors import BadInput
 
 FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
 
@@ -168,7 +171,11 @@ def test_unmatched_agrees_with_a_naive_loop():
 
 
 def test_unreadable_truncated_empty_and_closed(market, monkeypatch):
-    first, second, third, fourth = images(market / "bounding_box_train")[:4]
+    first, second, third, fourth, fifth = images(market / "bounding_box_train")[:5]
+    Image.new("RGB", (8, 16), "red").save(packed := io.BytesIO(), "AVIF")
+    fifth.write_bytes(packed.getvalue().replace(b"pitm", b"free"))  # PIL raises RuntimeError
+    with pytest.raises(RuntimeError, match="decode"):
+        Image.open(fifth).load()
     first.write_bytes(b"<html>quota exceeded</html>")
     second.write_bytes(second.read_bytes()[:-400])
     third.write_bytes(b"")
@@ -183,7 +190,9 @@ def test_unreadable_truncated_empty_and_closed(market, monkeypatch):
     report = examine(market)
     assert report.code == 1
     files = {each.kind: {Path(case.file).name for case in each.cases} for each in report.findings}
-    assert files["unreadable"] == {first.name}
+    assert files["unreadable"] == {first.name, fifth.name}
+    with pytest.raises(BadInput, match="can't be read as an image"):
+        opened(fifth)
     assert files["truncated"] == {second.name, third.name}
     assert files["permission"] == {fourth.name}
 
@@ -352,6 +361,18 @@ def test_half_of_msmt17_is_not_to_be_renamed(tmp_path, tiny_data):
     report = examine(tmp_path)
     (found,) = of(report, "half-extracted")
     assert "but not test" in found.message and not of(report, "misnamed")
+
+
+def test_half_of_cuhk03s_boxes(tmp_path, tiny_data):
+    home = layouts.build("cuhk03-folders", tiny_data, tmp_path)
+    shutil.rmtree(home / "labeled" / "query")
+    for asked, code, severity in ((None, 0, "warning"), ("cuhk03-labeled", 2, "error")):
+        report = examine(tmp_path, asked)
+        (found,) = of(report, "half-extracted")
+        assert found.severity == severity and report.code == code
+        assert "but not labeled/query, which belongs to it in CUHK03-NP (labeled)" in found.message
+        assert "or train on cuhk03-detected" in found.remedy
+    assert not of(examine(tmp_path, "cuhk03-detected"), "half-extracted")
 
 
 def test_cuhk03_without_its_protocol(tmp_path, tiny_data):
@@ -533,7 +554,13 @@ def test_a_list_that_names_what_is_missing(tmp_path, tiny_data):
     next(home.glob("train/*/*.jpg")).unlink()
     report = examine(tmp_path)
     assert report.code == 1 and report.recognised
-    assert "missing" in of(report, "missing-file")[0].message
+    (found,) = of(report, "missing-file")
+    assert "missing" in found.message and found.split == "train"
+    shutil.rmtree(home / "test")
+    (home / "test").mkdir()
+    report = examine(tmp_path)
+    assert {each.split for each in of(report, "missing-file")} == {"train", "query", "gallery"}
+    assert not of(report, "empty-split")  # no knob would help
 
 
 @pytest.mark.parametrize(
@@ -783,6 +810,12 @@ def test_an_empty_folder_of_a_split_is_called_that(market):
     report = examine(market)
     (found,) = of(report, "empty-split")
     assert report.code == 1 and found.dataset == "market1501" and not of(report, "misnamed")
+    (market / "query" / "-1_c1s1_000001_00.jpg").write_bytes(b"")
+    assert "holds junk only (identity -1)" in of(examine(market), "empty-split")[0].message
+    (market / "query" / "-1_c1s1_000001_00.jpg").unlink()
+    (market / "query" / "0002_c1s1_000001_00.webp").write_bytes(b"")
+    assert "save them as one of these" in of(examine(market), "empty-split")[0].message
+    (market / "query" / "0002_c1s1_000001_00.webp").unlink()
     (market / "query" / "readme.txt").write_text("soon")
     (found,) = of(examine(market), "empty-split")
     assert "query holds readme.txt, there is no image in it" in found.message

@@ -364,6 +364,23 @@ def test_among_words_distractors_and_junk_stay_what_they_are(tmp_path, word, nob
     assert min(*train, *query) == 1
 
 
+@pytest.mark.parametrize("word", ["", "nan", "NA", "n/a", "None", "NULL", "?", "unknown", "-1"])
+def test_a_camera_that_is_not_there_is_unknown(tmp_path, word):
+    rows = ("1,1,train", "2,2,train", "7,3,query", f"7,{word},gallery")
+    assert of_table(tmp_path / "mine", rows)[-1].tolist() == [-1]
+
+
+@pytest.mark.parametrize("word", ["nan", "NA", "None", "?"])
+def test_an_identity_that_says_nobody_is_refused(tmp_path, word):
+    home = own(tmp_path / "mine", "0.png,1,1,train", f"1.png,{word},1,train")
+    assert f"identity {word} says nobody" in refused("folder", home)
+
+
+def test_a_column_that_is_there_twice(tmp_path):
+    home = own(tmp_path / "mine", "0.png,ann,7,train", header="path,Identity,identity,split")
+    assert "has the column identity twice: rename or remove one" in refused("folder", home)
+
+
 def test_two_tables_and_none(tmp_path):
     home = own(tmp_path / "mine", *ROWS)
     (home / "other.csv").write_bytes((home / "table.csv").read_bytes())

@@ -258,7 +258,7 @@ def test_intervals_are_of_the_queries_that_were_judged():
     "wish, message",
     [
         (dict(bootstrap=-1), "--bootstrap"),
-        (dict(bootstrap=10**11), "--bootstrap: expected 0 to 100,000"),
+        (dict(bootstrap=10**11), "--bootstrap: expected 40 to 100,000"),
         (dict(far=1.5), "--far"),
         (dict(metric="cosin"), "did you mean cosine"),
         (dict(metric=UNNORMALISED, rerank=Rerank()), "length 1"),

@@ -438,5 +438,5 @@ def test_encoded_vectors_of_other_images_are_refused(split, tmp_path, capsys):
 
 
 def test_a_negative_seed(stored, capsys):
-    asked = ("evaluate", "--embeddings", str(stored), "--bootstrap", "10", "--seed", "-1")
+    asked = ("evaluate", "--embeddings", str(stored), "--bootstrap", "50", "--seed", "-1")
     assert "--seed: expected" in fails(capsys, *asked)

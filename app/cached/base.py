@@ -9,7 +9,7 @@ from PIL import Image
 
 from app import uploads
 from reid_core.data import Dataset, default_root, open_dataset
-from reid_core.data.depth import regular
+from reid_core.data.depth import DAMAGED, regular
 from reid_core.embed import embed_images
 from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings, Evaluation, evaluate
@@ -133,7 +133,7 @@ def picture(name: str, data: str, image: str, height: int) -> str:
     """One image of a data set as a data URL; image is its path below the data set's root."""
     try:
         return data_url(Image.open(regular(dataset(name, data).root / image)), height)
-    except OSError:
+    except DAMAGED:
         return NO_PICTURE
 
 

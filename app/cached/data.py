@@ -8,7 +8,7 @@ from PIL import Image
 
 from app.cached.base import NO_PICTURE, data_url
 from reid_core.data import Dataset, Found, find, open_dataset
-from reid_core.data.depth import regular
+from reid_core.data.depth import DAMAGED, regular
 from reid_core.data.doctor.checkup import Checkup
 
 
@@ -44,7 +44,7 @@ def tile(path: bytes, stamp: int, height: int) -> str:
     try:
         with Image.open(regular(Path(fsdecode(path)))) as image:
             return data_url(image, height)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except DAMAGED:
         return NO_PICTURE
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from reid_core.data.depth import regular
+from reid_core.data.depth import DAMAGED, regular
 from reid_core.errors import BadInput
 
 KEYS = ("folder", "name")
@@ -51,5 +51,5 @@ def _size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(regular(path)) as image:
             return image.height, image.width
-    except OSError:
+    except DAMAGED:
         return -1, -1

@@ -15,6 +15,7 @@ from reid_core.errors import BadInput, from_system
 ROOT = Path(__file__).resolve().parents[2]
 VIEWS = ("front", "side", "back")
 SUFFIXES = (".jpg", ".jpeg", ".png")
+OTHERS = (".bmp", ".webp", ".tif", ".tiff", ".gif")  # images too, that no data set is made of
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 DEPTH, FOLDERS_AT_MOST = 4, 4000  # how far `walk` looks
 Progress = Callable[[int, int], None]

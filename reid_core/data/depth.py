@@ -1,13 +1,18 @@
 """What PIL leaves to us: what it raises, and images of more than eight bits a channel, which it would
 clip instead of dividing."""
 
+import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 # What it raises, among the many formats that it knows, for a file that can't be read as an image.
-DAMAGED = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+DAMAGED = (OSError, ValueError, SyntaxError, RuntimeError, ArithmeticError, LookupError, TypeError)
+DAMAGED += (AttributeError, EOFError, struct.error, Image.DecompressionBombError)
+# Its warning of a large image, which the doctor tells as a size.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 def eight_bits(image: Image.Image) -> Image.Image:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reid_core.data.base import (
+    OTHERS,
     SUFFIXES,
     VIEWS,
     Dataset,
@@ -22,6 +23,7 @@ from reid_core.data.base import (
     image_files,
 )
 from reid_core.errors import BadInput
+from reid_core.words import number
 
 FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
 NAME = re.compile(r"(-?\d+)_c(\d+)")
@@ -95,14 +97,19 @@ def read_split(
 ) -> Split:
     """The images of a folder, junk left out. Raises BadInput where there is none."""
     files = image_files(folder)
-    known = [(path, *parsed) for path in files if (parsed := parse(path.name))]
-    known = [row for row in known if row[1] != -1]
+    named = [(path, *parsed) for path in files if (parsed := parse(path.name))]
+    known = [row for row in named if row[1] != -1]
     if not files:
         raise BadInput(_without_images(folder))
-    if not known:
+    if not named:
         raise BadInput(
             f"no image in {folder} is named like {example} "
-            f"({len(files)} images there); rename them or give another folder"
+            f"({number(files, 'image')} there); rename them or give another folder"
+        )
+    if not known:
+        raise BadInput(
+            f"{folder} holds junk only (identity -1), there is no image in it that shows somebody: "
+            "extract the archive again"
         )
     seen = [(*row, views.get(f"{folder.name}/{row[0].name}", -1)) for row in known]
     return Split.of(seen)
@@ -118,9 +125,11 @@ def _without_images(folder: Path) -> str:
                 f"{folder.name}"
             )
     if inside:
+        other = inside[0].lower().endswith(OTHERS)
         return (
-            f"{folder} holds {inside[0]}, there is no image in it: expected files that end in "
-            f"{', '.join(SUFFIXES)}, put them there"
+            f"{folder} holds {inside[0]}, there is no image in it{' that is read' if other else ''}: "
+            f"expected files that end in {', '.join(SUFFIXES)}, "
+            f"{'save them as one of these' if other else 'put them there'}"
         )
     return f"{folder} is empty, there is no image in it: extract the archive again"
 

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from reid_core.data.depth import DAMAGED
 from reid_core.data.images import read
 from reid_core.data.wardrobe import PARTS
 from reid_core.errors import BadInput
@@ -26,7 +27,7 @@ def mask_of(root: Path, name: str, size: tuple[int, int]) -> np.ndarray | None:
         return np.asarray(image.resize(size[::-1], Image.Resampling.NEAREST))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, SyntaxError) as error:
+    except DAMAGED as error:
         raise BadInput(
             f"{path} can't be read as a mask ({error}): make the data set anew or remove the file"
         ) from None

@@ -4,7 +4,7 @@ The table is a CSV (commas, semicolons or tabs) with a header, anywhere named, i
 path, identity, split and, if known, camera. path is below the folder; split is train, query or gallery. Identities and cameras are
 whole numbers or words; words are numbered from 1 in sorted order, over all splits. Identity 0 is a
 distractor and -1 junk, which is left out, also among words; 0000 and 0.0 are 0. A camera that is empty,
-missing, "unknown", "nan" or -1 is unknown.
+missing, "unknown", -1 or what programs write for nothing (nan, NA, None, null, ?) is unknown.
 Without any query and gallery the table serves for training with a holdout.
 """
 
@@ -26,7 +26,8 @@ NUMBER = re.compile(r"\d{1,18}")  # what 64 bits hold; anything else is a word
 WITH_POINT = re.compile(r"(-?\d+)\.0*")  # a whole number as a column with a gap in it is saved
 ZERO, MINUS_ONE = re.compile(r"-?0+"), re.compile(r"-0*1")
 SEPARATORS = ",;\t"  # as spreadsheets of all countries write them
-UNKNOWN = ("", "unknown", "nan", "-1")
+NOTHING = ("", "nan", "na", "n/a", "none", "null", "?")  # as programs write that nothing is there
+UNKNOWN = (*NOTHING, "unknown", "-1")
 SHEETS = (".csv", ".tsv", ".xlsx", ".xls", ".ods")  # what a table may have been saved as
 
 
@@ -146,7 +147,10 @@ def _lines(table: Path) -> list[dict]:
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, delimiter=_separator(file))
-            reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+            names = [name.strip().lower() for name in reader.fieldnames or ()]
+            if twice := [n for n in (*COLUMNS, "camera") if names.count(n) > 1]:
+                raise BadInput(f"{table} has the column {twice[0]} twice: rename or remove one")
+            reader.fieldnames = names
             start = reader.line_num + 1
             for row in reader:
                 where = _place(table, start, reader.line_num, row)
@@ -180,7 +184,7 @@ def _line(row: dict[str, str], where: str) -> dict:
     row["split"] = row["split"].lower()
     if row["split"] not in SPLITS:
         raise BadInput(f"{where}: expected split {', '.join(SPLITS)}, got {row['split']!r}")
-    if row["identity"].lower() == "nan":
+    if row["identity"].lower() in NOTHING:
         raise BadInput(
             f"{where}: identity {row['identity']} says nobody: give a number, a word, or -1 for junk"
         )

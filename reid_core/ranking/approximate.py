@@ -38,6 +38,7 @@ def approximate(embeddings: Embeddings, count: int = COUNT, probes: int = PROBES
     width = embeddings.vectors.shape[1]
     cells = int(np.clip(4 * len(gallery) ** 0.5, 1, max(1, len(gallery) // 39)))  # faiss's least
     index = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, cells, faiss.METRIC_INNER_PRODUCT)
+    index.cp.min_points_per_centroid = 1  # it would print a warning of small sets
     draw = np.random.default_rng(0)
     sample = np.sort(draw.choice(len(gallery), min(len(gallery), 64 * cells), replace=False))
     index.train(_units(embeddings, gallery[sample]))

@@ -26,6 +26,7 @@ from reid_core.scores.protocols import (
 from reid_core.scores.verification import NoPairs, roc
 
 MOST_RESAMPLES = 100_000  # more would change no digit that is printed, and take very long
+LEAST_RESAMPLES = 40  # so that one lies beyond each end of a 95 % interval
 RATES = (1e-4, 1e-3, 1e-2, 1e-1)  # false accepts that a verification is reported at
 RANKS = (1, 5, 10)
 USUAL = (PROTOCOL, JOINT)
@@ -47,9 +48,10 @@ class Wish:
     seed: int = 0
 
     def __post_init__(self):
-        if not 0 <= self.bootstrap <= MOST_RESAMPLES:
+        if self.bootstrap and not LEAST_RESAMPLES <= self.bootstrap <= MOST_RESAMPLES:
             raise BadInput(
-                f"--bootstrap: expected 0 to {MOST_RESAMPLES:,} resamples, got {self.bootstrap}"
+                f"--bootstrap: expected {LEAST_RESAMPLES} to {MOST_RESAMPLES:,} resamples, or 0 for no "
+                f"intervals, got {self.bootstrap}"
             )
         if self.seed < 0:
             raise BadInput(f"--seed: expected a whole number from 0 on, got {self.seed}")

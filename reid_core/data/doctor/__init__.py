@@ -53,6 +53,8 @@ def examine(root: Path, name: str | None = None, progress: Progress | None = Non
     for each in asked:
         found = reading.read_as(each, found)
         findings += folders.wrong_version(found, each, DATASETS)
+    if not asked:
+        findings += folders.half_there(found, DATASETS)
     wanted = [each for each in found if not asked or each.name in asked]
     opened: list[tuple[Found, Dataset]] = []
     for each in wanted:
@@ -65,7 +67,11 @@ def examine(root: Path, name: str | None = None, progress: Progress | None = Non
     recognised = tuple(_recognised(each, None) for each in wanted)
     if opened:
         recognised, more = _examine(opened, wanted, asked, progress)
-        findings += more
+        # Where all that a list names is missing, a split is empty for no other reason.
+        without = {each.dataset for each in findings if each.kind == "missing-file"}
+        findings += [
+            each for each in more if each.kind != "empty-split" or each.dataset not in without
+        ]
     return Report(str(root), recognised, tuple(_ordered(findings)), known)
 
 

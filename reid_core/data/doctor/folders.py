@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from reid_core.data.base import SUFFIXES, Found, entries, walk
+from reid_core.data.base import OTHERS, SUFFIXES, Found, entries, walk
 from reid_core.data.doctor.findings import ERROR, WARNING, Case, Finding
 from reid_core.data.places import apart
 from reid_core.errors import BadInput
-from reid_core.words import number
+from reid_core.words import few, number
 
 
 def looked_for(families) -> list[str]:
@@ -55,8 +55,11 @@ def wrong_version(found: list[Found], asked: str | None, families) -> Iterator[F
     """Where the folder holds something else than asked for."""
     names = [each.name for each in found]
     if asked and asked not in names:
-        related = [each for each in found if each.name.split("-")[0] == asked.split("-")[0]]
+        related = [each for each in found if _alike(each.name, asked)]
         other = (related or found)[0]
+        if half := next(filter(None, (_half(f, asked, families, ERROR) for f in related)), None):
+            yield half
+            return
         wanted, here = families[asked], families[other.name].title
         lacks = [name for name in wanted.apart if not (other.home / name).exists()]
         where = apart({asked: wanted}, other.home, lacks)[1] if related else ""
@@ -67,6 +70,40 @@ def wrong_version(found: list[Found], asked: str | None, families) -> Iterator[F
             f"asked for {wanted.title}, but the folder holds {here}: {other.why}",
             f"train on {other.name}, whose scores can't be compared, or {more or 'give another folder'}",
         )
+
+
+def half_there(found: list[Found], families) -> Iterator[Finding]:
+    """Where beside a data set another of its kind lies in part: CUHK03-NP's other boxes."""
+    names = {each.name for each in found}
+    for each in found:
+        for other in families:
+            if other not in names and _alike(each.name, other):
+                half = _half(each, other, families, WARNING)
+                yield from [half] if half else []
+
+
+def _alike(one: str, other: str) -> bool:
+    """Whether two names are of one data set's versions."""
+    return one.split("-")[0] == other.split("-")[0]
+
+
+def _half(here: Found, other: str, families, severity: str) -> Finding | None:
+    """Where some of what only the other one's layout has lies in the folder, and some is missing."""
+    shared = {name for layout in families[here.name].layouts for name in layout}
+    for layout in families[other].layouts:
+        own = [n for n in layout if n not in shared and n not in families[other].apart]
+        lacks = [name for name in own if not (here.home / name).exists()]
+        if lacks and len(lacks) < len(own):
+            there = [name for name in own if name not in lacks]
+            return Finding(
+                "half-extracted",
+                severity,
+                f"there is {few(there)} in {here.home}, but not {few(lacks)}, which belongs to it in "
+                f"{families[other].title}",
+                f"extract the archive again, or train on {here.name}, which is whole",
+                cases=tuple(Case(name) for name in lacks),
+            )
+    return None
 
 
 def left_out(dataset, file) -> Iterator[Finding]:
@@ -88,7 +125,7 @@ def left_out(dataset, file) -> Iterator[Finding]:
             inside = entries(folder)
         except BadInput:  # gone or closed since its images were listed: they are told as missing
             continue
-        kinds = (*SUFFIXES, ".bmp", ".webp", ".tif", ".tiff", ".gif")
+        kinds = SUFFIXES + OTHERS
         rest = [
             Path(entry.path)
             for entry in inside

@@ -31,20 +31,29 @@ def read(found: Found, progress: Progress | None) -> tuple[Dataset, list[Finding
     with absent_allowed() as absent:
         data = family.read(found.home)
     gone = {path for _, paths, _ in absent for path in paths}
+    listed = {split: {*getattr(data, split).paths} for split in SPLITS} if gone else {}
     for split in SPLITS if gone else ():
         images = getattr(data, split)
         there = np.array([path not in gone for path in images.paths], bool)
         data = replace(data, **{split: images.take(there)})
-    return data, [_absent(found, data, *each) for each in absent]
+    return data, [_absent(found, data, listed, *each) for each in absent]
 
 
-def _absent(found: Found, data: Dataset, table: Path, paths: list[Path], remedy: str) -> Finding:
+def _absent(
+    found: Found,
+    data: Dataset,
+    listed: dict[str, set[Path]],
+    table: Path,
+    paths: list[Path],
+    remedy: str,
+) -> Finding:
     images = f"{number(paths, 'image')} that {'is' if len(paths) == 1 else 'are'} missing"
     return Finding(
         "missing-file",
         ERROR,
         f"{table.name} names {images}; the others were examined",
         remedy,
+        "+".join(split for split in SPLITS if not listed[split].isdisjoint(paths)),
         dataset=found.name,
         folder=str(data.root),
         cases=tuple(Case(called(path, data.root)) for path in paths),
