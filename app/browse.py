@@ -3,6 +3,7 @@
 from os import fsencode
 
 import numpy as np
+import pandas as pd
 import streamlit as st
 
 from app import charts_data, components, figures, pickers
@@ -41,8 +42,13 @@ def _cameras(data: Dataset) -> None:
         ids, often = np.unique(getattr(data, split).cameras, return_counts=True)
         counts[split] = dict(zip(ids.tolist(), often.tolist(), strict=True))
     said = Said("Images of each split by the camera that took them, as names or lists tell it.")
+    rows = [(split, *each) for split, of in counts.items() for each in of.items()]
     figures.chart(
-        charts_data.cameras(counts), said, key="data-cameras", alt="Images by camera and split"
+        charts_data.cameras(counts),
+        said,
+        key="data-cameras",
+        alt="Images by camera and split",
+        table=pd.DataFrame(rows, columns=["split", "camera", "images"]),
     )
 
 
@@ -72,6 +78,14 @@ def _per_identity(data: Dataset, what: str, count) -> None:
         said,
         key=f"data-{what}-of-identity",
         alt=f"Identities by their number of {what}",
+        table=pd.DataFrame(
+            [
+                (split, number, often)
+                for split, each in counts.items()
+                for number, often in zip(*np.unique(each, return_counts=True), strict=True)
+            ],
+            columns=["split", what, "identities"],
+        ),
     )
 
 
@@ -89,7 +103,13 @@ def _sizes(place: Place, report: dict | None) -> None:
         f"size. The most frequent, {height} x {width} pixels, has {often:,} of "
         f"{sum(row[2] for row in rows):,}."
     )
-    figures.chart(charts_data.sizes(rows), said, key="data-sizes", alt="Sizes of the images")
+    figures.chart(
+        charts_data.sizes(rows),
+        said,
+        key="data-sizes",
+        alt="Sizes of the images",
+        table=pd.DataFrame(rows, columns=["height", "width", "images"]),
+    )
 
 
 def identity(place: Place) -> None:

@@ -12,6 +12,12 @@ LINES = {KINDS[0]: ("#0072BC", "dot"), KINDS[1]: ("#E69500", "solid"), KINDS[2]:
 BINS = 80  # drawn, of the finer ones that medians are taken from
 
 
+def drawn(counts: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Counts (3, n) between edges (n + 1,) in the BINS bins that are drawn."""
+    step = counts.shape[1] // BINS
+    return counts.reshape(len(counts), BINS, step).sum(axis=2), edges[::step]
+
+
 def distances(sides: dict[str, tuple[np.ndarray, np.ndarray]]) -> go.Figure:
     """Shares of pairs by distance, one row per set of embeddings: counts (3, n) between edges."""
     figure = make_subplots(
@@ -22,12 +28,12 @@ def distances(sides: dict[str, tuple[np.ndarray, np.ndarray]]) -> go.Figure:
         subplot_titles=list(sides),
     )
     for row, (counts, edges) in enumerate(sides.values(), 1):
-        step = counts.shape[1] // BINS
-        middle = (edges[:-1:step] + edges[step::step]) / 2
-        for kind, each in zip(KINDS, counts, strict=True):
+        coarse, ends = drawn(counts, edges)
+        middle = (ends[:-1] + ends[1:]) / 2
+        for kind, each, wide in zip(KINDS, counts, coarse, strict=True):
             if not each.sum():
                 continue
-            share = each[: BINS * step].reshape(BINS, step).sum(axis=1) / each.sum()
+            share = wide / each.sum()
             colour, dash = LINES[kind]
             line = dict(color=colour, dash=dash, width=2.2)
             figure.add_scatter(

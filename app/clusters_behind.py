@@ -56,7 +56,7 @@ def distribution(view: Shown) -> None:
         key="map trust",
         alt="Distribution of the share of neighbours that the map keeps; mean "
         + ", ".join(f"{shares.mean():.0%} ({name})" for name, shares in trust.items()),
-        table=pd.DataFrame(trust).assign(image=view.found.names),
+        table=figures.beside(dict(image=view.found.names), trust),
     )
 
 
@@ -65,13 +65,14 @@ def distances(view: Shown) -> None:
     sides = {
         name: (lie["counts"], lie["edges"]) for name, lie in zip(view.names, view.lies, strict=True)
     }
-    rows = [
-        dict(embeddings=name, pairs=kind, distance_from=edges[place], count=count)
-        for name, (counts, edges) in sides.items()
-        for kind, each in zip(projection.KINDS, counts, strict=True)
-        for place, count in enumerate(each)
-        if count
-    ]
+    rows = []
+    for name, side in sides.items():
+        counts, edges = charts_clusters.drawn(*side)
+        for kind, each in zip(projection.KINDS, counts, strict=True):
+            part = dict(
+                embeddings=name, pairs=kind, distance_from=edges[:-1], distance_to=edges[1:]
+            )
+            rows.append(pd.DataFrame(part | dict(count=each, share=each / max(each.sum(), 1))))
     measure = (
         "length 1" if view.settings["metric"] == "cosine" else "the length the model gives them"
     )
@@ -87,7 +88,7 @@ def distances(view: Shown) -> None:
         key="map distances",
         alt="Distributions of distances within and between identities; medians: "
         + "; ".join(_medians(name, *side) for name, side in sides.items()),
-        table=pd.DataFrame(rows),
+        table=pd.concat(rows),
     )
 
 
@@ -145,10 +146,12 @@ def _kept(view: Shown) -> pd.DataFrame:
                 f"Median distance, {kind}": value for kind, value in zip(KINDS, middle, strict=True)
             },
         }
-    frame = pd.DataFrame(columns).round(3)
-    frame.insert(0, "measure", frame.index)
-    frame["by chance"] = [f"{random[name]:.3f}" if name in random else "–" for name in frame.index]
-    return frame.reset_index(drop=True)
+    measures = list(next(iter(columns.values())))
+    values = {name: [of[each] for each in measures] for name, of in columns.items()}
+    frame = figures.beside(dict(measure=measures), values).round(3)
+    return frame.assign(
+        **{"by chance": [f"{random[each]:.3f}" if each in random else "–" for each in measures]}
+    )
 
 
 def _outliers(view: Shown) -> tuple[list[int], pd.DataFrame]:
@@ -159,7 +162,7 @@ def _outliers(view: Shown) -> tuple[list[int], pd.DataFrame]:
     known = cached.attributes_if_any(view.run, view.stamp)
     frame = pd.DataFrame(
         dict(
-            image=[str(found.names[row]).rsplit("/", 1)[-1] for row in rows],
+            image=found.names[rows],
             identity=found.identities[rows],
             camera=found.cameras[rows],
             silhouette=lie["silhouette"][rows].round(3),

@@ -32,7 +32,7 @@ def show(case: Case, kept: Notes, order: np.ndarray, labels: list[str]) -> None:
             )
     st.download_button(
         "Inbox with all evidence (CSV)",
-        lambda: evidence(case, notes.read(open_run(case.run))).to_csv(index=False),
+        lambda: figures.csv_of(evidence(case, notes.read(open_run(case.run)))),
         file_name=f"{case.run}-errors.csv",
         mime="text/csv",
         key="inbox csv file",

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import streamlit as st
 
 from app import cached, charts, charts_errors, figures, galleries, pickers, studies
@@ -179,4 +180,7 @@ def _all(case: Case, found: dict[str, np.ndarray], settings: dict, line: str) ->
             ),
             key="moved",
             alt=f"Histogram of the change of average precision; mean {change:+.4f}",
+            table=pd.DataFrame(
+                dict(query=cached.labels(case.run, case.stamp), before=before, after=after)
+            ),
         )

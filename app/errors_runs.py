@@ -121,11 +121,9 @@ def _patterns(case: Case, runs: list[str], found: list[Pattern], stamps) -> np.n
         ),
         key="who",
         alt="; ".join(said[each] for each in kept),
-        table=pd.DataFrame(
-            [
-                dict(zip(runs, pattern.right, strict=True)) | {"queries": len(pattern.queries)}
-                for pattern in found
-            ]
+        table=figures.beside(
+            dict(queries=[len(pattern.queries) for pattern in found]),
+            dict(zip(runs, np.array([pattern.right for pattern in found]).T, strict=True)),
         ),
         on_select=lambda: _take("who", "pattern"),
     )
@@ -180,7 +178,7 @@ def _scatter(case: Case, stamps, found: list[Pattern]) -> None:
         ),
         key="scatter",
         alt=f"Average precision of each query in {case.run} and {name}",
-        table=pd.DataFrame({"query": labels, case.run: a, name: b}),
+        table=figures.beside(dict(query=labels), {case.run: a, name: b}),
         on_select=lambda: _open(case, found),
     )
 
@@ -216,7 +214,7 @@ def _side_by_side(stamps, asked) -> None:
         scores = dict(mAP=scored.mAP, mINP=scored.mINP) | cmc
         rows[name] = [*(f"{value:.3f}" for value in scores.values()), scored.protocol]
     figures.table(
-        pd.DataFrame({"score": [*scores, "protocol"], **rows}),
+        figures.beside(dict(score=[*scores, "protocol"]), rows),
         Said(
             "Scores over the same queries, from the stored embeddings. Under another protocol than "
             "market a run has seen the other test images too before it ranks."
@@ -226,11 +224,9 @@ def _side_by_side(stamps, asked) -> None:
     differ = knobs_that_differ({name: each.as_dict() for name, each in asked.items()})
     shared = sorted(differ, key=lambda knob: any(value is None for value in differ[knob]))
     figures.table(
-        pd.DataFrame(
-            [
-                {"knob": knob} | {n: _text(v) for n, v in zip(asked, differ[knob], strict=True)}
-                for knob in shared
-            ]
+        figures.beside(
+            dict(knob=shared),
+            {n: [_text(differ[knob][at]) for knob in shared] for at, n in enumerate(asked)},
         ),
         Said(
             "What the runs were asked for and not alike; those that not every run has come last "

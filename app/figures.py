@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
@@ -17,6 +17,8 @@ from app import components, projector
 
 ROOT = Path(__file__).resolve().parents[1]
 QUIET_BUTTON = dict(type="tertiary", width="content")
+FORMULA = re.compile(r"[=+@\t\r]|-(?![\d.])")  # how a spreadsheet's formulas begin
+LARGE = 100_000  # cells: a larger table is only written when it is asked for
 BARE = dict(displayModeBar=False)  # plotly's own bar would offer a second, other download
 
 
@@ -123,11 +125,30 @@ def pictures(
         alt=alt,
         columns=columns,
         links=[_plain(link) for link in links],
-        csv=None if table is None else table.to_csv(index=False),
+        csv=None if table is None else csv_of(table),
         on_pick=on_pick,
         unit=unit,
     )
     _furniture(said, key)  # without downloads: the component brings its own
+
+
+def beside(own: Mapping[str, Any], runs: Mapping[str, Any]) -> pd.DataFrame:
+    """A table of columns of its own and one for each run; "run NAME" where a run is called like one."""
+    return pd.DataFrame(
+        dict(own) | {f"run {name}" if name in own else name: of for name, of in runs.items()}
+    )
+
+
+def csv_of(frame: pd.DataFrame) -> str:
+    """A table as CSV, without words that a spreadsheet would take for a formula: those get an
+    apostrophe in front, as in a spreadsheet."""
+    texts = frame.select_dtypes(exclude="number").columns
+    tamed = frame.assign(**{str(name): frame[name].map(_tamed) for name in texts})
+    return tamed.to_csv(index=False)
+
+
+def _tamed(cell: Any) -> Any:
+    return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
 
 
 def about(said: Said, *, key: str, table: pd.DataFrame | None = None) -> None:
@@ -212,10 +233,12 @@ def _source(function: Callable[..., Any]) -> None:
 def _csv(frame: pd.DataFrame | None, key: str, **look: str) -> None:
     if frame is None:
         return
+    # What is written only when it is asked for may be gone before a busy page has sent it.
+    late = frame.size > LARGE
     st.download_button(
         "CSV",
-        lambda: frame.to_csv(index=False),  # written when it is asked for
-        file_name=f"{key}.csv",
+        (lambda: csv_of(frame)) if late else csv_of(frame),
+        file_name=f"{components.file_name(key)}.csv",
         mime="text/csv",
         key=f"{key} csv",
         icon=":material/table:",

@@ -52,6 +52,7 @@ def _drawn(lines: list[Line], runs: list[Given], dataset: str, metric: str) -> N
         else f"No run here was evaluated on {title}; python -m reid_core evaluate RUN --dataset "
         f"{SETS[dataset][1][0]} --data DIR adds an imported one."
     )
+    table = pd.DataFrame([_row(line) for line in lines])
     figures.chart(
         charts_scores.ledger(lines, runs, metric, TITLES),
         Said(
@@ -63,9 +64,10 @@ def _drawn(lines: list[Line], runs: list[Given], dataset: str, metric: str) -> N
         key="reported",
         alt=f"{metric} on {title}: {len({line.entry for line in lines})} reported numbers, "
         f"{len(runs)} runs",
+        table=table,
     )
     figures.table(
-        pd.DataFrame([_row(line) for line in lines]),
+        table,
         Said(
             "Difference: the run's minus the reported number, in points, where both are under the "
             "same protocol; empty without a run, or where the protocols differ (then the note says "

@@ -3,10 +3,12 @@ of the app all show the same."""
 
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
-from app import address, charts
+from app import address, charts, figures
 from app.access import training_allowed
+from app.figures import Said
 from app.notices import explained, plain, say
 from reid_core import jobs
 from reid_core.errors import BadInput
@@ -235,9 +237,9 @@ def _curves(run: Run, history: list[dict[str, Any]]) -> None:
     }
     for column, (name, value) in zip(st.columns(len(facts)), facts.items(), strict=True):
         column.metric(name, value)
-    figures = charts.history(history, run.experiment.model, run.experiment.evaluated_on)
+    drawn = charts.history(history, run.experiment.model, run.experiment.evaluated_on)
     with st.grid(2, gap="medium"):
-        for name, figure in figures.items():
+        for name, figure in drawn.items():
             with st.container(border=True):
                 st.markdown(f"**{name}**")
                 if not any(len(line.x) for line in figure.data):
@@ -249,6 +251,11 @@ def _curves(run: Run, history: list[dict[str, Any]]) -> None:
                     config=dict(displayModeBar=False),
                     alt=f"{name} per epoch of run {run.name}",
                 )
+    figures.about(
+        Said("A point is an epoch: losses are means over its steps, scores those at its end."),
+        key="history",
+        table=pd.json_normalize(history),
+    )
 
 
 def _clock(seconds: float) -> str:

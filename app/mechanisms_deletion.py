@@ -137,7 +137,9 @@ def _chart(picture: Picture, found: Tested, insertion: bool) -> None:
         key=picture.key("curves"),
         alt=f"Areas: {told}, random {chance:.3f}",
         table=pd.DataFrame(
-            {"share of positions": share} | found.curves | {"random, mean": around[0]}
+            {"share of positions": share}
+            | found.curves
+            | dict(zip(("random, mean", "random, least", "random, most"), around, strict=True))
         ),
     )
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import streamlit as st
 
 from app import cached, figures, mechanisms_gate_parts, pictures
@@ -206,6 +207,10 @@ def _channels(picture: Picture, looked: Looked) -> None:
         ),
         key=picture.key("channel gates"),
         alt=f"Channel gates of {picture.label}, sorted, stage by stage: {told}",
+        table=pd.concat(
+            pd.DataFrame(dict(stage=name, channel=np.arange(len(each)), gate=each))
+            for name, each in found.items()
+        ),
     )
 
 

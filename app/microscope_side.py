@@ -160,6 +160,7 @@ def _curves(run: Run, picture: Picture, answers: dict, asked: Asked) -> None:
             (side.scaled, side.told, side.answered),
         ),
         key=picture.key("side curves"),
+        table=_table(picture, answers, asked.names),
         alt=f"{', '.join(values)} of {len(asked.names)} ways over {len(answers)} coefficients; "
         + "; ".join(
             f"{title} when told {asked.names[asked.chosen]}, {asked.factor}: "

@@ -133,7 +133,9 @@ def _landmarks(chosen: Chosen, seen: analysis.Attention) -> None:
         "these, whoever they show."
     )
     alt = f"{len(tiles)} landmarks, {seen.landmarks.shape[1]} of each layer"
-    figures.pictures(tiles, said, key="landmarks", alt=alt, columns=12)
+    drawn = [(n, str(found.names[row])) for n, rows in enumerate(seen.landmarks, 1) for row in rows]
+    table = pd.DataFrame(drawn, columns=["layer", "image"])
+    figures.pictures(tiles, said, key="landmarks", alt=alt, columns=12, table=table)
 
 
 def _spread_weights(chosen: Chosen, seen: analysis.Attention, weights: np.ndarray) -> None:

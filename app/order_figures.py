@@ -92,7 +92,9 @@ def heat_map(lab, here, whole, rows, columns, chosen, axes, about, down, across)
         + " and ".join(f"{side[chosen] * lab.factor:.3f}" for side in shown.uniform)
     )
     code = (orders.between, orders.between_shuffled, orders.to_uniform)
-    table = pd.DataFrame(js, index=list(rows), columns=list(columns)).reset_index(names="")
+    table = pd.DataFrame(js, index=list(rows), columns=list(columns)).reset_index(
+        names=f"JS in {lab.unit}"
+    )
     figures.chart(
         figure,
         lab.said(f"{about} {count.capitalize()}. Click a cell to open its maps.{baseline}.", *code),
@@ -127,10 +129,11 @@ def ruler(lab: Lab, lines: list[Line], what: str) -> None:
     figure = charts_orders.ruler(
         lines, queries, bound=BOUND * lab.factor, unit=lab.unit, colour=lab.colour, full=lab.full
     )
+    labels = cached.labels(lab.picture.run, lab.picture.stamp)
     table = pd.DataFrame(
         [
-            dict(pair=line.name, query=int(query), js=value, shuffled=line.shuffled,
-                 uniform_first=line.uniform[0], uniform_second=line.uniform[1])
+            dict(pair=line.name, query=labels[int(query)], js=value, shuffled=line.shuffled,
+                 uniform_first=line.uniform[0], uniform_second=line.uniform[1], unit=lab.unit)
             for line in lines for query, value in zip(queries, line.values, strict=True)
         ]
     )  # fmt: skip
@@ -178,5 +181,5 @@ def rows(lab: Lab, chosen, name: str, here: Grid, whole: Grid) -> None:
         ),
         key="divergence-rows",
         alt=f"Distribution of the JS divergence over rows, {name}",
-        table=pd.DataFrame(dict(low=edges[:-1], high=edges[1:], rows=counts)),
+        table=pd.DataFrame(dict(low=edges[:-1], high=edges[1:], unit=lab.unit, rows=counts)),
     )

@@ -1,15 +1,17 @@
 """What stands around every figure: captions, downloads, lessons, studies, the projector."""
 
+import io
 import json
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 from test_app import drawn, opened
 
-from app import figures, projector, studies
+from app import components, figures, projector, studies
 from reid_core import jobs
 from reid_core.errors import BadInput
 from reid_core.runs import open_run
@@ -110,6 +112,27 @@ def test_a_chart_can_be_saved():
     buttons = [node.proto.label for node in app.get("download_button")]
     assert buttons == ["CSV", "CSV"]  # the second chart has no table
     assert not app.code and len(app.dataframe) == 1
+
+
+def test_files_are_called_alike():
+    app = page(with_a_chart)
+    assert drawn(app, "downloads")["file"] == "a-line"
+    assert components.file_name("map about 5f8f6cf11a9076bc") == "map-about"
+
+
+def test_words_in_a_csv_are_no_formulas():
+    words = ["=1+1", "@x", "+1", "-x", "-1_c1.jpg", '"a", ü', None]
+    frame = pd.DataFrame(dict(word=words, number=[-1.5, *range(6)]))
+    read = pd.read_csv(io.StringIO(figures.csv_of(frame)), keep_default_na=False)
+    assert read.word.tolist() == ["'=1+1", "'@x", "'+1", "'-x", "-1_c1.jpg", '"a", ü', ""]
+    assert read.number.tolist() == frame.number.tolist()
+    assert frame.word[0] == "=1+1"
+
+
+def test_a_run_that_is_called_like_a_column_has_one_of_its_own():
+    frame = figures.beside(dict(query=["a", "b"]), {"query": [1, 2], "other": [3, 4]})
+    assert frame.columns.tolist() == ["query", "run query", "other"]
+    assert frame["query"].tolist() == ["a", "b"] and frame["run query"].tolist() == [1, 2]
 
 
 def test_source_keeps_its_indentation():

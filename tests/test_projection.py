@@ -73,7 +73,7 @@ def test_pairs_are_counted_once_and_by_kind(cloud):
     for counts, lengths in zip(found.counts, by_kind.values(), strict=True):
         assert counts.sum() == len(lengths)
         bin_width = found.edges[1]
-        assert median(counts, found.edges) == pytest.approx(np.median(lengths), abs=2 * bin_width)
+        assert median(counts, found.edges) == pytest.approx(np.median(lengths), abs=bin_width)
 
 
 def test_the_blocks_make_no_difference(cloud, monkeypatch):

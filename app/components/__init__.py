@@ -81,15 +81,20 @@ def pictures(
     drawn: images (data URLs) and tiles, whose src is the place of their image. csv: what is
     downloaded; None for the maps themselves.
     """
-    said = dict(alt=alt, columns=columns, links=links, csv=csv, unit=unit, file=key)
+    said = dict(alt=alt, columns=columns, links=links, csv=csv, unit=unit, file=file_name(key))
     data = drawn | said | dict(pickable=on_pick is not None)
     _pictures(data=data, key=key, on_picked_change=on_pick or (lambda: None))
+
+
+def file_name(key: str) -> str:
+    """What a figure's files are called, of its key: as saving.js has it, without a fingerprint."""
+    return re.sub(r"[^a-zA-Z0-9_-]+", "-", re.sub(r" [0-9a-f]{16}$", "", key.strip())).lower()
 
 
 def downloads(chart: str, title: str) -> None:
     """Buttons that save the plotly chart of a key as PNG or SVG, in the browser."""
     place = "st-key-" + re.sub(r"[^a-zA-Z0-9_-]", "-", chart.strip())
-    _downloads(data=dict(place=place, title=title, file=chart), key=f"{chart} downloads")
+    _downloads(data=dict(place=place, title=title, file=file_name(chart)), key=f"{chart} downloads")
 
 
 def focus(container: str, now: bool) -> None:
@@ -115,7 +120,7 @@ def embedding_map(
     st.session_state[key]["picked"]; a lasso calls on_lasso, which finds it in ...["lasso"] as
     `clusters_lasso` reads it, empty where it was dropped.
     """
-    data = drawn | dict(height=height, alt=alt, file=key)
+    data = drawn | dict(height=height, alt=alt, file=file_name(key))
     _embedding_map(data=data, key=key, on_picked_change=on_pick, on_lasso_change=on_lasso)
 
 

@@ -236,11 +236,14 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const move = explore(stage, tip, pictures, data, (picked) => setTriggerValue("picked", picked))
 
   const composed = () => pictureOf(root, stage, pictures, data)
-  const bar = toolbar(root, data, ranges, saveButtons({
+  const kinds = {
     PNG: () => savePng(composed(), data.file),
     SVG: () => saveSvg(composed(), data.file),
-    CSV: () => save(data.csv ?? mapsAsCsv(data.tiles), "text/csv", `${plainName(data.file)}.csv`),
-  }))
+  }
+  if (data.csv || data.tiles.some((tile) => tile.map)) {
+    kinds.CSV = () => save(data.csv ?? mapsAsCsv(data.tiles), "text/csv", `${plainName(data.file)}.csv`)
+  }
+  const bar = toolbar(root, data, ranges, saveButtons(kinds))
   root.replaceChildren(bar, stage)
   const overlapping = pictures.find((picture) => picture.place.overlap && picture.spec.map)
   if (overlapping) {

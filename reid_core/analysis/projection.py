@@ -15,7 +15,7 @@ from reid_core.evaluate import directions
 METRICS = ("cosine", "euclidean")
 TRUSTED = 15  # neighbours that a point's trust is the kept share of
 KINDS = ("same identity, same camera", "same identity, other camera", "other identities")
-BINS = 400  # of the distances' histograms
+BINS = 16_000  # of the distances' histograms: a median is known to 1/32,000 of the largest distance
 Tell = Callable[[float], None]  # share done, 0 to 1; may raise to stop the work
 
 
@@ -128,8 +128,8 @@ def median(counts: np.ndarray, edges: np.ndarray) -> float:
     total = np.cumsum(counts)
     if not total[-1]:
         return float("nan")
-    place = int(np.searchsorted(total, total[-1] / 2))
-    return float((edges[place] + edges[place + 1]) / 2)
+    places = np.searchsorted(total, [(total[-1] + 1) // 2, total[-1] // 2 + 1])  # the middle two
+    return float((edges[places] + edges[places + 1]).mean() / 2)
 
 
 def _blocks(points: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
