@@ -11,6 +11,7 @@ from reid_core.analysis import outliers, projection
 from reid_core.analysis.projection import KINDS, median
 from reid_core.studies import Arrays
 
+DIGITS = st.column_config.NumberColumn(format="%.3f")
 LISTED = 200  # rows of the table of outliers
 SILHOUETTE = r"""
 $s_i = (b_i - a_i)/\max(a_i, b_i)$, with $a_i$ the mean distance of image $i$ to its identity's other
@@ -27,8 +28,9 @@ in the embeddings.
 
 def keeps(view: Shown) -> None:
     """What the map keeps, as a table and as a distribution."""
+    table = _kept(view)
     figures.table(
-        _kept(view),
+        table,
         Said(
             "What cannot be seen on a map. Neighbours: each image's "
             f"{view.near} nearest ones in the embeddings that are its nearest on the map too. Silhouette "
@@ -38,6 +40,7 @@ def keeps(view: Shown) -> None:
             (projection.kept, projection.trustworthiness, projection.spread),
         ),
         key="map keeps",
+        column_config=dict.fromkeys(table.columns[1:-1], DIGITS),
     )
 
 
@@ -120,6 +123,7 @@ def worst(view: Shown) -> None:
         ),
         key=key,
         on_select=opened,
+        column_config=dict.fromkeys(("silhouette", "own", "other"), DIGITS),
     )
 
 
@@ -162,7 +166,7 @@ def _outliers(view: Shown) -> tuple[list[int], pd.DataFrame]:
     known = cached.attributes_if_any(view.run, view.stamp)
     frame = pd.DataFrame(
         dict(
-            image=found.names[rows],
+            image=[str(found.names[row]).rpartition("/")[2] for row in rows],
             identity=found.identities[rows],
             camera=found.cameras[rows],
             silhouette=lie["silhouette"][rows].round(3),
@@ -170,6 +174,7 @@ def _outliers(view: Shown) -> tuple[list[int], pd.DataFrame]:
             other=lie["other"][rows].round(3),
             nearest=lie["rival"][rows],
             reason=[_reason(row, why, known, lie) for row in rows],
+            folder=[str(found.names[row]).rpartition("/")[0] for row in rows],
         )
     )
     return rows.tolist(), frame

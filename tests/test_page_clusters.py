@@ -195,7 +195,7 @@ def test_outliers_open_worst_first(mapped):
     expected = outliers.worst(lie["silhouette"], mapped.embeddings().identities)
     frame = next(each.value for each in app.dataframe if "reason" in each.value)
     assert frame.silhouette.tolist() == sorted(frame.silhouette)
-    assert frame.image[0] == mapped.embeddings().names[expected[0]]
+    assert f"{frame.folder[0]}/{frame.image[0]}" == mapped.embeddings().names[expected[0]]
     assert (frame.reason != "").all()
 
 
