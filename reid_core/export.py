@@ -51,15 +51,15 @@ def export(run: Run, out: Path, neck: str | None = None) -> list[Exported]:
     `landmarks` (layers, l) are rows of images, the first l unless given, while the run itself draws
     them.
     """
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        if find_spec(package) is None:
-            raise BadInput(f"exporting needs {package}: pip install -r requirements.txt")
     if out.is_dir():
         raise BadInput(f"--out {out} is a folder: name a file")
     if out.suffix.lower() != ".onnx":
         raise BadInput(f"--out {out}: expected a file that ends in .onnx")
     if not out.absolute().parent.is_dir():
         raise BadInput(f"no folder {out.absolute().parent} to write {out.name} into")
+    lacking = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if lacking:
+        raise BadInput(f"exporting needs {', '.join(lacking)}: pip install {' '.join(lacking)}")
     model = run.model()
     if sum(each.numel() for each in model.state_dict().values()) * 4 > LIMIT:
         raise BadInput(
