@@ -11,8 +11,8 @@ from reid_core.errors import BadInput, as_told, is_short_of_memory
 
 @contextmanager
 def explained(level: str = "error") -> Iterator[None]:
-    """Show bad input, or a lack of memory or of a package, as a message (st.error, st.warning or st.info) and end the
-    page there."""
+    """Show bad input, or a lack of memory or of a package, as a message (st.error, st.warning or
+    st.info) and end the page there."""
     try:
         yield
     except Exception as problem:
