@@ -195,28 +195,44 @@ def augment(
     mirrored = (torch.rand(count, device=image.device) < flip)[own]
     moved = torch.where(mirrored[:, None, None, None], image.flip(3), image)
     if pad:
-        moved = cropped(F.pad(moved, (pad,) * 4), (height, width), among)
+        larger = F.pad(moved, (pad,) * 4)
+        places = drawn_places(larger.shape[2:], (height, width), among, image.device)
+        moved = cropped(larger, (height, width), places)
     clean = moved.float() / 255  # not before: bytes are moved four times as fast
     if translate:
         # RGA's code enlarges the file's image; this one has been resized before.
         size = (round(1.125 * height), round(1.125 * width))
-        larger = F.interpolate(clean, size=size, mode="bilinear")
         chosen = (torch.rand(count, device=image.device) < translate)[own]
-        parts = cropped(larger, (height, width), among)
-        clean = torch.where(chosen[:, None, None, None], parts, clean)
+        places = drawn_places(size, (height, width), among, image.device)
+        if image.device.type == "cpu":  # where to look at a number is not to wait for it
+            chosen = chosen.nonzero().flatten()
+            larger = F.interpolate(clean[chosen], size=size, mode="bilinear")
+            clean[chosen] = cropped(larger, (height, width), places[:, chosen])
+        else:
+            larger = F.interpolate(clean, size=size, mode="bilinear")
+            parts = cropped(larger, (height, width), places)
+            clean = torch.where(chosen[:, None, None, None], parts, clean)
     return finish(clean, among=among, **end), clean
 
 
-def cropped(image: Tensor, size: tuple[int, int], among: Among) -> Tensor:
-    """(B, 3, H', W') -> (B, 3, H, W) with size = (H, W): each image at a random place, drawn for all
-    that it is among."""
-    (height, width), device = size, image.device
+def drawn_places(
+    of: tuple[int, int], size: tuple[int, int], among: Among, device: torch.device
+) -> Tensor:
+    """(2, B) the top and left of a part of this size in each image, drawn for all that it is among."""
     count, own = among
-    top = torch.randint(0, image.shape[2] - height + 1, (count, 1), device=device)[own]
-    left = torch.randint(0, image.shape[3] - width + 1, (count, 1), device=device)[own]
-    if device.type == "cpu":  # where to look at a number is not to wait for it
-        places = zip(image, top.flatten().tolist(), left.flatten().tolist(), strict=True)
-        return torch.stack([x[:, y : y + height, z : z + width] for x, y, z in places]).contiguous()
+    rooms = (whole - part + 1 for whole, part in zip(of, size, strict=True))
+    return torch.stack([torch.randint(0, room, (count,), device=device)[own] for room in rooms])
+
+
+def cropped(image: Tensor, size: tuple[int, int], places: Tensor) -> Tensor:
+    """(B, 3, H', W') -> (B, 3, H, W) with size = (H, W): each image from its place (2, B) on."""
+    (height, width), device = size, image.device
+    if device.type == "cpu":
+        found = torch.empty(*image.shape[:2], height, width, dtype=image.dtype)
+        for part, whole, y, x in zip(found, image, *places.tolist(), strict=True):
+            part.copy_(whole[:, y : y + height, x : x + width])
+        return found
+    top, left = places[..., None]  # (B, 1) each
     rows = top + torch.arange(height, device=device)  # (B, H)
     columns = left + torch.arange(width, device=device)  # (B, W)
     each = torch.arange(len(image), device=device)[:, None, None]
