@@ -1,5 +1,7 @@
 """Figures of the page Clusters: arrays in, figures out."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -18,8 +20,11 @@ def drawn(counts: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return counts.reshape(len(counts), BINS, step).sum(axis=2), edges[::step]
 
 
-def distances(sides: dict[str, tuple[np.ndarray, np.ndarray]]) -> go.Figure:
-    """Shares of pairs by distance, one row per set of embeddings: counts (3, n) between edges."""
+def distances(
+    sides: dict[str, tuple[np.ndarray, np.ndarray]], named: Sequence[str] = KINDS
+) -> go.Figure:
+    """Shares of pairs by distance, one row per set of embeddings: counts (3, n) between edges; what
+    KINDS are named here."""
     figure = make_subplots(
         rows=len(sides),
         cols=1,
@@ -30,14 +35,14 @@ def distances(sides: dict[str, tuple[np.ndarray, np.ndarray]]) -> go.Figure:
     for row, (counts, edges) in enumerate(sides.values(), 1):
         coarse, ends = drawn(counts, edges)
         middle = (ends[:-1] + ends[1:]) / 2
-        for kind, each, wide in zip(KINDS, counts, coarse, strict=True):
+        for kind, name, each, wide in zip(KINDS, named, counts, coarse, strict=True):
             if not each.sum():
                 continue
             share = wide / each.sum()
             colour, dash = LINES[kind]
             line = dict(color=colour, dash=dash, width=2.2)
             figure.add_scatter(
-                x=middle, y=share, line=line, name=kind, legendgroup=kind, showlegend=row == 1,
+                x=middle, y=share, line=line, name=name, legendgroup=kind, showlegend=row == 1,
                 row=row, col=1, hovertemplate="%{y:.1%}",
             )  # fmt: skip
             figure.add_vline(

@@ -84,7 +84,7 @@ def drawn(view: Shown) -> dict[str, Any]:
     facts = [
         fact("identity", found.identities, words={"0": "distractor"}),
         fact("", found.is_query, words={"1": "query", "0": "gallery"}),
-        fact("camera", np.where(found.cameras > 0, found.cameras, np.nan)),
+        fact("camera", np.where(found.cameras != -1, found.cameras, np.nan)),
     ]
     for side, lie in enumerate(view.lies):
         kept = np.round(view.maps["trust"][side] * view.near)
@@ -175,7 +175,7 @@ def items(view: Shown, source: tuple[str, str], rows: list[int], picked: int) ->
             label=str(row),
             src=picture(source, str(found.names[row])),
             title=galleries.title(found, row),
-            note=f"{found.identities[row] if found.identities[row] > 0 else 'other'}, c{max(found.cameras[row], 0)}",
+            note=f"{found.identities[row] if found.identities[row] > 0 else 'other'}, {galleries.short(found, row)}",
             share=None,
             chosen=row == picked,
         )

@@ -1,5 +1,7 @@
 """What is true behind a map: what it keeps, distances, and the images that lie among strangers."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -71,7 +73,7 @@ def distances(view: Shown) -> None:
     rows = []
     for name, side in sides.items():
         counts, edges = charts_clusters.drawn(*side)
-        for kind, each in zip(projection.KINDS, counts, strict=True):
+        for kind, each in zip(kinds(view), counts, strict=True):
             part = dict(
                 embeddings=name, pairs=kind, distance_from=edges[:-1], distance_to=edges[1:]
             )
@@ -80,7 +82,7 @@ def distances(view: Shown) -> None:
         "length 1" if view.settings["metric"] == "cosine" else "the length the model gives them"
     )
     figures.chart(
-        charts_clusters.distances(sides),
+        charts_clusters.distances(sides, kinds(view)),
         Said(
             f"Distances in the embeddings (vectors of {measure}), all pairs of images whose identity is "
             "known; thin lines: medians. Where orange and grey overlap, no threshold tells people apart.",
@@ -90,14 +92,23 @@ def distances(view: Shown) -> None:
         ),
         key="map distances",
         alt="Distributions of distances within and between identities; medians: "
-        + "; ".join(_medians(name, *side) for name, side in sides.items()),
+        + "; ".join(_medians(name, kinds(view), *side) for name, side in sides.items()),
         table=pd.concat(rows),
     )
 
 
-def _medians(name: str, counts: np.ndarray, edges: np.ndarray) -> str:
+def kinds(view: Shown) -> Sequence[str]:
+    """What KINDS are called: what is not known to be of the same camera may be of any."""
+    unknown = view.found.cameras[view.found.identities > 0] == -1
+    if not unknown.any():
+        return KINDS
+    other = "camera unknown" if unknown.all() else "other or unknown camera"
+    return KINDS[0], f"same identity, {other}", KINDS[2]
+
+
+def _medians(name: str, kinds: Sequence[str], counts: np.ndarray, edges: np.ndarray) -> str:
     """The medians by kind of pairs, in words."""
-    middle = [f"{kind} {median(each, edges):.2f}" for kind, each in zip(KINDS, counts, strict=True)]
+    middle = [f"{kind} {median(each, edges):.2f}" for kind, each in zip(kinds, counts, strict=True)]
     return f"{name} {', '.join(middle)}"
 
 
@@ -147,7 +158,8 @@ def _kept(view: Shown) -> pd.DataFrame:
             "Silhouette of the embeddings": np.nanmean(lie["silhouette"]),
             "Silhouette of the map": np.nanmean(view.maps["silhouette"][side]),
             **{
-                f"Median distance, {kind}": value for kind, value in zip(KINDS, middle, strict=True)
+                f"Median distance, {kind}": value
+                for kind, value in zip(kinds(view), middle, strict=True)
             },
         }
     measures = list(next(iter(columns.values())))

@@ -148,7 +148,10 @@ def _all(case: Case, found: dict[str, np.ndarray], settings: dict, line: str) ->
     before, after = scored.average_precision, found["average_precision"]
     _, low, high = paired(after, before)
     first = found["first_hit"][found["first_hit"] > 0]
-    st.subheader(f"All {len(after)} queries", anchor=False)
+    matched = int((np.isfinite(before) & np.isfinite(after)).sum())
+    every = f"All {len(after)} queries"
+    some = f"The {matched} of {len(after)} queries that have a match"
+    st.subheader(every if matched == len(after) else some, anchor=False)
     numbers, chart = st.columns([2, 3], gap="large", vertical_alignment="center")
     left, right = numbers.columns(2)
     old, new = round(scored.mAP, 4), round(float(np.nanmean(after)), 4)

@@ -7,7 +7,7 @@ import streamlit as st
 from app import charts_frequency, figures, pickers
 from app.charts_frequency import Line
 from app.figures import Said
-from app.frequency_tokens import Found, colours, results_of
+from app.frequency_tokens import Found, colours, images_of, results_of
 from app.notices import plain, say
 from reid_core.analysis import frequency as measures
 from reid_core.analysis.intervals import band
@@ -64,7 +64,7 @@ def _taken(runs: list[Run], results: dict[str, Found], row: int) -> None:
     figure = charts_frequency.lines(curves, "layer", "share from high-frequency tokens")
     figure.update_yaxes(rangemode="tozero", tickformat=".0%")
     figure.update_xaxes(dtick=1, rangemode="normal")
-    images = next(iter(results.values()))["attention"].shape[1]
+    images = images_of({name: found["attention"].shape[1] for name, found in results.items()})
     caption = (
         "How much of a token's attention output comes from high-frequency tokens, averaged over "
         f"{st.session_state['over']} of an image: mean and 95 % bootstrap interval over {images} test "

@@ -51,12 +51,16 @@ def verdict(one: str, two: str, first: Found, second: Found) -> str:
         "disagrees": "The claim disagrees with these two runs",
         "not significant": "These two runs do not decide the claim",
     }[detail.verdict]
-    more = {1: "loses less of its own score", -1: "loses more of its own score", 0: "loses as much"}
+    more = {
+        1: "loses less of its own score",
+        -1: "loses more of its own score",
+        0: "loses as much of it",
+    }
     return (
         f"**{said}.** On details only, {plain(one)} has an mAP higher than {plain(two)} by "
         f"{_range(detail)}. On the original images the difference is {_range(original)}, so beside the "
-        f"difference stands the loss: from original to details only {plain(one)} {more[lost.sign]} than "
-        f"{plain(two)}, by {_range(lost)}. Intervals: 95 %, paired bootstrap over "
+        f"difference stands the loss: from original to details only {plain(one)} {more[lost.sign]} "
+        f"{'than' if lost.sign else 'as'} {plain(two)}, by {_range(lost)}. Intervals: 95 %, paired bootstrap over "
         f"{np.isfinite(first['precision'][0]).sum()} queries. One training each: how far another seed would move "
         "this is not in the intervals."
     )

@@ -56,12 +56,19 @@ def show(run: Run) -> None:
     if not results:
         return
     left, right = st.columns(2, gap="medium")
-    images = len(next(iter(results.values()))["names"])
+    images = images_of({name: len(found["names"]) for name, found in results.items()})
     with left:
         _chart(runs, results, "cosine", _cosine(images))
     with right:
         _chart(runs, results, "cka", _cka(images))
     st.markdown(_said(results))
+
+
+def images_of(counts: dict[str, int]) -> str:
+    """How many images each run was measured on, in words."""
+    if len({*counts.values()}) == 1:
+        return str(next(iter(counts.values())))
+    return " and ".join(f"{count} ({plain(name)})" for name, count in counts.items())
 
 
 def results_of(run: Run) -> tuple[list[Run], dict[str, Found]]:
@@ -84,7 +91,7 @@ def results_of(run: Run) -> tuple[list[Run], dict[str, Found]]:
     return runs, results
 
 
-def _cosine(images: int) -> Said:
+def _cosine(images: str) -> Said:
     return Said(
         "Cosine between an image's mean high-frequency and mean low-frequency token after each layer: "
         f"mean and 95 % bootstrap interval over {images} test images. Dotted: the same for random "
@@ -97,7 +104,7 @@ def _cosine(images: int) -> Said:
     )
 
 
-def _cka(images: int) -> Said:
+def _cka(images: str) -> Said:
     return Said(
         f"Linear CKA over {images} images, a row for each: its mean high-frequency token against its "
         "mean low-frequency one. 1: the images lie to one another in the one as in the other. Band: 95 % "

@@ -64,8 +64,19 @@ def _measured(found, ranking, place, longest) -> dict[str, Any]:
         rank=int(ranking.ranks[place]),
         distance=f"{distance:.3f}",
         share=distance / longest,
-        camera=max(int(found.cameras[ranking.rows[place]]), 0),
+        camera=camera(found, int(ranking.rows[place])),
     )
+
+
+def camera(found: Embeddings, row: int) -> int | None:
+    """The camera that took an image; None where nobody knows."""
+    return None if found.cameras[row] == -1 else int(found.cameras[row])
+
+
+def short(found: Embeddings, row: int) -> str:
+    """The same as a note: c3, or c? where nobody knows."""
+    seen = camera(found, row)
+    return "c?" if seen is None else f"c{seen}"
 
 
 def title(found: Embeddings, row: int) -> str:
@@ -79,8 +90,9 @@ def query(
     source: tuple[str, str], found: Embeddings, ranking: RankedList, label: str, row: int
 ) -> dict[str, Any]:
     """The query as the large picture on the left, with its scores."""
-    camera, identity = int(found.cameras[row]), int(found.identities[row])
-    facts = [["Identity", str(identity)], ["Camera", str(camera) if camera > 0 else "unknown"]]
+    seen = camera(found, row)
+    facts = [["Identity", str(int(found.identities[row]))]]
+    facts.append(["Camera", "unknown" if seen is None else str(seen)])
     src = cached.picture(*source, str(found.names[row]), LARGE)
     return dict(src=src, title=label, facts=facts + scores(ranking))
 

@@ -188,7 +188,7 @@ def _tiles(chosen: Chosen, told: analysis.Listened, nodes: list[Node]) -> None:
     tiles = [
         dict(
             label=f"{STATES[node.state][1]} {node.weight:.3f}",
-            note=f"{'mutual' if node.mutual else 'one-sided'} · c{max(int(found.cameras[row]), 0)}",
+            note=f"{'mutual' if node.mutual else 'one-sided'} · {galleries.short(found, row)}",
             src=node.src,
             size=(2, 1),
         )

@@ -145,7 +145,9 @@ def _why(found) -> str:
     last = found["correlation"][:, -1].mean(axis=1)  # (L,)
     here = found["own_difference"][:, own].mean(axis=1)
     scores = found["mAP"].mean(axis=1)
-    layers = ", ".join(f"{value:.2f} in layer {n}" for n, value in enumerate(last, 1))
+    layers = ", ".join(
+        f"{value:.2f} in layer {n}" for n, value in enumerate(last.round(2) + 0.0, 1)
+    )
     away = ", ".join(f"{value:.0%} in layer {n}" for n, value in enumerate(here, 1))
     return (
         "**Why (a) and (b) differ.** Landmarks compare two images by a sum of products "

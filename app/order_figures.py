@@ -76,10 +76,10 @@ def heat_map(lab, here, whole, rows, columns, chosen, axes, about, down, across)
     js = shown.js * lab.factor
     texts = np.empty(js.shape, object)
     for place in np.ndindex(js.shape):
-        sides = " and ".join(f"{side[place] * lab.factor:.3f}" for side in shown.uniform)
+        sides = " and ".join(f"{side[place] * lab.factor:.4f}" for side in shown.uniform)
         texts[place] = (
             f"{rows[place[0]]} / {columns[place[1]]}: {js[place]:.4f} {lab.unit}<br>shuffled tokens "
-            f"{shown.shuffled[place] * lab.factor:.3f}<br>to uniform {sides}"
+            f"{shown.shuffled[place] * lab.factor:.4f}<br>to uniform {sides}"
         )
     figure = charts_orders.matrix(
         js, rows, columns, texts, axes=axes, unit=lab.unit, chosen=chosen,
@@ -88,8 +88,8 @@ def heat_map(lab, here, whole, rows, columns, chosen, axes, about, down, across)
     count = "one picture" if shown is here else f"mean of {len(lab.found['query'])} queries"
     baseline = (
         f" Chosen cell: {js[chosen]:.4f} {lab.unit}; shuffled tokens "
-        f"{shown.shuffled[chosen] * lab.factor:.3f} (mean of {shown.draws} shuffles), to uniform "
-        + " and ".join(f"{side[chosen] * lab.factor:.3f}" for side in shown.uniform)
+        f"{shown.shuffled[chosen] * lab.factor:.4f} (mean of {shown.draws} shuffles), to uniform "
+        + " and ".join(f"{side[chosen] * lab.factor:.4f}" for side in shown.uniform)
     )
     code = (orders.between, orders.between_shuffled, orders.to_uniform)
     table = pd.DataFrame(js, index=list(rows), columns=list(columns)).reset_index(
@@ -132,8 +132,8 @@ def ruler(lab: Lab, lines: list[Line], what: str) -> None:
     labels = cached.labels(lab.picture.run, lab.picture.stamp)
     table = pd.DataFrame(
         [
-            dict(pair=line.name, query=labels[int(query)], js=value, shuffled=line.shuffled,
-                 uniform_first=line.uniform[0], uniform_second=line.uniform[1], unit=lab.unit)
+            dict(pair=line.name, query=labels[int(query)], js=value, shuffled_mean=line.shuffled,
+                 uniform_first_mean=line.uniform[0], uniform_second_mean=line.uniform[1], unit=lab.unit)
             for line in lines for query, value in zip(queries, line.values, strict=True)
         ]
     )  # fmt: skip

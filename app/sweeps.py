@@ -82,7 +82,8 @@ def _show(name: str) -> None:
 
 def _drawn(sweep: Sweep) -> None:
     label = lambda value: f"{sweep.key} {value}" if sweep.key else "all seeds"  # noqa: E731
-    first = next(iter(sweep.runs.values()))[0].experiment
+    splits = list(dict.fromkeys(each[0].experiment.evaluated_on for each in sweep.runs.values()))
+    apart = f", each value on its own images ({' or '.join(splits)}): not to be compared"
     left, right = st.columns(2, gap="medium")
     for column, metric, title in ((left, "loss", "Loss"), (right, "mAP", "mAP")):
         bands = {label(value): band(runs, metric) for value, runs in sweep.runs.items()}
@@ -91,11 +92,12 @@ def _drawn(sweep: Sweep) -> None:
             if not any(len(each.epochs) for each in bands.values()):
                 st.caption("Nothing yet.")
                 continue
-            split = f" on {first.evaluated_on}" if metric == "mAP" else " of training"
+            scored = f" on {splits[0]}" if len(splits) == 1 else apart
+            split = scored if metric == "mAP" else " of training"
             figures.chart(
                 charts_sweeps.bands(bands, metric),
                 Said(
-                    f"{title}{split}: mean over the seeds, with a band from the smallest to the "
+                    f"{title}{split}. Mean over the seeds, with a band from the smallest to the "
                     "largest. At each epoch over the seeds that have come so far; how many stands "
                     "beside the pointer.",
                     code=(band,),
@@ -104,7 +106,7 @@ def _drawn(sweep: Sweep) -> None:
                 alt=f"{title} per epoch of sweep {sweep.name}, {len(bands)} values",
                 table=_table(bands, metric),
             )
-    _final(sweep)
+    _final(sweep, "" if len(splits) == 1 else apart)
     _runs(sweep)
 
 
@@ -125,7 +127,7 @@ def _table(bands: dict[str, Band], metric: str) -> pd.DataFrame:
     return pd.concat(rows)
 
 
-def _final(sweep: Sweep) -> None:
+def _final(sweep: Sweep, apart: str) -> None:
     rows = []
     for value, runs in sweep.runs.items():
         scores = final(runs)
@@ -140,7 +142,7 @@ def _final(sweep: Sweep) -> None:
     figures.table(
         pd.DataFrame(rows),
         Said(
-            "mAP of the last evaluation: mean (smallest to largest) over the seeds whose training is "
+            f"mAP of the last evaluation{apart}. Mean (smallest to largest) over the seeds whose training is "
             "finished. So few seeds tell a spread, and no significance.",
             code=(final,),
         ),

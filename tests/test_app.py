@@ -394,7 +394,7 @@ def test_an_imported_run_answers_ones_own_pictures(runs):
     assert gallery["query"]["title"] == "who.jpg"
     assert [tile["rank"] for tile in tiles] == [1, 2, 3, 4]
     assert {tile["state"] for tile in tiles} == {"unknown"}
-    assert {tile["title"]: tile["camera"] for tile in tiles} == dict.fromkeys(OWN, 0) | {
+    assert {tile["title"]: tile["camera"] for tile in tiles} == dict.fromkeys(OWN) | {
         "0007_c2s1_000451_03.jpg": 2
     }
     expected = by_hand(run, [None, None, 2, None, None], [None] * 5)

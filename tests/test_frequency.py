@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +15,12 @@ from torch.nn.functional import cosine_similarity
 from reid_core import wavelets
 from reid_core.analysis import contrast, cutoffs, filters, frequency
 from reid_core.analysis.occlusion import alone
-from reid_core.data import open_dataset
+from reid_core.data import Dataset, open_dataset
+from reid_core.data.base import Split
 from reid_core.data.images import normalise
 from reid_core.embed import batch_of
 from reid_core.errors import BadInput
-from reid_core.evaluate import evaluate
+from reid_core.evaluate import Embeddings, evaluate
 from reid_core.look import pixels_of
 from reid_core.models import Batch, Facts
 from reid_core.models.base import Tokens, Window
@@ -28,6 +30,7 @@ from reid_core.probe import observe
 from reid_core.retrieve import retrieve
 from reid_core.runs import open_run
 from reid_core.studies import Study
+from reid_core.studies.filters import chance
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -306,6 +309,26 @@ def test_the_split_of_attention_is_the_layers_output():
 
 
 # Scores
+
+
+def test_chance_where_cameras_are_unknown_is_that_of_the_scores():
+    """Over many random orders, as the protocol scores them: one query's camera is known, one's not."""
+    draw = np.random.default_rng(0)
+    rows = [[(Path("x"), 1, 2), (Path("x"), 2, -1)], []]
+    rows[1] = [
+        (Path("x"), int(draw.integers(1, 4)), int(draw.choice([-1, 2, 3]))) for _ in range(12)
+    ]
+    query, gallery = map(Split.of, rows)
+    expected = chance(Dataset(Path("x"), query, query, gallery))
+    sides = (query.identities, gallery.identities), (query.cameras, gallery.cameras)
+    labels = [np.concatenate(each) for each in sides]
+    is_query, nothing = np.arange(14) < 2, np.zeros(14, int)
+    found = []
+    for _ in range(4000):
+        vectors = draw.normal(size=(14, 3))
+        scores = evaluate(Embeddings(vectors, nothing.astype(str), *labels, nothing, is_query))
+        found.append([scores.average_precision, scores.first_hit == 1])
+    np.testing.assert_allclose(np.mean(found, axis=0), expected, atol=0.03)
 
 
 def test_chance_is_the_mean_over_all_orders():

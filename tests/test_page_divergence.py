@@ -127,7 +127,7 @@ def test_orders_open_on_the_largest_gap_and_steps_set_the_widgets(runs):
     draws = found["shuffled"][
         :, image, place, head
     ]  # the step's words and the caption's, one array
-    assert f"shuffled tokens {draws.mean():.3f} (mean of {len(draws)} shuffles)" in said(app)
+    assert f"shuffled tokens {draws.mean():.4f} (mean of {len(draws)} shuffles)" in said(app)
     first = order_steps.steps(found, app.selectbox(key="query").options)[0]
     assert f"{draws.mean():.3f} apart (mean of {len(draws)} shuffles" in first.text
     app.button(key="divergence step 2").click().run()

@@ -23,7 +23,7 @@ def cloud():
     identities = np.concatenate([random.integers(1, 8, 70), [0] * 6, [-1] * 3, [8]])
     centres = random.normal(size=(10, 12))
     points = centres[identities] + 0.8 * random.normal(size=(80, 12))
-    return points, identities, random.integers(1, 4, 80)
+    return points, identities, random.choice([-1, 0, 1, 2], 80)
 
 
 def test_neighbours_and_distances_against_a_loop(cloud):
@@ -67,7 +67,7 @@ def test_pairs_are_counted_once_and_by_kind(cloud):
         for j in range(i + 1, 80):
             if min(identities[i], identities[j]) < 1:
                 continue
-            same, beside = identities[i] == identities[j], cameras[i] == cameras[j]
+            same, beside = identities[i] == identities[j], cameras[i] == cameras[j] != -1
             kind = KINDS[2] if not same else KINDS[0] if beside else KINDS[1]
             by_kind[kind].append(np.linalg.norm(points[i] - points[j]))
     for counts, lengths in zip(found.counts, by_kind.values(), strict=True):

@@ -131,6 +131,23 @@ def test_the_last_scores_on_the_command_line(runs, capsys):
     assert json.loads(capsys.readouterr().out)[0]["mAP"] == [0.4, 0.2]
 
 
+def test_values_that_were_scored_on_other_images_are_not_compared(runs, capsys):
+    for value in ("0.0", "0.5"):
+        asked = Experiment.create(**ASKED, settings=TINY | dict(holdout=value))
+        note = dict(sweep=dict(name="h", key="holdout", value=value, seed=0))
+        run = create(asked, f"h-{value}", note)
+        run.add_epoch(dict(epoch=1, loss=1.0, mAP=0.5))
+        run.report("finished")
+    assert main(["sweep", "--show", "h"]) == 0
+    one, other = capsys.readouterr().out.splitlines()
+    assert one.endswith(", on the test split") and other.endswith("on held-out training identities")
+    app = AppTest.from_file("../app/main.py", default_timeout=60)
+    app.query_params |= dict(view="Sweep", sweep="h")
+    app.run().switch_page("../pages/train.py").run()
+    captions = [each.value for each in app.caption if "not to be compared" in each.value]
+    assert len(captions) == 2 and "the test split or held-out training identities" in captions[0]
+
+
 def test_a_member_that_failed_is_told_with_its_reason(runs, capsys):
     made("s", "0", 0, [0.1])
     made("s", "0.5", 0, [], "failed")

@@ -28,7 +28,7 @@ function sign(state) {
 function describe(tile) {
   const rank = tile.state === "ignored" ? "no rank" : `rank ${tile.rank}`
   const running = tile.running === undefined ? "" : `, average precision so far ${tile.running}`
-  const camera = tile.camera ? `, camera ${tile.camera}` : ""
+  const camera = tile.camera != null ? `, camera ${tile.camera}` : ""
   return `${rank}, ${STATES[tile.state].says}, distance ${tile.distance}${camera}${running}${tile.note ? `, ${tile.note}` : ""}. ${tile.title}`
 }
 
@@ -45,7 +45,7 @@ function drawTile(tile) {
   frame.append(image)
   if (tile.state !== "ignored") frame.append(make("span", "rank", String(tile.rank)))
   if (STATES[tile.state].mark) frame.append(sign(tile.state))
-  if (tile.camera) frame.append(make("span", "camera", `c${tile.camera}`))
+  if (tile.camera != null) frame.append(make("span", "camera", `c${tile.camera}`))
   const bar = make("div", "bar")
   const fill = make("i")
   fill.style.width = `${Math.round(100 * tile.share)}%`

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reid_core.data.matches import UNKNOWN
 from reid_core.errors import BadInput
 from reid_core.evaluate import directions
 
@@ -174,7 +175,7 @@ def _pairs(matrix, rows, identities, cameras, edges) -> np.ndarray:
         & (np.arange(len(identities)) > rows[:, None])
     )
     same = known & (identities[rows, None] == identities)
-    beside = same & (cameras[rows, None] == cameras) & (cameras > 0)
+    beside = same & (cameras[rows, None] == cameras) & (cameras != UNKNOWN)
     count = lambda mask: np.bincount(_bins(matrix[mask], edges), minlength=BINS)  # noqa: E731
     return np.stack([count(beside), count(same & ~beside), count(known & ~same)])
 

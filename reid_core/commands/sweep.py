@@ -78,12 +78,17 @@ def _show(asked: argparse.Namespace) -> None:
     for value, runs in sweep.runs.items():
         scores = final(runs)
         row = dict(
-            key=sweep.key, value=value, runs=[run.name for run in runs], finished=len(scores)
+            key=sweep.key,
+            value=value,
+            runs=[run.name for run in runs],
+            finished=len(scores),
+            evaluated_on=runs[0].experiment.evaluated_on,
         )
         rows.append(row | dict(mAP=scores.tolist(), failed=failures(runs)))
     if asked.json:
         print(json.dumps(rows, indent=2))
         return
+    splits = {row["evaluated_on"] for row in rows}
     for row in rows:
         label = f"{row['key']}={row['value']}" if row["key"] else "seeds"
         scores, done = row["mAP"], f"{row['finished']} of {len(row['runs'])} finished"
@@ -92,6 +97,7 @@ def _show(asked: argparse.Namespace) -> None:
             if scores
             else "no mAP yet"
         )
-        print(f"{label:<32} {spread:<32} {done}")
+        on = f", on {row['evaluated_on']}" if len(splits) > 1 else ""
+        print(f"{label:<32} {spread:<32} {done}{on}")
         for name, why in row["failed"].items():
             print(f"  {name} failed: {why}")

@@ -15,6 +15,7 @@ from reid_core.analysis import filters
 from reid_core.analysis.cutoffs import COARSE
 from reid_core.data import Dataset, open_dataset
 from reid_core.data.images import Images
+from reid_core.data.matches import UNKNOWN
 from reid_core.data.spaced import spaced
 from reid_core.embed import embed_test
 from reid_core.errors import BadInput
@@ -105,7 +106,8 @@ def chance(dataset: Dataset) -> np.ndarray:
     """(2, Q) what a random order would reach: average precision, and rank-1."""
     query, gallery = dataset.query, dataset.gallery
     same = query.identities[:, None] == gallery.identities  # (Q, G)
-    near = query.cameras[:, None] == gallery.cameras
+    known = query.cameras[:, None] != UNKNOWN  # an unknown camera leaves nothing out
+    near = known & (query.cameras[:, None] == gallery.cameras)
     matches, ranked = (same & ~near).sum(axis=1), (~(same & near)).sum(axis=1)
     first = np.where(matches > 0, matches / np.maximum(ranked, 1), np.nan)
     return np.stack([filters.chance_precision(matches, ranked), first])
