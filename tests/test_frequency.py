@@ -324,11 +324,11 @@ def test_chance_where_cameras_are_unknown_is_that_of_the_scores():
     labels = [np.concatenate(each) for each in sides]
     is_query, nothing = np.arange(14) < 2, np.zeros(14, int)
     found = []
-    for _ in range(4000):
+    for _ in range(1500):
         vectors = draw.normal(size=(14, 3))
         scores = evaluate(Embeddings(vectors, nothing.astype(str), *labels, nothing, is_query))
         found.append([scores.average_precision, scores.first_hit == 1])
-    np.testing.assert_allclose(np.mean(found, axis=0), expected, atol=0.03)
+    np.testing.assert_allclose(np.mean(found, axis=0), expected, atol=0.04)
 
 
 def test_chance_is_the_mean_over_all_orders():
