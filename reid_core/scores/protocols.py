@@ -77,7 +77,8 @@ PROTOCOLS: dict[str, Protocol] = {
     VEHICLES: Protocol(
         "VehicleID",
         "Of each identity that is asked for one image is in the gallery, with all images of those that "
-        "are not, and the rest are queries; cameras play no part; mean over repeated random galleries (Liu et al. 2016; ten draws as in TransReID's test).",
+        "are not, and the rest are queries; cameras play no part; mean over repeated random galleries "
+        "(Liu et al. 2016; ten draws as in TransReID's test).",
         draws=one_of_each,
     ),
     LEGACY: Protocol(
