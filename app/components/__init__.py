@@ -87,7 +87,7 @@ def pictures(
 
 
 def file_name(key: str) -> str:
-    """What a figure's files are called, of its key: as saving.js has it, without a fingerprint."""
+    """What a figure's files are called: its key in plain letters, without a fingerprint."""
     return re.sub(r"[^a-zA-Z0-9_-]+", "-", re.sub(r" [0-9a-f]{16}$", "", key.strip())).lower()
 
 

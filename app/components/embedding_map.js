@@ -262,7 +262,7 @@ class EmbeddingMap {
     pen.fillStyle = getComputedStyle(this.root).getPropertyValue("--st-text-color") || "#000"
     for (const label of this.labels) if (!label.hidden) pen.fillText(label.textContent, label.offsetLeft + 4, 22)
     const blob = await new Promise((done) => whole.toBlob(done, "image/png"))
-    save(blob, "image/png", `${plainName(this.data.file)}.png`)
+    save(blob, "image/png", `${this.data.file}.png`)
   }
 }
 

@@ -241,7 +241,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     SVG: () => saveSvg(composed(), data.file),
   }
   if (data.csv || data.tiles.some((tile) => tile.map)) {
-    kinds.CSV = () => save(data.csv ?? mapsAsCsv(data.tiles), "text/csv", `${plainName(data.file)}.csv`)
+    kinds.CSV = () => save(data.csv ?? mapsAsCsv(data.tiles), "text/csv", `${data.file}.csv`)
   }
   const bar = toolbar(root, data, ranges, saveButtons(kinds))
   root.replaceChildren(bar, stage)

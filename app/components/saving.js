@@ -25,10 +25,6 @@ function save(content, type, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000)
 }
 
-function plainName(name) {
-  return name.trim().replaceAll(/[^a-zA-Z0-9_-]+/g, "-").toLowerCase()
-}
-
 // An empty picture of that size, with a margin around it, in the page's colours.
 function sheet(width, height, near, title, margin = 0) {
   const style = getComputedStyle(near)
@@ -43,7 +39,7 @@ function sheet(width, height, near, title, margin = 0) {
 
 function saveSvg(svg, name) {
   const text = new XMLSerializer().serializeToString(svg)
-  save('<?xml version="1.0" encoding="UTF-8"?>\n' + text, "image/svg+xml", `${plainName(name)}.svg`)
+  save('<?xml version="1.0" encoding="UTF-8"?>\n' + text, "image/svg+xml", `${name}.svg`)
 }
 
 // Twice the size on screen. A picture inside a picture sees none of the page's fonts, so they go in.
@@ -61,7 +57,7 @@ async function savePng(svg, name) {
   canvas.height = Math.round(scale * Number(svg.getAttribute("height")))
   canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height)
   const blob = await new Promise((done) => canvas.toBlob(done, "image/png"))
-  save(blob, "image/png", `${plainName(name)}.png`)
+  save(blob, "image/png", `${name}.png`)
 }
 
 // The @font-face rules of the families that a picture names, with the files in them.

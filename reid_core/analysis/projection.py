@@ -16,7 +16,7 @@ from reid_core.evaluate import directions
 METRICS = ("cosine", "euclidean")
 TRUSTED = 15  # neighbours that a point's trust is the kept share of
 KINDS = ("same identity, same camera", "same identity, other camera", "other identities")
-BINS = 16_000  # of the distances' histograms: a median is known to 1/32,000 of the largest distance
+BINS = 16_000  # of the distances' histograms: a median is known to 1/32,000 of the largest possible one
 Tell = Callable[[float], None]  # share done, 0 to 1; may raise to stop the work
 
 
