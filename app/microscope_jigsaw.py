@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import streamlit as st
 from PIL import Image
 
@@ -83,7 +84,17 @@ def _steps(run: Run, picture: Picture, tokens: Tokens) -> None:
         key=picture.key("jigsaw"),
         alt=f"Patches of {picture.label}: {', '.join(orders)}, in {len(tokens.groups)} groups",
         columns=len(tiles),
+        table=placed(orders, tokens),
     )
+
+
+def placed(orders: dict[str, list[int]], tokens: Tokens) -> pd.DataFrame:
+    """The patch at each place of the row of tokens after each step, and the local feature that its last
+    one belongs to; all are numbered from 1."""
+    kept = [feature for feature, group in enumerate(tokens.groups) for _ in group]
+    columns = orders | {"local feature": kept}
+    frame = pd.DataFrame({name: pd.Series(each, dtype="Int64") for name, each in columns.items()})
+    return (frame + 1).rename_axis("place").set_axis(frame.index + 1).reset_index()
 
 
 def _numbers(order: list[int], tokens: Tokens) -> list[dict[str, Any]]:

@@ -1,7 +1,6 @@
 """The view Side information: the same query told another camera, another view, or told it louder."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,6 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from app import cached, charts, figures, pictures
+from app import microscope_moved as moved
 from app.figures import Said
 from app.notices import explained, say
 from app.pictures import Picture
@@ -204,8 +204,10 @@ def _moves(picture: Picture, answers: dict, asked: Asked) -> None:
     before = answers["1 x"][asked.true].ranking
     after = answers[asked.factor][asked.chosen].ranking
     told, truth = asked.names[asked.chosen], asked.names[asked.true]
+    above = moved.ranked(picture, before, after, TOP)
+    below = moved.ranked(picture, after, before, TOP)
     figures.pictures(
-        _ranks(picture, before, after, "after") + _ranks(picture, after, before, "before"),
+        moved.tiles(picture, above, "after") + moved.tiles(picture, below, "before"),
         Said(
             f"The first {TOP} ranks. Above: told {truth}, 1 x, as it is; below: told {told}, "
             f"{asked.factor}. A tick is a true match; lines join an image with itself where it moved. "
@@ -217,35 +219,11 @@ def _moves(picture: Picture, answers: dict, asked: Asked) -> None:
         key=picture.key("side ranks"),
         alt=f"The first {TOP} ranks, told {truth} and told {told}, {asked.factor}",
         columns=TOP,
-        links=_links(side.first(before, TOP), side.first(after, TOP)),
+        table=pd.concat(
+            [
+                above.assign(told=truth, coefficient="1 x"),
+                below.assign(told=told, coefficient=asked.factor),
+            ]
+        ),
+        links=moved.links(above, below),
     )
-
-
-def _ranks(picture: Picture, these: Any, those: Any, when: str) -> list[dict[str, Any]]:
-    """A row of tiles, each with its rank in the other list."""
-    there = {int(row): int(rank) for row, rank in zip(those.rows, those.ranks, strict=True) if rank}
-    kept = np.flatnonzero(~these.ignored)[:TOP]
-    return [
-        dict(
-            label=f"{these.ranks[at]} {'✓' if these.match[at] else ''}".strip(),
-            note=f"{when} {there[int(these.rows[at])]}",
-            src=picture.src_of(int(these.rows[at])),
-            size=picture.size,
-        )
-        for at in kept
-    ]
-
-
-def _links(before: np.ndarray, after: np.ndarray) -> list[dict[str, Any]]:
-    """Lines between the places of images that are in both rows and have moved."""
-    place = {int(row): at for at, row in enumerate(after)}
-    return [
-        {
-            "from": [at, None, None],
-            "to": [len(before) + place[int(row)], None, None],
-            "weight": 0.4,
-            "text": f"rank {at + 1} to {place[int(row)] + 1}",
-        }
-        for at, row in enumerate(before)
-        if int(row) in place and place[int(row)] != at
-    ]

@@ -5,6 +5,7 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from test_app import captions, drawn, imported, nothing_cached, opened, said  # noqa: F401
@@ -126,6 +127,12 @@ def test_jigsaw_draws_each_group_where_its_patches_lie(tiny_run):
         spent = float(tile["note"].split()[1].rstrip(","))
         total = sum(value for row in tile["map"] for value in row if value is not None)
         assert abs(total + spent - 1) < 0.006
+    steps = pd.read_csv(io.StringIO(drawn(app, "pictures")["csv"]))
+    shuffled = next(name for name in steps if name.startswith("shuffled"))
+    for feature, group in enumerate(groups, start=1):
+        there = steps[steps["local feature"] == feature]
+        assert [each - 1 for each in there[shuffled]] == list(group)
+    assert steps["patches"].dropna().tolist() == list(range(1, steps["patches"].count() + 1))
 
 
 @pytest.mark.parametrize(
@@ -169,6 +176,17 @@ def test_side_information_says_what_is_true(tiny_run):
     app.selectbox(key="tell").select("unknown camera").run()
     app.segmented_control(key="coefficient").set_value("2 x").run()
     assert not app.error and "told unknown camera, 2 x" in captions(app)
+    shown = drawn(app, "pictures")
+    moved = pd.read_csv(io.StringIO(shown["csv"]))
+    assert moved["coefficient"].tolist() == ["1 x"] * 10 + ["2 x"] * 10
+    assert [tile["note"].split()[1] for tile in shown["tiles"]] == [
+        str(rank) for rank in moved["rank in the other list"]
+    ]
+    # An image that is in both lists has in each the rank that the other says.
+    above, below = (part.set_index("image") for _, part in moved.groupby("coefficient"))
+    for image in above.index.intersection(below.index):
+        assert above["rank in the other list"][image] == below["rank"][image]
+    assert [tile["label"].endswith("✓") for tile in shown["tiles"]] == moved["true match"].tolist()
 
 
 def test_an_image_of_the_list_is_looked_at(tiny_run):
