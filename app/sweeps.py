@@ -37,7 +37,7 @@ def form(asked: dict[str, Any], settings: dict[str, Any], name: str) -> dict[str
         help="Separated by commas.",
     )
     count = seeds.number_input("Seeds", 1, 20, 3, key="sweep seeds", help="0, 1, 2 and so on.")
-    values = [each.strip() for each in given.split(",") if each.strip()]
+    values = [each.strip() for each in given.split(",")] if given.strip() else []
     swept = dict(name=name, seeds=list(range(count)))
     if key != ALONE:
         swept |= dict(key=key, values=values)

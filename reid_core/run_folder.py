@@ -3,12 +3,13 @@ how its files are written. The process that runs the queue lives on this alone, 
 
 import io
 import json
+import math
 import os
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +21,7 @@ from reid_core.errors import BadInput
 
 QUEUED = "queued"
 ACTIVE = ("starting", "running", "stopping")
+STATES = (QUEUED, *ACTIVE, "stopped", "finished", "failed", "interrupted")
 PROGRESS = ("epoch", "epochs", "step", "steps")
 # A process that says nothing for this long before its first step is taken for dead.
 START_PATIENCE = 120
@@ -35,9 +37,9 @@ def runs_folder() -> Path:
 class Status:
     """Where a training stands.
 
-    state is "queued", "starting", "running", "stopping", "stopped", "finished", "failed" or
-    "interrupted" (its process is gone). epoch and step count what is done, steps those of this epoch.
-    place is its place in the queue, the lowest first, until its training says that it runs.
+    state is one of STATES; "interrupted" is one whose process is gone. epoch and step count what is
+    done, steps those of this epoch. place is its place in the queue, the lowest first, until its
+    training says that it runs.
     """
 
     state: str
@@ -86,27 +88,23 @@ class RunFolder:
 
     def report_end(self, state: str, message: str) -> None:
         """Say why the training ended, where it stood when it last said anything."""
-        try:
-            last = self.raw_status()
-        except (ValueError, TypeError, OSError):
-            last = None
+        last = self.raw_status()
         stood = {} if last is None else {name: getattr(last, name) for name in PROGRESS}
         self.report(state, message=message, **stood)
 
     def raw_status(self) -> Status | None:
-        """What its process last said; None where none has said anything."""
+        """What its process last said, "interrupted" where that is damaged; None where none has said
+        anything."""
         try:
-            status = Status(**json.loads((self.folder / "state/status.json").read_text("utf-8")))
-            return replace(status, time=float(status.time), epoch=int(status.epoch))
+            return _read((self.folder / "state/status.json").read_text("utf-8"))
         except FileNotFoundError:
             return None
+        except (ValueError, TypeError, OSError):
+            return Status("interrupted", message="state/status.json is damaged")
 
     def status(self) -> Status:
         """Where the training stands, judged by whether its process is alive."""
-        try:
-            status = self.raw_status()
-        except (ValueError, TypeError, OSError):
-            return Status("interrupted", message="state/status.json is damaged")
+        status = self.raw_status()
         if status is None:
             return Status("finished" if self.has_embeddings else "interrupted")
         if status.active and not _alive(status, self._sign()):
@@ -155,12 +153,12 @@ class RunFolder:
             raise BadInput(f"run {self.name!r} is being trained by another process") from None
 
     def log_tail(self, lines: int = 40) -> str:
-        """The last lines of the log."""
+        """The last lines of the log; none where it can't be read."""
         try:
             with (self.folder / "log.txt").open("rb") as file:
                 file.seek(max(0, file.seek(0, io.SEEK_END) - 200 * lines))
                 return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-lines:])
-        except FileNotFoundError:
+        except OSError:
             return ""
 
     def write(self, name: str, content: bytes | memoryview) -> None:
@@ -193,6 +191,19 @@ class RunFolder:
                 left.unlink(missing_ok=True)
 
 
+def _read(text: str) -> Status:
+    """Raises ValueError or TypeError where a value is not of its field's kind."""
+    status = Status(**json.loads(text))
+    for field in fields(status):
+        value = getattr(status, field.name)
+        real = isinstance(0.0, field.type) and isinstance(value, int | float)
+        if not (math.isfinite(value) if real else isinstance(value, field.type)):
+            raise ValueError(f"{field.name} {value!r}")
+    if status.state not in STATES:
+        raise ValueError(f"state {status.state!r}")
+    return status
+
+
 def this_process() -> dict[str, Any]:
     """What tells this process from any other, also from a later one with its number."""
     return dict(pid=os.getpid(), born=psutil.Process().create_time(), host=socket.gethostname())
@@ -208,7 +219,7 @@ def _alive(status: Status, sign: float) -> bool:
         process = psutil.Process(status.pid)
         same = abs(process.create_time() - (status.born or 0)) < 1
         return same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
+    except (psutil.Error, ValueError):  # none can have such a number
         return False
 
 

@@ -16,6 +16,7 @@ one.
 import io
 import json
 import logging
+import math
 import platform
 import re
 import shutil
@@ -137,10 +138,10 @@ class Run(RunFolder):
         """A dictionary for each finished epoch."""
         try:
             lines = (self.folder / "history.jsonl").read_text("utf-8").splitlines()
-            return [json.loads(line) for line in lines]
+            return [_epoch(json.loads(line)) for line in lines]
         except FileNotFoundError:
             return []
-        except ValueError:
+        except (ValueError, TypeError, AttributeError, OSError):
             raise BadInput(
                 f"run {self.name!r} has a damaged history.jsonl: mend or remove it (it holds the curves)"
             ) from None
@@ -151,11 +152,13 @@ class Run(RunFolder):
             metrics = json.loads((self.folder / "metrics.json").read_text("utf-8"))
             if not metrics:
                 return {}
-            float(metrics["cmc"]["1"]), float(metrics.get("mINP", 0))  # or they raise
-            return metrics | {"mAP": float(metrics["mAP"])}
+            scores = metrics["mAP"], metrics["cmc"]["1"], metrics.get("mINP", 0)
+            if not all(math.isfinite(score) for score in scores):
+                raise ValueError
+            return metrics
         except FileNotFoundError:
             return {}
-        except (ValueError, TypeError, KeyError, AttributeError, OSError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError):
             raise BadInput(f"run {self.name!r} has a damaged metrics.json") from None
 
     @property
@@ -298,7 +301,13 @@ class Run(RunFolder):
 
     @property
     def resumable(self) -> bool:
-        return not self.shipped and self.status().state in ("stopped", "failed", "interrupted")
+        """Whether its training can go on: not of what came with the product, nor of a damaged run."""
+        if self.status().state not in ("stopped", "failed", "interrupted"):
+            return False
+        try:
+            return not self.shipped
+        except BadInput:
+            return False
 
 
 def build(experiment: Experiment, facts: Facts, pretrained: bool = False) -> ReIDModel:
@@ -380,6 +389,16 @@ def _facts(record: dict[str, Any]) -> Facts:
     if int(facts["classes"]) < 0:
         raise ValueError("classes")
     return Facts(int(facts["classes"]), tuple(facts["cameras"]), tuple(facts["views"]))
+
+
+def _epoch(entry: dict[str, float]) -> dict[str, float]:
+    """A line of history. Raises TypeError or ValueError where it is none."""
+    scores = {"mAP", "mINP", "rank1"}
+    if not {"epoch", "loss"} <= entry.keys() or scores & entry.keys() not in (set(), scores):
+        raise ValueError
+    if not all(isinstance(value, float | int) for value in entry.values()):
+        raise TypeError
+    return entry
 
 
 def _check(arrays: dict[str, np.ndarray]) -> None:

@@ -146,8 +146,38 @@ def test_limits_are_looked_at(runs):
     for device, number in (("gpu", 1), ("cpu", -1), ("cpu", "many"), ("cpu", 65)):
         with pytest.raises(BadInput, match=r"device|limit of cpu"):
             queue.limit(device, number)
-    (queue.folder() / "limits.json").write_text("{ broken")
-    assert queue.limits()["cpu"] == 1
+    for damaged in ("{ broken", "[]", "5", '{"cpu": 1e999}', '{"cpu": -5}', '{"cpu": []}'):
+        (queue.folder() / "limits.json").write_text(damaged)
+        assert queue.limits()["cpu"] == 1
+
+
+ODD = dict(
+    pid=["x", -1.5, []],
+    born=["x"],
+    epoch=[1e999, "x", None],
+    epochs=[None],
+    steps=["x"],
+    state=["x", None, [], 5],
+    message=[5, None],
+    seconds_left=[1e999, "x"],
+    images_per_second=[None],
+    place=["first"],
+    nonsense=[1],
+)
+
+
+@pytest.mark.parametrize(("name", "value"), [(k, v) for k, of in ODD.items() for v in of])
+@pytest.mark.parametrize("state", ("running", "queued", "failed"))
+def test_a_damaged_status_of_one_run_stops_no_other(runs, capsys, state, name, value):
+    odd, _ = queued(runs, "odd", "other")
+    said = json.loads((odd.folder / "state/status.json").read_text())
+    odd.write("state/status.json", json.dumps(said | dict(state=state) | {name: value}).encode())
+    assert odd.status().message == "state/status.json is damaged"
+    assert odd.status().state == "interrupted"
+    assert main(["queue"]) == main(["runs"]) == 0
+    assert line() == ["other"] and queue.take().run.name == "other"
+    odd.report_end("failed", "mended")
+    assert odd.status().message == "mended"
 
 
 def test_a_training_of_somebody_else_takes_room(runs):

@@ -32,7 +32,8 @@ def made(name: str, value: str, seed: int, scores: list[float], state: str = "fi
     run = create(asked, f"{name}-{value}-s{seed}", note)
     for epoch, score in enumerate(scores, 1):
         entry = dict(epoch=epoch, loss=epoch + seed)
-        run.add_epoch(entry if score is None else entry | dict(mAP=score))
+        scores = dict(mAP=score, mINP=score, rank1=score)
+        run.add_epoch(entry if score is None else entry | scores)
     run.report(state)
 
 
@@ -136,7 +137,7 @@ def test_values_that_were_scored_on_other_images_are_not_compared(runs, capsys):
         asked = Experiment.create(**ASKED, settings=TINY | dict(holdout=value))
         note = dict(sweep=dict(name="h", key="holdout", value=value, seed=0))
         run = create(asked, f"h-{value}", note)
-        run.add_epoch(dict(epoch=1, loss=1.0, mAP=0.5))
+        run.add_epoch(dict(epoch=1, loss=1.0, mAP=0.5, mINP=0.5, rank1=0.5))
         run.report("finished")
     assert main(["sweep", "--show", "h"]) == 0
     one, other = capsys.readouterr().out.splitlines()
@@ -163,6 +164,37 @@ def test_a_member_that_failed_is_told_with_its_reason(runs, capsys):
     rows = app.dataframe[-1].value.set_index("erase")
     assert rows.loc["0.5", "failed"] == "s-0.5-s0: the loss became NaN"
     assert rows.loc["0.5", "mAP"] == "none" and rows.loc["0", "failed"] == ""
+
+
+@pytest.mark.parametrize("content", ['{"epo', "", "[]", '{"epoch": 1, "loss": "x"}'])
+def test_a_member_whose_history_is_damaged_hides_no_other(runs, capsys, content):
+    for seed in range(3):
+        made("s", "0.5", seed, [0.1 * seed])
+    (runs / "s-0.5-s0" / "history.jsonl").write_text(content)
+    assert main(["sweep", "--show", "s"]) == 0
+    said = capsys.readouterr().out
+    assert "mAP 0.150 (0.100 to 0.200)" in said and "2 of 3 finished" in said
+    assert "  s-0.5-s0 failed: its history.jsonl is damaged or holds no mAP\n" in said
+    assert band(sweeps()["s"].runs["0.5"], "loss").seeds.tolist() == [2]
+
+
+@pytest.mark.parametrize("note", [dict(name=5), dict(name=["a"]), dict(key=["a"]), dict(seed="x")])
+def test_a_damaged_note_of_one_run_costs_no_other(runs, note):
+    for seed in range(2):
+        made("s", "0.5", seed, [0.1])
+    path = runs / "s-0.5-s0" / "experiment.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | dict(sweep=record["sweep"] | note)))
+    found = sweeps()
+    assert [run.name for run in found["s"].runs["0.5"]] == ["s-0.5-s1"] and len(found) == 1
+
+
+def test_an_empty_value_is_one_where_the_knob_allows_it(runs, tiny_run):
+    asked = ASKED | dict(model="nformer")
+    members = planned("s", **asked, key="encoder", values=["", tiny_run])
+    assert [each.run for each in members] == ["s-none-s0", f"s-{tiny_run}-s0"]
+    with pytest.raises(BadInput, match="erase: expected a number"):
+        jobs.start_sweep("s", **ASKED, key="erase", values=["0.5", ""], seeds=[0], where="here")
 
 
 def test_values_stand_by_size_and_a_foreign_note_is_no_sweep(runs):

@@ -51,7 +51,7 @@ def act(asked: argparse.Namespace) -> None:
     names = jobs.start_sweep(
         asked.name,
         key=key,
-        values=[each.strip() for each in values.split(",") if each.strip()],
+        values=[each.strip() for each in values.split(",")] if values.strip() else [],
         seeds=_seeds(asked.seeds),
         settings=dict(map(pair, asked.set)),
         **what,
@@ -95,7 +95,7 @@ def _show(asked: argparse.Namespace) -> None:
         spread = (
             f"mAP {sum(scores) / len(scores):.3f} ({min(scores):.3f} to {max(scores):.3f})"
             if scores
-            else "no mAP yet"
+            else ("none" if len(row["failed"]) == len(row["runs"]) else "no mAP yet")
         )
         on = f", on {row['evaluated_on']}" if len(splits) > 1 else ""
         print(f"{label:<32} {spread:<32} {done}{on}")

@@ -179,12 +179,11 @@ def take(but: Collection[str] = ()) -> Entry | None:
 
 def limits() -> dict[str, int]:
     """How many trainings a device has room for at a time; 1 unless said otherwise."""
-    kept = {}
     try:
         kept = json.loads((folder() / "limits.json").read_text("utf-8"))
-        kept = {key: int(value) for key, value in kept.items() if key in DEVICES}
-    except (OSError, ValueError, TypeError, AttributeError):
-        pass  # nobody has said anything yet
+        kept = {key: _room(key, value) for key, value in kept.items() if key in DEVICES}
+    except (OSError, ValueError, AttributeError, BadInput):
+        kept = {}  # nobody has said anything yet, or it is damaged
     return dict.fromkeys((*DEVICES, "auto"), 1) | kept
 
 
@@ -192,12 +191,16 @@ def limit(device: str, number: Any) -> None:
     """Say how many trainings a device has room for; 0 holds the queue. Raises BadInput."""
     if device not in DEVICES:
         raise BadInput(unknown("device", device, DEVICES))
-    count = Knob(f"limit of {device}", "int", 1, "", "", least=0, most=64).parse(number)
+    count = _room(device, number)
     with changing():
         kept = {name: count for name, count in limits().items() if name in DEVICES}
         beside = folder() / f".limits.{os.getpid()}"
         beside.write_bytes(_json(kept | {device: count}))
         move(beside, folder() / "limits.json")
+
+
+def _room(device: str, number: Any) -> int:
+    return Knob(f"limit of {device}", "int", 1, "", "", least=0, most=64).parse(number)
 
 
 @contextmanager

@@ -82,7 +82,7 @@ def _bury(children: dict[str, subprocess.Popen]) -> None:
         child = children.pop(name)
         try:
             note_end(RunFolder(name, runs_folder() / name), child.pid, child.returncode)
-        except (OSError, ValueError, TypeError) as error:  # full, gone or damaged
+        except OSError as error:  # full or gone
             log.warning("how the training of %s ended could not be kept: %s", name, error)
 
 

@@ -95,7 +95,7 @@ def sweeps() -> dict[str, Sweep]:
         if not (note := note_of(run)):
             continue
         sweep = found.setdefault(note["name"], Sweep(note["name"], note["key"], {}))
-        sweep.runs.setdefault(str(note["value"]), []).append(run)
+        sweep.runs.setdefault(note["value"], []).append(run)
     return {name: _ordered(sweep) for name, sweep in sorted(found.items())}
 
 
@@ -103,16 +103,18 @@ def note_of(run: Run) -> dict[str, Any]:
     """What a run's record says of its sweep; empty for one that belongs to none."""
     try:
         note = json.loads((run.folder / "experiment.json").read_text("utf-8"))["sweep"]
-        return note if {"name", "key", "value", "seed"} <= set(note) else {}
+        kinds = dict(name=str, key=str, value=str, seed=int)
+        return note if all(isinstance(note[name], kinds[name]) for name in kinds) else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 
 def band(runs: Sequence[Run], metric: str) -> Band:
-    """A metric of the history over the epochs that any of these runs has it for."""
+    """A metric of the history over the epochs that any of these runs has it for; a damaged history has
+    none."""
     kept: dict[int, list[float]] = {}
     for run in runs:
-        for entry in run.history():
+        for entry in _history(run):
             if entry.get(metric) is not None:
                 kept.setdefault(int(entry["epoch"]), []).append(float(entry[metric]))
     epochs = sorted(kept)
@@ -128,17 +130,27 @@ def final(runs: Sequence[Run], metric: str = "mAP") -> np.ndarray:
 
 
 def failures(runs: Sequence[Run]) -> dict[str, str]:
-    """The runs whose training failed or whose process is gone, and why."""
-    found = {run.name: run.status() for run in runs}
-    return {
-        name: status.message or status.state
-        for name, status in found.items()
-        if status.state in ("failed", "interrupted")
-    }
+    """The runs whose training failed or whose process is gone, and those that are finished without a
+    score, and why."""
+    found = {}
+    for run in runs:
+        status = run.status()
+        if status.state in ("failed", "interrupted"):
+            found[run.name] = status.message or status.state
+        elif status.state == "finished" and not _scored(run, "mAP"):
+            found[run.name] = "its history.jsonl is damaged or holds no mAP"
+    return found
 
 
 def _scored(run: Run, metric: str) -> list[dict[str, Any]]:
-    return [entry for entry in run.history() if metric in entry]
+    return [entry for entry in _history(run) if metric in entry]
+
+
+def _history(run: Run) -> list[dict[str, Any]]:
+    try:
+        return run.history()
+    except BadInput:
+        return []
 
 
 def _check(model: str, key: str, values: Sequence[str], seeds: Sequence[int], settings) -> None:

@@ -73,7 +73,13 @@ def restore_optimizers(run: Run, optimizers: list, state: dict[str, Any], stage:
 
 def take_encoder(model: ReIDModel, encoder: str) -> None:
     """Fill a second-stage model's encoder from its run. Raises BadInput."""
-    run = open_run(encoder)
+    try:
+        run = open_run(encoder)
+    except BadInput:
+        raise BadInput(
+            f"encoder: run {encoder!r}, whose features this one shall refine, is gone or damaged; put it "
+            "back, or start a new run"
+        ) from None
     try:
         model.encoder.load_state_dict(run.model().state_dict())
     except RuntimeError:
