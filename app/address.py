@@ -25,6 +25,11 @@ def told(page: str) -> Iterator[None]:
     _tell()
 
 
+def page() -> str:
+    """The page that this run of the script is for."""
+    return st.session_state[SEEN][0] if SEEN in st.session_state else ""
+
+
 def stop() -> NoReturn:
     """Streamlit's stop, for a page that ends early; after it nothing could be told."""
     _tell()

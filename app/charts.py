@@ -1,10 +1,11 @@
 """Arrays in, figures out. Text and background follow Streamlit's light or dark theme."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
 
 # One colour per model, after Okabe and Ito (2008), moved so that all seven hold on light and on dark
 # and stay apart under each kind of colour blindness.
@@ -18,6 +19,7 @@ COLOURS = {
     "resnet-bot": "#9F4F3A",
 }
 QUIET = "#8A97A5"
+SAME = 0.179  # luminance that black and white differ from alike, by 4.6 : 1
 DASHES = ("solid", "dash", "dot")  # where one chart has more lines than there are colours
 
 
@@ -126,3 +128,45 @@ def blank(across: str, up: str) -> go.Figure:
     figure.update_xaxes(title=across, title_standoff=6, rangemode="tozero")
     figure.update_yaxes(title=up, title_standoff=6)
     return figure
+
+
+def numbered(
+    drawn: np.ndarray,
+    said: Callable[[float], str],
+    scale: str,
+    range: tuple[float, float] | None = None,
+    size: int | None = None,
+    **more: Any,
+) -> list[go.Heatmap]:
+    """A heat map (R, C) that says its numbers, in two: cells with white figures, and those with
+    black ones. A map has one colour for all its figures, and plotly's own choice is too pale on middle
+    tones. range: what the ends of the scale stand for, by default the lowest and the highest."""
+    known = np.isfinite(drawn)
+    low, high = range or ((drawn[known].min(), drawn[known].max()) if known.any() else (0.0, 1.0))
+    share = np.where(known, (drawn - low) / max(high - low, 1e-12), 0).clip(0, 1)
+    shades = sample_colorscale(scale, share.ravel(), colortype="tuple")
+    texts = np.array([["" if np.isnan(x) else said(x) for x in row] for row in drawn])
+    dark = np.array([luminance(shade) < SAME for shade in shades]).reshape(drawn.shape)
+    return [
+        go.Heatmap(
+            z=np.where(here, drawn, np.nan),
+            zmin=low,
+            zmax=max(high, low + 1e-12),
+            text=np.where(here, texts, ""),
+            texttemplate="%{text}",
+            textfont=dict(color=colour, size=size),
+            colorscale=scale,
+            showscale=False,
+            hoverinfo="skip",
+            xgap=2,
+            ygap=2,
+            **more,
+        )
+        for here, colour in ((dark, "#ffffff"), (~dark, "#000000"))
+    ]
+
+
+def luminance(shade: Sequence[float]) -> float:
+    """Relative luminance of a colour (red, green, blue in 0..1), as WCAG 2 defines it."""
+    red, green, blue = (x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in shade)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

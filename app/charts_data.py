@@ -33,8 +33,6 @@ def per_identity(counts: dict[str, np.ndarray], what: str) -> go.Figure:
     """How many identities have how many images or cameras: (I,) a number for each identity."""
     figure = blank(f"{what} of an identity", "identities")
     highest = max(each.max() for each in counts.values())
-    # Every number has a place, with nobody or not: a group is as wide as the smallest step between
-    # places, so where numbers are left out its bars would stand at other numbers than their own.
     numbers = np.arange(1, highest + 1)
     for split, each in counts.items():
         figure.add_bar(
@@ -42,10 +40,12 @@ def per_identity(counts: dict[str, np.ndarray], what: str) -> go.Figure:
             y=np.bincount(each, minlength=highest + 1)[1:],
             name=split,
             marker_color=SHADES[split],
+            opacity=0.6,
             hovertemplate="%{y:,} identities",
         )
     whole_steps(figure, highest, ticks=12)
-    figure.update_layout(barmode="group", showlegend=True, hovermode="x unified")
+    # One over the other, each at its own number: beside one another they would stand next to it.
+    figure.update_layout(barmode="overlay", showlegend=True, hovermode="x unified")
     return figure
 
 

@@ -4,15 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
-from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
-from app.charts import QUIET
-from reid_core.analysis.cameras import Pairs
+from app.charts import COLOURS, QUIET, numbered
+from reid_core.analysis.cameras import Pairs, costliest
 from reid_core.analysis.errors import Slice
 
 MARGIN = dict(l=8, r=12, t=30, b=8)
-SAME = 0.179  # luminance that black and white differ from alike, by 4.6 : 1
 SEEN = dict(marker=dict(opacity=1))  # nothing fades when one thing is clicked
 
 
@@ -24,13 +22,17 @@ def cameras(pairs: Pairs, names: Sequence[Sequence[str]], rows: Sequence[float])
     titles = ("mAP of the pair", "median rank of<br>the first true match")
     figure = make_subplots(1, 2, subplot_titles=titles, horizontal_spacing=0.05, shared_yaxes=True)
     values = (
-        (pairs.precision, ".2f", "Cividis"),
-        (pairs.rank, "g", "Cividis_r"),
+        (pairs.precision, "{:.2f}".format, "Cividis"),
+        (pairs.rank, "{:g}".format, "Cividis_r"),
     )
-    for column, (drawn, form, scale) in enumerate(values, 1):
-        for each in _cells(drawn, form, scale, across, up):
+    for column, (drawn, said, scale) in enumerate(values, 1):
+        for each in numbered(drawn, said, scale, x=across, y=up):
             figure.add_trace(each, 1, column)
         figure.add_trace(_buttons(pairs, names, across, up), 1, column)
+    row, column = costliest(pairs)
+    frame = dict(type="rect", line=dict(color=COLOURS["ohformer"], width=3))
+    at = dict(x0=column - 0.48, x1=column + 0.48, y0=row - 0.48, y1=row + 0.48)
+    figure.add_shape(**frame, **at, row=1, col=1)
     bare = dict(type="category", fixedrange=True, showgrid=False)
     figure.update_xaxes(title="camera of the true matches", **bare)
     figure.update_yaxes(autorange="reversed", **bare)
@@ -43,41 +45,6 @@ def cameras(pairs: Pairs, names: Sequence[Sequence[str]], rows: Sequence[float])
     )
     figure.update_annotations(font_size=13)
     return figure
-
-
-def _cells(drawn: np.ndarray, form: str, scale: str, across, up) -> list[go.Heatmap]:
-    """A heat map with its numbers, in two: cells with white figures, and those with black ones. A
-    map has one colour for all its figures, and plotly's own choice is too pale on middle tones."""
-    known = np.isfinite(drawn)
-    low, high = (drawn[known].min(), drawn[known].max()) if known.any() else (0.0, 1.0)
-    share = np.where(known, (drawn - low) / max(high - low, 1e-12), 0)
-    shades = sample_colorscale(scale, share.ravel(), colortype="tuple")
-    dark = np.array([luminance(shade) < SAME for shade in shades]).reshape(drawn.shape)
-    text = np.array([["" if np.isnan(x) else f"{x:{form}}" for x in row] for row in drawn])
-    return [
-        go.Heatmap(
-            z=np.where(here, drawn, np.nan),
-            zmin=low,
-            zmax=max(high, low + 1e-12),
-            x=across,
-            y=up,
-            text=np.where(here, text, ""),
-            texttemplate="%{text}",
-            textfont=dict(color=colour),
-            colorscale=scale,
-            showscale=False,
-            hoverinfo="skip",
-            xgap=2,
-            ygap=2,
-        )
-        for here, colour in ((dark, "#ffffff"), (~dark, "#000000"))
-    ]
-
-
-def luminance(shade: Sequence[float]) -> float:
-    """Relative luminance of a colour (red, green, blue in 0..1), as WCAG 2 defines it."""
-    red, green, blue = (x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in shade)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def _buttons(pairs: Pairs, names, across, up) -> go.Scatter:

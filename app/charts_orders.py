@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import plotly.graph_objects as go
 
-from app.charts import COLOURS, QUIET, blank
+from app.charts import COLOURS, QUIET, blank, numbered
 
 SHADES = "Cividis"  # made for colour blindness, and even in grey
 CROWDED = 0.15  # of the ruler: where all images lie below it, they can't be told apart
 FEWEST = 10  # bins on an axis: a single one would seem to spread over all of it
-NUMBERS = 8  # more cells in a line have no room for a number
+NUMBERS = 7  # more cells in a line have no room for a number
 SHUFFLED, UNIFORM = COLOURS["pha"], COLOURS["rga"]
 
 
@@ -32,17 +32,14 @@ def matrix(
     """
     figure = blank(axes[1], axes[0])
     small = max(values.shape) <= NUMBERS
-    figure.add_heatmap(
-        z=values,
-        zmin=0,
-        zmax=limit,
-        colorscale=SHADES,
-        xgap=2,
-        ygap=2,
-        texttemplate=("%{z:.3f}" if values.max() > 0.1 else "%{z:.4f}") if small else None,
-        hoverinfo="skip",
+    digits = 3 if values.max() > 0.1 else 4
+    said = lambda x: f"{x:.{digits}f}".removeprefix("0") if small else ""  # noqa: E731
+    maps = numbered(values, said, SHADES, (0, limit), size=11)
+    maps[0].update(
+        showscale=True,
         colorbar=dict(title=dict(text=unit, side="right"), thickness=12, tickformat="~g"),
     )
+    figure.add_traces(maps)
     _to_select(figure, texts, 30 if small else 12)
     if chosen is not None:
         y, x = chosen
@@ -111,7 +108,14 @@ def ruler(
     sides = [
         (value, place) for place, line in zip(places, lines, strict=True) for value in line.uniform
     ]
-    _sign(figure, *zip(*sides, strict=True), "uniform map", "square-open", UNIFORM, 10)
+    _sign(
+        figure,
+        *zip(*sides, strict=True),
+        "uniform map, to each of the two",
+        "square-open",
+        UNIFORM,
+        10,
+    )
     here = [np.nan if line.here is None else line.here for line in lines]
     if np.isfinite(here).any():
         _sign(figure, here, places, "this picture", "diamond-open", COLOURS["transreid"], 13)

@@ -24,7 +24,7 @@ def _failure(case: Case) -> Step:
         why, chosen["show"] = "No query of this run fails at rank 1", errors.EVERY
     return Step(
         "The most tagged failure",
-        f"Of {int(case.lists.failed.sum())} failures this one has the most tags: its first true match "
+        f"Of {int(case.lists.failed.sum())} failures none has more tags than this one: its first true match "
         f"has rank {first}, its average precision is {precision:.2f}. {why}; the numbers behind each "
         "rule stand below.",
         chosen,
@@ -41,8 +41,9 @@ def _pair(case: Case) -> Step:
     return Step(
         "The costliest pair of cameras",
         f"From camera {pairs.query_cameras[row]} to camera {pairs.match_cameras[column]} mAP is "
-        f"{here:.2f}, against {mean:.2f} over all pairs: it takes {cost:.3f} from that mean, more than "
-        f"any other. Its interval ({low:.2f} to {high:.2f}) {sure}.",
+        f"{here:.2f}, against {mean:.2f} over all pairs (lists with the true matches of one camera, so "
+        f"not the run's mAP): it takes {cost:.3f} from that mean, more than any other. Its interval "
+        f"({low:.2f} to {high:.2f}) {sure}. The pair is framed.",
         {"errors": "Tables"},
     )
 

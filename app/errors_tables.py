@@ -64,7 +64,7 @@ def _cameras(case: Case) -> None:
         Said(
             f"mAP over all queries and pairs {pairs.mean:.3f}; {below} of {len(rows)} pairs lie below "
             "it with their whole 95 % interval (bootstrap over queries), where some 2.5 % would by "
-            "chance, more of those with few queries. Beside the rows: mAP of each query camera's whole lists. Click a cell to open its queries, worst first.",
+            "chance, more of those with few queries. Framed: the pair that takes most from the mean. Beside the rows: mAP of each query camera's whole lists. Click a cell to open its queries, worst first.",
             formula=PRECISION,
             source="Average precision as in Zheng et al. 2015; by pairs of cameras: ours.",
             code=(camera_pairs,),

@@ -127,8 +127,9 @@ def _dropped(image: np.ndarray, split: filters.Subbands, drop: str) -> None:
             f"are {how}"
             + (" and mid-gray stands in for them. " if step is None else ". ")
             + "The third is the difference, stretched about mid-gray. PHA trains on a view whose LL of "
-            "one level is rounded: an eye hardly sees it. The official code takes steps of 5 where there is "
-            "most detail and steps of 1 elsewhere; here one step holds everywhere.",
+            "one level is rounded, in the official code in steps of 5 where there is most detail and of 1 "
+            "elsewhere"
+            + ("; here one step holds everywhere." if step else ", which an eye hardly sees."),
             r"$\widehat{LL} = \frac{s}{255}\,\mathrm{round}\!\left(\frac{255\,LL}{s}\right)$",
             "PHA (Zhang et al., CVPR 2023), section 3.2. Rounding instead of the official code's steep "
             "tanh is ours. A Haar LL coefficient of level l is 2^l times the mean of its pixels.",

@@ -198,7 +198,7 @@ def depth_in_words() -> str:
     results = {name: found for name in USUAL if (found := _kept(name)) is not None}
     if len(results) < 2:
         return (
-            "Press it once: the curves of two runs are computed in seconds and this text then says "
+            "The curves of two runs are computed first, seconds on an idle machine; then this text says "
             "where they differ most. The dotted lines are random splits of the same sizes."
         )
     (one, first), (two, second) = results.items()

@@ -139,7 +139,7 @@ def strip(
                 title=f"{title(found, row)}, average precision {precision:.2f}"
                 if known
                 else f"{title(found, row)}, no true match",
-                note=f"{precision:.2f}" if known else "none",
+                note=f"AP {precision:.2f}" if known else "no match",
                 share=float(precision) if known else 0,
                 chosen=bool(position == query),
             )

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import address
+from app import address, pickers
 
 ADDRESS = "look"
 # What is remembered: the page and step last seen, what came with a step's address, what it sets next.
@@ -83,7 +83,8 @@ def _address(look: str | None) -> None:
 
 
 def first(key: str, values: dict[str, Any]) -> None:
-    """A page's preset, once per session and key; what the address asks for goes first.
+    """A page's preset, once per session and key; what the address asks for goes first, and what the
+    visitor has chosen on another page.
 
     Call it before the widgets. values: by widget key, of widgets that are linked or bound.
     """
@@ -92,8 +93,8 @@ def first(key: str, values: dict[str, Any]) -> None:
         return
     seen.add(key)
     for name, value in values.items():
-        if name not in address.names():
-            st.session_state[name] = value
+        if name not in address.names() and not pickers.chosen(name):
+            pickers.preset(name, value)
 
 
 def _take(number: int, step: Step) -> None:

@@ -66,8 +66,9 @@ def steps(run: Run) -> list[Step]:
     text = (
         f"Over {len(queries)} evenly spaced queries the first-order and the high-order maps are "
         f"{found.js.mean():.3f} nats apart (at most ln 2 = 0.693); farthest in head {head + 1} of {words} "
-        f"here, {found.js[image, pair, head]:.3f}. Below it {found.outside[pair]:.0%} of the layer's taps "
-        f"read zeros outside the image, where a plain convolution has {found.plain[pair]:.0%}."
+        f"here, {found.js[image, pair, head]:.3f}. Over the same queries {found.outside[pair]:.0%} of that "
+        "layer's taps read zeros outside the image, where a plain convolution has "
+        f"{found.plain[pair]:.0%}; this picture's share stands below."
     )
     asked = here(run, queries[image], "Orders") | {"pair": words, "order head": str(head + 1)}
     return [Step("Two orders apart", text, asked)]

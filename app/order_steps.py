@@ -3,22 +3,27 @@
 import numpy as np
 import streamlit as st
 
-from app import address
+from app import address, pickers
 from app.lessons import Step
+from reid_core.analysis.orders import BOUND, UNITS
 from reid_core.studies.orders import ROWS, Options
 
 ORDERS, LAYERS, HEADS, MODES = "Orders", "Layers", "Heads", "Sharing modes"
 SET_DRAWS = Options().draws  # the page measures the set with the defaults
+DIVERGENCES = {"js", "shuffled", "between_layers", "layers_shuffled", "between_heads"}
+DIVERGENCES |= {"heads_shuffled", "diversity"}
 TOKEN = dict(token="automatic", of="This picture")
 
 
-def steps(found: dict[str, np.ndarray], labels: list[str]) -> list[Step]:
-    """Three things to see in a run; the first is the page's preset. labels: the queries' names."""
+def steps(found: dict[str, np.ndarray], labels: list[str], unit: str) -> list[Step]:
+    """Three things to see in a run; the first is the page's preset. labels: the queries' names; unit:
+    of UNITS, that in which the page shows divergences."""
+    found = found | {name: UNITS[unit] * found[name] for name in DIVERGENCES & found.keys()}
     if "js" in found:
-        return [_orders(found, labels), _heads(found, labels), _modes(found)]
+        return [_orders(found, labels, unit), _heads(found, labels, unit), _modes(found, unit)]
     several = found["between_layers"].shape[1] > 1
-    chosen = [_layers(found, labels, most) for most in (True, False)] if several else []
-    return chosen + ([_heads(found, labels)] if found["between_heads"].shape[2] > 1 else [])
+    chosen = [_layers(found, labels, unit, most) for most in (True, False)] if several else []
+    return chosen + ([_heads(found, labels, unit)] if found["between_heads"].shape[2] > 1 else [])
 
 
 def untouched(name: str, values: dict[str, str]) -> None:
@@ -29,11 +34,11 @@ def untouched(name: str, values: dict[str, str]) -> None:
         return
     state[f"divergence set {name}"] = True
     for key, value in values.items():
-        if key not in asked:
-            state[key] = value
+        if key not in asked and not pickers.chosen(key):
+            pickers.preset(key, value)
 
 
-def _orders(found, labels) -> Step:
+def _orders(found, labels, unit) -> Step:
     js = found["js"]
     image, place, head = np.unravel_index(js.argmax(), js.shape)
     layer, order = found["pair"][place]
@@ -47,7 +52,7 @@ def _orders(found, labels) -> Step:
         )
     else:
         said = (
-            f"Layer {layer}, head {head + 1}: {_nats(value)} between order 1 and order {order} on "
+            f"Layer {layer}, head {head + 1}: {_said(value, unit)} between order 1 and order {order} on "
             f"{label}, the largest of {js.size} maps measured ({len(js)} queries), where their mean is "
             f"{js.mean():.4f}. With shuffled tokens the same two maps are {chance:.3f} apart "
             f"(mean of {len(draws)} shuffles, from {draws.min():.2f} to {draws.max():.2f}): "
@@ -61,7 +66,7 @@ def _orders(found, labels) -> Step:
     return Step("Largest gap between orders", said, dict(between=ORDERS) | keys | TOKEN)
 
 
-def _layers(found, labels, most: bool) -> Step:
+def _layers(found, labels, unit, most: bool) -> Step:
     """The two layers that differ most, or least, in all their rows."""
     mean = found["between_layers"][..., 1].mean(axis=0)
     one, other = np.triu_indices(len(mean), 1)
@@ -72,7 +77,7 @@ def _layers(found, labels, most: bool) -> Step:
     chance = found["layers_shuffled"][:, a, b, 1].mean()
     numbers = [int(found["layer"][each]) for each in (a, b)]
     said = (
-        f"Layers {numbers[0]} and {numbers[1]} are {_nats(mean[a, b])} apart in the mean over "
+        f"Layers {numbers[0]} and {numbers[1]} are {_said(mean[a, b], unit)} apart in the mean over "
         f"{len(values)} queries, the {'most' if most else 'least'} of all pairs of layers; shuffled "
         f"tokens give {chance:.2f}. {labels[found['query'][image]]} is the query where they differ "
         f"{'most' if most else 'least'}, {values[image]:.4f}: compare the two rows of one position."
@@ -82,7 +87,7 @@ def _layers(found, labels, most: bool) -> Step:
     return Step(title, said, dict(between=LAYERS, rows=ROWS[1]) | keys | TOKEN)
 
 
-def _heads(found, labels) -> Step:
+def _heads(found, labels, unit) -> Step:
     """The two heads of one layer that differ most."""
     mean = found["between_heads"][..., 1].mean(axis=0)  # (L, H, H)
     place, a, b = (int(each) for each in np.unravel_index(mean.argmax(), mean.shape))
@@ -90,7 +95,7 @@ def _heads(found, labels) -> Step:
     chance = found["heads_shuffled"][:, place, a, b, 1].mean()
     image, layer = int(values.argmax()), int(found["layer"][place])
     said = (
-        f"In layer {layer}, heads {a + 1} and {b + 1} are {_nats(mean[place, a, b])} apart in the mean "
+        f"In layer {layer}, heads {a + 1} and {b + 1} are {_said(mean[place, a, b], unit)} apart in the mean "
         f"over {len(values)} queries, the most of any two heads of a layer; shuffled tokens give "
         f"{chance:.2f}. On {labels[found['query'][image]]} it is {values[image]:.4f}: the two rows of "
         "one position lie on other parts of the image."
@@ -101,10 +106,10 @@ def _heads(found, labels) -> Step:
     return Step("Heads furthest apart", said, step)
 
 
-def _modes(found) -> Step:
+def _modes(found, unit) -> Step:
     first, high = found["diversity"].mean(axis=(0, 1))
     said = (
-        f"This run's orders are {_nats(found['js'].mean())} apart, and its heads differ by {high:.4f} "
+        f"This run's orders are {_said(found['js'].mean(), unit)} apart, and its heads differ by {high:.4f} "
         f"in the high order against {first:.4f} in the first. The other sharing modes stand beside it: "
         "see where a map of its own moves JS, and whether mAP follows within its interval."
     )
@@ -115,5 +120,5 @@ def _times(ratio: float) -> str:
     return f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
 
 
-def _nats(value: float) -> str:
-    return f"{value:.4f} nats ({value / np.log(2):.1%} of the bound)"
+def _said(value: float, unit: str) -> str:
+    return f"{value:.4f} {unit} ({value / (BOUND * UNITS[unit]):.1%} of the bound)"

@@ -13,6 +13,7 @@ from reid_core.runs import Run, damaged_runs, list_runs, open_run
 
 ORDERS = ["File name", "Worst first", "Best first"]
 MISSING = "missing run"  # the one that a link asked for, and the one shown instead
+BY_ITSELF = "not chosen"  # by key, what a page set without being asked
 STEPS = {  # button -> shortcut, icon
     "Previous": ("Left", "arrow_back"),
     "Next": ("Right", "arrow_forward"),
@@ -44,10 +45,29 @@ def _tied(key: str, options: list[str], default: str, unlike: str = "") -> str:
     if linked_anew and asked in options:
         state[key] = asked
     elif state.get(key) not in options:
-        state[key] = last if last in options and last != unlike else default
+        if last in options and last != unlike:
+            state[key] = last
+        else:
+            preset(key, default)
+    elif state.get(f"{key} on") != address.page():
+        state[key] = state[key]  # or another page's widget of that key would start anew
+    state[f"{key} on"] = address.page()
     address.put(key, state[key])
     state[f"{key} in the address"] = state[key]
     return asked if linked_anew and asked not in options else ""
+
+
+def preset(key: str, value: Any) -> None:
+    """Set a widget's value that nobody asked for: until somebody does, another page may set another."""
+    st.session_state[key] = value
+    st.session_state.setdefault(BY_ITSELF, {})[key] = value
+
+
+def chosen(key: str) -> bool:
+    """Whether the visitor chose what a widget holds, or held on a page before this one."""
+    state = st.session_state
+    held = state.get(key, state.get(f"{key} in the address"))
+    return held is not None and held != state.get(BY_ITSELF, {}).get(key)
 
 
 def missing(

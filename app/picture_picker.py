@@ -12,7 +12,7 @@ from reid_core.runs import Run
 
 TEST, UPLOAD = "Test split", "Upload"
 SOURCE = "from"  # the widget's key
-ITSELF, NEAREST = "the query", 12
+ITSELF, NEAREST = "the query", 11  # one row of a laptop's page with the query
 SAID = {None: "", True: "right, ", False: "wrong, "}
 
 

@@ -56,10 +56,13 @@ def enlarged(figure: go.Figure, height: int | None = None) -> go.Figure:
     copy.update_annotations(font_size=17)
     written = lambda trace: "text" in (getattr(trace, "mode", "") or "")  # noqa: E731
     copy.for_each_trace(lambda trace: trace.update(textfont_size=17), selector=written)
+    sized = lambda trace: trace.type == "heatmap" and trace.textfont.size  # noqa: E731
+    copy.for_each_trace(lambda trace: trace.update(textfont_size=16), selector=sized)
     copy.update_xaxes(tickfont=dict(size=17), title_font=dict(size=19))
     # Larger ticks take the room that their title stood in.
     copy.for_each_xaxis(lambda axis: axis.update(title_standoff=12 + (axis.title.standoff or 0)))
     copy.update_yaxes(tickfont=dict(size=17), title_font=dict(size=19))
+    copy.for_each_yaxis(lambda axis: axis.update(title_standoff=10 + (axis.title.standoff or 0)))
     return copy
 
 

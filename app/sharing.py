@@ -37,7 +37,7 @@ What a high order attends by, from its layer's first-order map $A$ (softmax over
 **FLOPs** of one image's forward pass, two for each multiplication and addition: convolutions, linear
 layers and both products of attention, counted by PyTorch; deformable convolutions as plain ones; not
 softmax, normalisation, activations or interpolation.
-**Parameters** include the classifiers that only training needs.
+**Parameters** and FLOPs include the classifiers that only training needs.
 **Intervals**: 95 % bootstrap over images (JS, diversity) or over queries (mAP). Each run is one
 training: a second one with another seed may differ by more.
 """
@@ -97,9 +97,9 @@ def show(run: Run, found: dict[str, np.ndarray] | None, unit: str) -> None:
         said,
         key="sharing-chart",
         alt="JS divergence, diversity between heads, parameters, FLOPs and mAP of each run",
-        table=frame,
+        table=frame.assign(unit=unit),
     )
-    figures.table(_written(frame), said, key="sharing-table")
+    figures.table(_written(frame, unit), said, key="sharing-table")
 
 
 def found_of(ready: dict[str, dict[str, np.ndarray]]) -> np.ndarray:
@@ -154,7 +154,7 @@ def _chart(frame: pd.DataFrame, factor: float, unit: str):
     )
 
 
-def _written(frame: pd.DataFrame) -> pd.DataFrame:
+def _written(frame: pd.DataFrame, unit: str) -> pd.DataFrame:
     """The same as text, each with its interval: a row for each measure, a column for each run."""
 
     def said(name: str) -> list[str]:
@@ -168,10 +168,10 @@ def _written(frame: pd.DataFrame) -> pd.DataFrame:
 
     rows = {
         "Sharing mode": list(frame["sharing"]),
-        "JS to order 1": said("JS"),
-        "JS to order 1 times its learned weights": said("JS reweighted"),
-        "Diversity of heads, high orders": said("diversity high"),
-        "Diversity of heads, order 1": said("diversity first"),
+        f"JS to order 1, {unit}": said("JS"),
+        f"JS to order 1 times its learned weights, {unit}": said("JS reweighted"),
+        f"Diversity of heads, high orders, {unit}": said("diversity high"),
+        f"Diversity of heads, order 1, {unit}": said("diversity first"),
         "Parameters": [f"{count:,}" for count in frame["parameters"]],
         "MFLOPs of one image": [f"{count / 1e6:.1f}" for count in frame["FLOPs"]],
         "mAP": said("mAP"),

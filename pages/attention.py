@@ -1,5 +1,5 @@
-"""Where does the model look? Every map comes from the pass that made the embedding, is drawn on the
-pixels that it was cut from, and has its numbers beside it."""
+"""Where does the model look? Attention comes from the pass that made the embedding, is drawn on the
+pixels that it was cut from, and has its numbers beside it; views that pass an image anew say so."""
 
 from app import lessons, microscope, pickers, picture_picker
 from app.notices import heading

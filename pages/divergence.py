@@ -22,14 +22,16 @@ if not views:
 found = None
 if run.has_embeddings and run.has_weights:
     found = studies.study(run, "orders", label="Measure over a set of queries", start=True)
-steps = order_steps.steps(found, cached.labels(run.name, stamp)) if found else []
+pickers.linked("unit", list(UNITS), "nats")  # the steps speak of it before its widget stands
+unit = st.session_state["unit"]
+steps = order_steps.steps(found, cached.labels(run.name, stamp), unit) if found else []
 order_steps.untouched(run.name, steps[0].set if steps else {})
 if steps:
     look_at(steps, "divergence")
 
 bar = st.container(horizontal=True, vertical_alignment="bottom")
 view = orders.switch(bar, "Between", "between", views, views[0])
-unit = orders.switch(bar, "Unit", "unit", list(UNITS), "nats")
+orders.switch(bar, "Unit", "unit", list(UNITS), "nats")
 if view == MODES:
     sharing.show(run, found, unit)
     address.stop()

@@ -30,7 +30,7 @@ with explained():
     case = Case.of(run.name, stamp)
 
 steps = errors_lessons.steps(run, case)
-if "query" not in address.names():  # a link to a query opens that one
+if "query" not in address.names() and not pickers.chosen("query"):  # else that one is opened
     lessons.first("errors", steps[0].set)
 lessons.look_at(steps, "errors")
 pickers.linked("errors", list(VIEWS), VIEWS[0])

@@ -1,5 +1,5 @@
 """Who sees texture and edges, who sees colour and shape, and what self-attention does with them.
-Each number comes from the arrays beside it, and each curve stands beside random splits."""
+Each number comes from the arrays beside it; through depth, high and low stand beside random splits."""
 
 from app import frequency_views, pickers
 from app.notices import heading

@@ -253,7 +253,7 @@ def test_any_run_can_be_the_encoder(tiny_run):
 def test_an_encoder_that_is_gone_or_another(tiny_run, runs):
     run = train.create(tiny(encoder=tiny_run, width=16), "over")
     (runs / tiny_run).rename(runs / "elsewhere")
-    with pytest.raises(BadInput, match="encoder: run 'tiny', whose .* is gone"):
+    with pytest.raises(BadInput, match=r"encoder: run 'tiny', whose .* is gone"):
         train.train(run)
     other = train.create(tiny(passes=1), tiny_run)
     train.train(other)

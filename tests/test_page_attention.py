@@ -56,6 +56,28 @@ def test_opens_on_the_map_that_shows_most(tiny_run):
     assert f"{found.person[image, layer, head]:.0%}" in " ".join(m.value for m in app.markdown)
 
 
+def test_a_query_that_was_chosen_elsewhere_is_the_one_that_is_opened(tiny_run):
+    app = opened("retrieval")
+    queries = app.selectbox(key="query").options
+    shown = app.session_state["query"]
+    opens_on = page().session_state["query"]
+    chosen = next(each for each in queries if each not in (shown, opens_on))
+    app.selectbox(key="query").select(chosen).run()
+    for name in ("attention", "errors", "home", "divergence", "clusters", "attention", "retrieval"):
+        app.query_params.clear()  # as a link of the menu does
+        app.switch_page(f"../pages/{name}.py").run()
+        assert not app.exception
+        assert name == "home" or app.session_state["query"] == chosen
+
+
+def test_a_query_that_nobody_chose_gives_way_to_the_page_s_own(tiny_run):
+    opens_on = page().session_state["query"]
+    app = opened("retrieval")
+    app.query_params.clear()
+    app.switch_page("../pages/attention.py").run()
+    assert app.session_state["query"] == opens_on
+
+
 def test_the_tiles_are_the_rows_of_the_pass(tiny_run):
     app = page(lens="Layers and heads", token="class")
     found = open_run(tiny_run).embeddings()

@@ -13,7 +13,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from app import clusters, clusters_paint, clusters_views
-from app.charts_errors import luminance
+from app.charts import luminance
 from reid_core.analysis import outliers
 from reid_core.runs import Run, open_run
 from reid_core.studies import Study

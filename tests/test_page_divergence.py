@@ -128,13 +128,18 @@ def test_orders_open_on_the_largest_gap_and_steps_set_the_widgets(runs):
         :, image, place, head
     ]  # the step's words and the caption's, one array
     assert f"shuffled tokens {draws.mean():.4f} (mean of {len(draws)} shuffles)" in said(app)
-    first = order_steps.steps(found, app.selectbox(key="query").options)[0]
+    first = order_steps.steps(found, app.selectbox(key="query").options, "nats")[0]
     assert f"{draws.mean():.3f} apart (mean of {len(draws)} shuffles" in first.text
     app.button(key="divergence step 2").click().run()
     assert app.session_state["between"] == "Heads" and not app.exception
     assert app.selectbox(key="one").value != app.selectbox(key="other").value
     text = " ".join(each.value for each in app.markdown)
-    assert f"{found['between_heads'][..., 1].mean(axis=0).max():.4f} nats" in text
+    apart = found["between_heads"][..., 1].mean(axis=0).max()
+    assert f"{apart:.4f} nats ({apart / np.log(2):.1%} of the bound)" in text
+    app.segmented_control(key="unit").set_value("bits").run()  # the step stays, and says the same
+    text = " ".join(each.value for each in app.markdown)
+    assert f"{apart / np.log(2):.4f} bits ({apart / np.log(2):.1%} of the bound)" in text
+    assert "nats (" not in text
 
 
 def test_heads_open_on_two_heads_whatever_head_the_orders_show(runs):
@@ -231,8 +236,8 @@ def test_sharing_modes_stand_side_by_side(runs):
     frame = app.dataframe[0].value
     assert list(frame.columns) == ["", "shared", "independent"]
     cells = frame.set_index("").T
-    assert cells.loc["shared", "JS to order 1"] == "0.0000 (0.0000 to 0.0000)"
-    assert cells.loc["independent", "JS to order 1 times its learned weights"] == "none"
+    assert cells.loc["shared", "JS to order 1, nats"] == "0.0000 (0.0000 to 0.0000)"
+    assert cells.loc["independent", "JS to order 1 times its learned weights, nats"] == "none"
     count = sum(each.numel() for each in own.model().parameters())
     assert cells.loc["independent", "Parameters"] == f"{count:,}"
 
@@ -274,7 +279,7 @@ def test_figures_end_at_the_bound():
         np.eye(2), "ab", "ab", np.full((2, 2), "x", object),
         axes=("", ""), limit=1.0, chosen=(0, 1), unit="bits",
     )  # fmt: skip
-    assert [list(each) for each in cells.data[1].customdata] == [[0, 0], [0, 1], [1, 0], [1, 1]]
+    assert [list(each) for each in cells.data[-1].customdata] == [[0, 0], [0, 1], [1, 0], [1, 1]]
     assert cells.data[0].zmax == 1.0
 
 
@@ -308,5 +313,6 @@ def test_cells_of_a_deep_model_have_no_room_for_numbers(count, numbers):
     names, values = [str(each) for each in range(count)], np.full((count, count), 0.3)
     about = dict(axes=("a", "b"), limit=1.0, chosen=None, unit="nats")
     figure = charts_orders.matrix(values, names, names, np.full((count, count), ""), **about)
-    assert (figure.data[0].texttemplate is not None) == numbers
-    assert figure.data[1].marker.size == (30 if numbers else 12)  # what a click may hit
+    said = {text for cells in figure.data[:2] for row in cells.text for text in row}
+    assert said == ({"", ".300"} if numbers else {""})
+    assert figure.data[-1].marker.size == (30 if numbers else 12)  # what a click may hit

@@ -9,7 +9,7 @@ import pytest
 from plotly.colors import sample_colorscale
 from test_app import captions, drawn, nothing_cached, opened, said  # noqa: F401
 
-from app import cached, charts_errors, charts_runs, errors, errors_queue, errors_rerank
+from app import cached, charts, charts_errors, charts_runs, errors, errors_queue, errors_rerank
 from app.errors import Case
 from app.notices import plain
 from reid_core import notes
@@ -317,7 +317,7 @@ def test_a_median_rank_is_written_as_it_is(tiny_run):
 def test_figures_in_cells_are_easy_to_read():
     drawn = np.linspace(0.4, 0.7, 25).reshape(5, 5)
     drawn[0, 0] = np.nan
-    white, black = charts_errors._cells(drawn, ".2f", "Cividis", list("abcde"), list("abcde"))
+    white, black = charts.numbered(drawn, "{:.2f}".format, "Cividis")
     assert (white.textfont.color, black.textfont.color) == ("#ffffff", "#000000")
     assert (white.zmin, white.zmax) == (black.zmin, black.zmax)
     # Each number stands in one of both, white ones on the darker colours; none where nothing is known.
@@ -325,6 +325,6 @@ def test_figures_in_cells_are_easy_to_read():
     assert np.nanmax(white.z) < np.nanmin(black.z)
     assert white.text[0][0] == black.text[0][0] == ""
     shades = sample_colorscale("Cividis", np.linspace(0, 1, 200), colortype="tuple")
-    for light in map(charts_errors.luminance, shades):
-        figures = 1.05 / (light + 0.05) if light < charts_errors.SAME else (light + 0.05) / 0.05
+    for light in map(charts.luminance, shades):
+        figures = 1.05 / (light + 0.05) if light < charts.SAME else (light + 0.05) / 0.05
         assert figures >= 4.5

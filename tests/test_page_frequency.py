@@ -56,7 +56,10 @@ def test_wavelets_of_a_query(tiny_run):
     app.selectbox(key="drop").select("zeroed").run()
     assert "(db2, 2 levels)" in captions(app)
     assert "set to zero" in captions(app)
-    assert "steps of 5 where there is most detail and steps of 1 elsewhere" in captions(app)
+    told = "in steps of 5 where there is most detail and of 1 elsewhere"
+    assert f"{told}, which" in captions(app) and "one step holds" not in captions(app)
+    app.selectbox(key="drop").select("5").run()
+    assert f"{told}; here one step holds everywhere" in captions(app)
     assert not app.exception
     assert app.query_params["wavelet"] in ("db2", ["db2"])
 

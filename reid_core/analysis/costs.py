@@ -15,7 +15,7 @@ QUICK, SLOW, MANY = 0.1, 1.0, 16  # seconds of a pass, images of a batch
 
 
 def parameters(model: nn.Module) -> int:
-    """How many numbers training can move, with the classifiers that only training needs."""
+    """How many numbers a model has, with the classifiers that only training needs."""
     return sum(each.numel() for each in model.parameters())
 
 

@@ -263,18 +263,19 @@ class OHFormer(ReIDModel):
     A convolutional stem (5x5 with stride 5, then 3x3 with stride 2) makes patch tokens; a class
     token and learned positions join them. The first and the last layer are plain. In an OH layer
     between them, first-order attention is followed by local relation perception (a deformable and a
-    depthwise convolution of the patches, summed) and attention of the next order over what came of
-    it, up to the order m. Prior mixing takes the first-order map A for every order, strengthened by
-    a learned prior P: attention of any order for the price of one map. The high orders are brought back to the grid of patches by nearest-neighbour upsampling
-    and summed with the first; the class token is put back, LayerNorm and an MLP follow. The JS
-    divergence between the first-order map and each high-order one is minimised. Stripes of the last
-    layer's patches are averaged to part tokens; class and part tokens each have BNNeck,
-    cross-entropy and triplet. At test they are concatenated.
+    depthwise convolution of the patches) and attention of the next order over what came of it, up to
+    the order m. Prior mixing takes the first-order map A for every order, strengthened by a learned
+    prior P: attention of any order for the price of one map. The high orders are brought back to the
+    grid of patches by nearest-neighbour upsampling and summed with the first; the class token is put
+    back, LayerNorm and an MLP follow. The JS divergence between the first-order map and each
+    high-order one is minimised. Stripes of the last layer's patches are averaged to part tokens;
+    class and part tokens each have BNNeck, cross-entropy and triplet. At test they are concatenated.
 
     There is no official code. Ours, not the paper's, where our sources leave it open:
-    the stem's first convolution has half of the width, and nothing stands between the two;
-    local perception has 3x3 kernels and stride 2 at order 2, and 1 at the orders after it; the
-    offsets start at zero;
+    the stem's first convolution has half of the width, its second one pads by 1, and nothing stands
+    between the two;
+    local perception sums its two convolutions, which have 3x3 kernels and stride 2 at order 2, and 1
+    at the orders after it; the offsets start at zero;
     the shared map leaves the class token's row and column out, is averaged over keys and queries to
     the coarse grid, and its rows are made to sum to 1 again;
     a high order has a LayerNorm, values and a projection of its own, and no residual path but the
@@ -301,8 +302,8 @@ class OHFormer(ReIDModel):
         "Re-Identification, arXiv 2109.11159, 2021"
     )
     idea = (
-        "A vision transformer that relates parts of relations: attention over attention, for the "
-        "price of one attention map."
+        "A vision transformer that attends again to what attention came to: orders of attention for the "
+        "price of one map."
     )
     Options = OHFormerOptions
     paper_recipe = (

@@ -39,7 +39,7 @@ FASTREID = "MODEL_ZOO.md of JDAI-CV/fast-reid"
 PWC = "Papers with Code, TransReID"
 RGA_9 = "issue #9 of microsoft/Relation-Aware-Global-Attention-Networks"
 NFORMER_9 = "issue #9 of haochenheheda/NFormer"
-PAGE = "a public web page, not kept"
+PAGE = "wizwand, a public web page on NFormer"
 
 
 # The version of MSMT17 that a model's numbers are of, whose test images differ: as its authors' code
@@ -202,7 +202,7 @@ ENTRIES: tuple[Entry, ...] = (
 )
 NOTES = {
     "rga": "RGA's evaluation pins scikit-learn 0.18.1, whose average precision is another quantity "
-    f"(protocol {LEGACY}): its mAP compares with ours under that protocol alone. Both are shown.",
+    f"(protocol {LEGACY}): its mAP compares with ours under that protocol alone.",
     "nformer": "NFormer's official test ranks queries and gallery that have seen one another "
     f"(protocol {JOINT}); by its paper queries do not see one another at test. Which of the two gave "
     "the paper's numbers is not told.",
