@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import address, charts, figures
+from app import address, charts, figures, projector
 from app.access import training_allowed
 from app.figures import Said
 from app.notices import explained, plain, say
@@ -246,7 +246,7 @@ def _curves(run: Run, history: list[dict[str, Any]]) -> None:
                     st.caption("Nothing yet: the first evaluation is still to come.")
                     continue
                 st.plotly_chart(
-                    figure,
+                    projector.enlarged(figure) if projector.on() else figure,
                     key=f"curve-{name}",
                     config=dict(displayModeBar=False),
                     alt=f"{name} per epoch of run {run.name}",

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from browsing import PATIENCE, Lab, asked, opened, settled, visitor
+from browsing import PATIENCE, Lab, opened, settled, visitor
 from cluster import Cluster, lacking
 from playwright.sync_api import expect
 
@@ -85,7 +85,7 @@ def test_a_training_on_slurm(lab, browser):
             other.get_by_role("button", name="Start the training").click()
             words = r"Waits: pending on Slurm, job \d+ \(\w+\)\."
             other.get_by_text(re.compile(words)).wait_for()
-            assert asked(other, "run") == "waits"
+            other.wait_for_url(re.compile("run=waits"))  # written when the page is through
             other.locator(".st-key-cancel button").first.click()
             other.get_by_role("button", name="Resume training").wait_for()
         assert lab.run("waits").status().state == "stopped"
