@@ -29,9 +29,7 @@ def act(asked: argparse.Namespace) -> None:
             print(f"reid_core: {error}", file=sys.stderr)
             metrics = {}
         row = dict(run=run.name, model=experiment.model, recipe=experiment.recipe)
-        status = run.status()
-        row |= dict(state=status.state, message=status.message)
-        rows.append(row | dict(metrics=metrics, shipped=run.shipped))
+        rows.append(row | dict(state=run.status().state, metrics=metrics, shipped=run.shipped))
     if asked.json:
         print(json.dumps(rows, indent=2))
         return
