@@ -99,7 +99,7 @@ class RunFolder:
             return _read((self.folder / "state/status.json").read_text("utf-8"))
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, OSError):
+        except (ValueError, TypeError, OverflowError, OSError):
             return Status("interrupted", message="state/status.json is damaged")
 
     def status(self) -> Status:
@@ -219,7 +219,7 @@ def _alive(status: Status, sign: float) -> bool:
         process = psutil.Process(status.pid)
         same = abs(process.create_time() - (status.born or 0)) < 1
         return same and process.status() != psutil.STATUS_ZOMBIE
-    except (psutil.Error, ValueError):  # none can have such a number
+    except (psutil.Error, ValueError, OverflowError):  # none can have such a number
         return False
 
 

@@ -154,7 +154,7 @@ def test_limits_are_looked_at(runs):
 
 ODD = dict(
     pid=["x", -1.5, []],
-    born=["x"],
+    born=["x", 10**400],
     epoch=[1e999, "x", None],
     epochs=[None],
     steps=["x"],
