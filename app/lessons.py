@@ -56,7 +56,7 @@ def look_at(steps: Sequence[Step], key: str) -> None:
                 args=(number, step),
             )
         if shown:
-            st.markdown(shown.text)
+            st.container(key=f"lesson said {key}").markdown(shown.text)
 
 
 def _arrived(step: Step) -> bool:

@@ -14,7 +14,9 @@ html { font-size: 22px !important; }
 [data-testid="stSidebar"], [data-testid="stExpandSidebarButton"] { display: none !important; }
 [data-testid="stMainBlockContainer"] { padding-left: 2.5rem; padding-right: 2.5rem; }
 .st-key-leave-projector { position: fixed; right: 1rem; bottom: 0.8rem; width: auto !important; z-index: 1000; }
-.st-key-leave-projector button { background: var(--st-background-color); font-size: 0.7rem; opacity: 0.75; }
+.stElementContainer:has(> [data-testid="stSelectbox"]) { min-width: 11rem; }
+[data-testid="stApp"] :has(.st-key-leave-projector), .st-key-leave-projector, .st-key-leave-projector * { background-color: inherit; }
+.st-key-leave-projector button { font-size: 0.7rem; opacity: 0.75; }
 .st-key-leave-projector button:is(:hover, :focus-visible) { opacity: 1; }
 </style>"""
 

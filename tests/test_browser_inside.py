@@ -51,7 +51,7 @@ def press(page, name: str, role: str = "button") -> None:
     ],
 )
 def test_a_page_opens_and_its_steps_set_it(lab, browser, tmp_path, name, run):
-    """Nothing breaks, nothing is wider than the screen, and a step says what to see."""
+    """Nothing breaks, nothing is wider than the screen, and a step says what to see, beside it."""
     with visitor(browser, 1440) as page:
         opened(page, f"{lab.address}{name}?run={run}")
         page.wait_for_timeout(500)
@@ -61,6 +61,11 @@ def test_a_page_opens_and_its_steps_set_it(lab, browser, tmp_path, name, run):
             settled(page)
             assert asked(page, "look") == str(step + 1)
             assert not page.get_by_test_id("stAlertContentError").count()
+        if steps.count():
+            said = page.locator("[class*='st-key-lesson-said-']")
+            before = said.bounding_box()["y"]
+            page.get_by_test_id("stMain").evaluate("main => main.scrollBy(0, 600)")
+            assert 60 < said.bounding_box()["y"] < before  # below Streamlit's header
         page.screenshot(path=tmp_path / f"{name}-{run}.png", full_page=True)
         wide = "document.querySelector('[data-testid=stMain]')"
         assert page.evaluate(f"{wide}.scrollWidth <= {wide}.clientWidth")
