@@ -193,6 +193,5 @@ def _note(run: Run, name: str, note: Note) -> None:
             icon=":material/edit_note:",
             shortcut="N",
             type="tertiary",
-            on_click=lambda: st.session_state.update({"into the note": True}),
         )
-    focus("note", now=bool(st.session_state.pop("into the note", False)))
+    focus("note", "n")

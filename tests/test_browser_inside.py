@@ -7,9 +7,11 @@ from collections.abc import Iterator
 import pytest
 from browsing import ROOT, Lab, asked, hears_keys, opened, settled, visitor
 
+from reid_core import notes
 from reid_core.data.pedestrians import render
 from reid_core.experiment import Experiment
 from reid_core.models import Facts
+from reid_core.notes import Note
 from reid_core.runs import Run, build
 
 pytestmark = pytest.mark.browser
@@ -181,8 +183,16 @@ def test_tags_and_notes_stay(lab, browser):
         settled(page)
         page.keyboard.press("j")
         settled(page)
-        assert asked(page, "query") != query
-    assert (lab.run("rga-demo").folder / "notes.json").is_file()
+        second = asked(page, "query")
+        assert second != query
+        page.keyboard.type("jnxk of 12")  # while the next query is still being fetched
+        page.get_by_placeholder("N to write").filter(has_text="xk of 12").wait_for()
+        third = asked(page, "query")
+        page.keyboard.press("Escape")
+        settled(page)
+    kept = notes.read(lab.run("rga-demo")).queries.items()
+    found = {name.rpartition("/")[2]: note for name, note in kept}
+    assert found == {query: Note(reviewed=True), third: Note(text="xk of 12")}
 
 
 def tally(page) -> int:

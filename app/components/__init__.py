@@ -97,9 +97,10 @@ def downloads(chart: str, title: str) -> None:
     _downloads(data=dict(place=place, title=title, file=file_name(chart)), key=f"{chart} downloads")
 
 
-def focus(container: str, now: bool) -> None:
-    """Put the cursor into the text field of the container of a key, now or not; Escape leaves it."""
-    _focus(data=dict(place=f"st-key-{container}", now=now), key=f"{container} focus")
+def focus(container: str, letter: str) -> None:
+    """Let a letter, or the button beside it, put the cursor into the text field of the container of a
+    key; Escape leaves it. Nothing typed in between is lost, or taken for another shortcut."""
+    _focus(data=dict(place=f"st-key-{container}", key=letter), key=f"{container} focus")
 
 
 def embedding_map(
