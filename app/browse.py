@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import charts_data, components, figures, pickers
+from app import charts_data, components, figures, pickers, projector
 from app.cached import data as kept
 from app.doctor import Place
 from app.figures import Said
@@ -122,7 +122,9 @@ def identity(place: Place) -> None:
     names = [str(each) for each in np.unique(split.identities)]
     if gone := pickers.missing("identity", names, names[0], of=(place.name, place.home)):
         say("warning", f"There is no identity {gone} in this split.")
-    bar.selectbox("Identity", names, key="identity", width=180, filter_mode="contains")
+    bar.selectbox(
+        "Identity", names, key="identity", width=projector.wide(180), filter_mode="contains"
+    )
     for label, step in STEPS.items():
         icon = f":material/arrow_{'back' if step < 0 else 'forward'}:"
         bar.button(label, key=f"{label} identity", icon=icon, on_click=_step, args=(names, step))

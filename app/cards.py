@@ -115,8 +115,12 @@ def scores(scored: Evaluation, asked: Experiment) -> None:
         "mAP", f"{scored.mAP:.3f}", help="Mean over the queries of their average precision."
     )
     right.metric("mINP", f"{scored.mINP:.3f}", help="How early the hardest true match is found.")
-    left.metric("Rank-1", f"{scored.cmc[0]:.1%}", help="Queries whose first image is right.")
-    right.metric("Rank-5", f"{scored.cmc[4]:.1%}", help="Queries with a right one among five.")
+    left.metric(
+        "Rank-1", f"{scored.cmc[0]:.3f}", help="Share of the queries whose first image is right."
+    )
+    right.metric(
+        "Rank-5", f"{scored.cmc[4]:.3f}", help="Share of the queries with a right one among five."
+    )
     numbers.caption(
         f"{scored.valid_queries} of {scored.queries} queries have a true match among "
         f"{scored.gallery} gallery images of {asked.evaluated_on}; protocol: {scored.protocol}."
@@ -125,7 +129,7 @@ def scores(scored: Evaluation, asked: Experiment) -> None:
         charts.cmc(scored.cmc, charts.colour(asked.model)),
         key="cmc",
         config=dict(displayModeBar=False),
-        alt=f"Share of queries with a hit at each rank; {scored.cmc[0]:.0%} at rank 1",
+        alt=f"Share of queries with a hit at each rank; {scored.cmc[0]:.3f} at rank 1",
     )
 
 

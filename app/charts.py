@@ -32,7 +32,7 @@ def cmc(shares: np.ndarray, line: str) -> go.Figure:
     """Cumulative match characteristic: shares (R,) of queries with a hit at rank r or before."""
     ranks = np.arange(1, len(shares) + 1)
     marks = [1, 5, 10]
-    figure = blank("rank", "queries with a hit")
+    figure = blank("rank", "share of queries with a hit")
     figure.add_scatter(
         x=ranks, y=shares, mode="lines", line=dict(color=line, width=2.5, shape="hv"), name="CMC"
     )
@@ -41,12 +41,12 @@ def cmc(shares: np.ndarray, line: str) -> go.Figure:
         y=shares[np.array(marks) - 1],
         mode="markers+text",
         marker=dict(color=line, size=8),
-        text=[f"{shares[rank - 1]:.0%}" for rank in marks],
+        text=[f"{shares[rank - 1]:.3f}" for rank in marks],
         textposition="bottom right",
         hoverinfo="skip",
     )
     low = max(0.0, float(np.floor(shares[0] * 10 - 1.5) / 10))
-    figure.update_yaxes(range=[low, 1.03], tickformat=".0%")
+    figure.update_yaxes(range=[low, 1.03])
     figure.update_xaxes(range=[0, min(len(shares), 30) + 0.5])
     return figure
 

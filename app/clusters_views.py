@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import clusters, clusters_lasso, clusters_paint, components, figures, pickers
+from app import clusters, clusters_lasso, clusters_paint, components, figures, pickers, projector
 from app.clusters import ENCODER, METHODS, NOTHING, Shown
 from app.figures import Said
 from app.galleries import title
@@ -49,13 +49,13 @@ def settings(run: Run, found: Embeddings) -> tuple[dict[str, Any], str]:
     dimensions = choose("dimensions", ["2-D", "3-D"], "Dimensions")
     pickers.linked("second", seconds, NOTHING)  # "beside" is another run's view, on Attention
     beside = bar.selectbox(
-        "Beside it", seconds, key="second", width=190,
+        "Beside it", seconds, key="second", width=projector.wide(190),
         help="A second map of the same images: before they looked at one another, or in another run.",
     )  # fmt: skip
     options = clusters_paint.choices(run.name, run.stamp())
     pickers.linked("colour", options, options[0])
     colour = bar.selectbox(
-        "Colour", options, key="colour", width=130,
+        "Colour", options, key="colour", width=projector.wide(130),
         help="One thing in focus, all else grey. Identity, Look-alikes: those of the picked image. "
         "AP, Rank-1: of the queries. Trust: neighbours that the map keeps.",
     )  # fmt: skip

@@ -6,7 +6,7 @@ from zlib import crc32
 import numpy as np
 import streamlit as st
 
-from app import address, cached, errors, errors_queue, galleries, pickers
+from app import address, cached, errors, errors_queue, galleries, pickers, projector
 from app.components import focus, query_strip, ranked_gallery
 from app.errors import Case
 from app.errors_walk import current, walk
@@ -58,7 +58,7 @@ def _chosen(case: Case, kept: Notes, bar) -> np.ndarray:
         "Of",
         parts,
         key="part",
-        width=260,
+        width=projector.wide(260),
         filter_mode="contains",
         label_visibility="collapsed",
         help="A pair of cameras: the query's, and that of a true match.",

@@ -159,11 +159,11 @@ def _all(case: Case, found: dict[str, np.ndarray], settings: dict, line: str) ->
     # Differences of the numbers as they are shown, so that they add up.
     change = new - old
     left.metric("mAP", f"{new:.4f}", f"{change:+.4f}")
-    right.metric("Rank-1", f"{new_first:.1%}", f"{new_first - old_first:+.1%}")
+    right.metric("Rank-1", f"{new_first:.3f}", f"{new_first - old_first:+.3f}")
     better, worse = int((after > before).sum()), int((after < before).sum())
     same = int((after == before).sum())
     numbers.caption(
-        f"As the run ranks: mAP {old:.4f}, rank-1 {old_first:.1%}. {better} lists are better, {worse} "
+        f"As the run ranks: mAP {old:.4f}, rank-1 {old_first:.3f}. {better} lists are better, {worse} "
         f"worse, {same} unchanged."
     )
     counts, edges = charts_errors.changes(before, after)

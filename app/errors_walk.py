@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from app import cached, pickers
+from app import cached, pickers, projector
 
 
 def walk(run: str, stamp: int, order: np.ndarray, place: Any) -> int:
@@ -19,7 +19,7 @@ def walk(run: str, stamp: int, order: np.ndarray, place: Any) -> int:
         "Query",
         names,
         key="query",
-        width=270,
+        width=projector.wide(270),
         filter_mode="contains",
         label_visibility="collapsed",
     )

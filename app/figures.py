@@ -77,17 +77,25 @@ def table(
     key: str,
     on_select: Any = "ignore",
     column_config: dict[str, Any] | None = None,
+    written: pd.DataFrame | None = None,
 ) -> Any:
-    """A table and its furniture; returns its selection (of one row), as `st.dataframe` does."""
-    drawn = st.dataframe(
-        frame,
-        key=key,
-        on_select=on_select,
-        selection_mode="single-row",
-        column_config=column_config,
-        hide_index=True,
-        row_height=48 if projector.on() else None,
-    )
+    """A table and its furniture; returns its selection (of one row), as `st.dataframe` does.
+
+    written: the same in Markdown, of few rows, to be shown instead: its cells wrap, where those of a
+    data frame are cut.
+    """
+    if written is not None:
+        drawn = st.table(written, border="horizontal", hide_index=True)
+    else:
+        drawn = st.dataframe(
+            frame,
+            key=key,
+            on_select=on_select,
+            selection_mode="single-row",
+            column_config=column_config,
+            hide_index=True,
+            row_height=48 if projector.on() else None,
+        )
     with _furniture(said, key):
         _csv(frame, key, type="tertiary")
     return drawn

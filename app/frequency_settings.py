@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from app import address, cached, cards, pickers
+from app import address, cached, cards, pickers, projector
 from app.notices import explained
 from reid_core.runs import Run
 from reid_core.studies import filters
@@ -66,7 +66,7 @@ def with_own(options: tuple[str, ...], own: str) -> list[str]:
 
 def choice(row, label: str, key: str, options: list[str], default: str, **more) -> str:
     pickers.linked(key, options, default)
-    return row.selectbox(label, options, key=key, width=170, **more)
+    return row.selectbox(label, options, key=key, width=projector.wide(170), **more)
 
 
 def url(image: np.ndarray) -> str:

@@ -232,7 +232,7 @@ def _curves(run: Run, history: list[dict[str, Any]]) -> None:
         "Epochs done": str(last["epoch"]),
         "Loss": f"{last['loss']:.3f}",
         "mAP": f"{best['mAP']:.3f}" if best else "not yet",
-        "Rank-1": f"{best['rank1']:.1%}" if best else "not yet",
+        "Rank-1": f"{best['rank1']:.3f}" if best else "not yet",
         "mINP": f"{best['mINP']:.3f}" if best else "not yet",
     }
     for column, (name, value) in zip(st.columns(len(facts)), facts.items(), strict=True):

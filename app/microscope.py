@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
+from typing import Any
 
 import streamlit as st
 
@@ -21,6 +22,7 @@ from app import (
     microscope_rollout,
     microscope_side,
     pickers,
+    projector,
 )
 from app.lessons import Step
 from app.notices import explained, plain, say
@@ -138,17 +140,17 @@ def steps(run: Run) -> list[Step]:
     return [step for step in chain(*zip_longest(*lists)) if step][:3]
 
 
-def choose(run: Run) -> tuple[str, Run | None]:
-    """The view chosen on the page, and the run to stand beside this one, or None."""
+def choose(run: Run, bar: Any) -> tuple[str, Run | None]:
+    """The view chosen on the page, and the run to stand beside this one, chosen in the bar, or None."""
     with explained():
         names = offered(run)
     _without(run)
     if gone := pickers.missing(LENS, names, names[0]):
         say("info", f"Run {run.name} has no view {gone}.")
     # Not in a row with others: there it would scroll sideways in a narrow window, here it wraps.
-    st.segmented_control("View", names, key=LENS, required=True)
+    st.segmented_control("View", names, key=LENS, required=True, label_visibility="collapsed")
     name = st.session_state[LENS]
-    other = _beside(run, name)
+    other = _beside(run, name, bar)
     st.caption(VIEWS[name].about)
     return name, other
 
@@ -177,17 +179,18 @@ def _offers(run: Run) -> list[str]:
         return []
 
 
-def _beside(run: Run, name: str) -> Run | None:
+def _beside(run: Run, name: str, bar: Any) -> Run | None:
     """The run to stand beside this one, among those that have the view; None for none."""
     known = {other.name: other for other in _others(run) if name in _offers(other)}
     if gone := pickers.missing("beside", [ALONE, *known], ALONE):
         say("warning", f"There is no run {gone} that could stand beside this one.")
-    st.selectbox(
-        "Beside another run",
+    bar.selectbox(
+        "Beside another run: the same view of the same picture",
         [ALONE, *known],
         key="beside",
-        width=240,
-        help="The same view of the same picture, by another run.",
+        width=projector.wide(290),
+        format_func=lambda other: f"Beside {'no other run' if other == ALONE else other}",
+        label_visibility="collapsed",
     )
     return known.get(st.session_state["beside"])
 

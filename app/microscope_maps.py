@@ -81,19 +81,15 @@ def controls(picture: Picture, tokens: list[Tokens], heads: int) -> Asked:
     pick = partial(pictures.choice, picture, row)
     first = tokens[0].prefix[0] if tokens[0].prefix else middle(tokens[0])
     names = attention.token_names(tokens[0])
-    token = pick("Token", names, first, "token", help="Or click a patch in any picture.")
+    token = pick("Token", names, first, "token", width=150, help="Or click a patch in any picture.")
     if picture.first:
         token = _followed(picture.first, tokens[0]) or first
     towards = pick("Direction", [GIVES, GETS], GIVES, "direction", segmented=True)
-    layer = pick("Layer", [ALL, *map(str, range(1, len(tokens) + 1))], ALL, "layer", width=100)
-    head = pick("Head", [ALL, MEAN, *map(str, range(1, heads + 1))], ALL, "head", width=100)
+    layer = pick("Layer", [ALL, *map(str, range(1, len(tokens) + 1))], ALL, "layer", width=84)
+    head = pick("Head", [ALL, MEAN, *map(str, range(1, heads + 1))], ALL, "head", width=84)
     scale = pick("Colours", [OWN, SHARED], OWN, "scale", segmented=True)
-    if not picture.beside and tokens[0].prefix:
-        row.button(
-            f"Back to {first}",
-            on_click=lambda: st.session_state.update(token=first),
-            disabled=token == first,
-        )
+    if not picture.beside and tokens[0].prefix and token != first:
+        row.button(f"Back to {first}", on_click=lambda: st.session_state.update(token=first))
     return Asked(token, towards == GETS, layer, head, scale)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from app import figures, pickers
+from app import figures, pickers, projector
 from app.order_figures import Lab
 from reid_core.models.base import Tokens
 
@@ -75,7 +75,7 @@ def _asked(skip: int, cells: list[str]) -> str:
         "Rows from",
         options,
         key="token",
-        width=240,
+        width=projector.wide(240),
         help=f"Or click a position of a map. {AUTOMATIC.capitalize()}: the class token where the heat map is "
         "about it, else the position whose two rows differ most.",
     )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from app import address, cached, contents, order_figures, order_maps, pickers, sharing
+from app import address, cached, contents, order_figures, order_maps, pickers, projector, sharing
 from app.notices import say
 from app.order_figures import Grid, Lab
 from app.order_steps import HEADS, LAYERS, MODES, ORDERS, SET_DRAWS
@@ -205,5 +205,6 @@ def _choose_two(placed, keys: dict[str, tuple[str, list[str]]], usual: int) -> t
 def _box(placed, key: str, label: str, options: list[str], start: int = 0, unlike: str = "") -> int:
     """A box tied to the address; returns the place that was chosen."""
     pickers.linked(key, options, options[start], unlike)
-    placed.selectbox(label, options, key=key, width=230 if key == "pair" else 110)
+    width = projector.wide(230 if key == "pair" else 110)
+    placed.selectbox(label, options, key=key, width=width)
     return options.index(st.session_state[key])

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from app import address, cached
+from app import address, cached, projector
 from app.notices import explained, plain, say
 from reid_core.models import MODELS
 from reid_core.runs import Run, damaged_runs, list_runs, open_run
@@ -197,7 +197,7 @@ def query(name: str, stamp: int, place: Any = st) -> int:
         "Query",
         labels,
         key="query",
-        width=290,
+        width=projector.wide(290),
         filter_mode="contains",
         label_visibility="collapsed",
     )

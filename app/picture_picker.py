@@ -1,5 +1,7 @@
 """Which picture a page looks into: a query, an image of its ranked list, or a visitor's own."""
 
+from typing import Any
+
 import numpy as np
 import streamlit as st
 
@@ -16,16 +18,22 @@ ITSELF, NEAREST = "the query", 11  # one row of a laptop's page with the query
 SAID = {None: "", True: "right, ", False: "wrong, "}
 
 
-def pick(run: Run) -> Picture:
-    """Ask for a picture: a query, an image of its ranked list, or a visitor's own."""
+def bar() -> Any:
+    """A row for where the picture comes from, and for what else a page asks there."""
+    return st.container(horizontal=True, vertical_alignment="center", gap="small")
+
+
+def pick(run: Run, place: Any = None) -> Picture:
+    """Ask for a picture: a query, an image of its ranked list, or a visitor's own. place: a row of the
+    page's for where the picture comes from, if there is one."""
     stamp, asked = run.stamp(), run.experiment
     if not run.has_weights:
         say("info", f"Run {run.name} has no weights yet: they come with its first evaluation.")
         address.stop()
-    row, source = st.container(horizontal=True, vertical_alignment="center"), UPLOAD
+    place, source = place or bar(), UPLOAD
     if run.has_embeddings:
         pickers.linked(SOURCE, [TEST, UPLOAD], TEST)
-        source = row.segmented_control(
+        source = place.segmented_control(
             "Picture from", [TEST, UPLOAD], required=True, key=SOURCE, label_visibility="collapsed"
         )
     if source == UPLOAD:
@@ -38,7 +46,7 @@ def pick(run: Run) -> Picture:
     with explained("info"):
         cached.dataset(*cached.folder(asked))
     with explained():
-        position = pickers.query(run.name, stamp, row)
+        position = pickers.query(run.name, stamp)
         return _of_list(run.name, stamp, position)
 
 

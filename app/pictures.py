@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from app import cached, pickers
+from app import cached, pickers, projector
 from app.uploads import Upload
 from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings
@@ -202,5 +202,6 @@ def choice(
     if more.pop("segmented", False):
         place.segmented_control(label, options, key=key, required=True, **more)
     else:
-        place.selectbox(label, options, key=key, **({"width": 170} | more))
+        more["width"] = projector.wide(more.get("width", 170))
+        place.selectbox(label, options, key=key, **more)
     return st.session_state[key]

@@ -8,17 +8,17 @@ from app import address
 ADDRESS, STATE = "projector", "projected"
 HEIGHT = 250  # pixels, plotly's figures where they don't say
 
-# Everything is measured in rem, so the root's font size enlarges it all.
+LETTERS = 22  # pixels; 16 elsewhere
+# Most is measured in rem, so the root's font size enlarges it.
 LARGE = """<style>
-html { font-size: 22px !important; }
+html { font-size: LETTERSpx !important; }
 [data-testid="stSidebar"], [data-testid="stExpandSidebarButton"] { display: none !important; }
 [data-testid="stMainBlockContainer"] { padding-left: 2.5rem; padding-right: 2.5rem; }
 .st-key-leave-projector { position: fixed; right: 1rem; bottom: 0.8rem; width: auto !important; z-index: 1000; }
-.stElementContainer:has(> [data-testid="stSelectbox"]) { min-width: 11rem; }
 [data-testid="stApp"] :has(.st-key-leave-projector), .st-key-leave-projector, .st-key-leave-projector * { background-color: inherit; }
 .st-key-leave-projector button { font-size: 0.7rem; opacity: 0.75; }
 .st-key-leave-projector button:is(:hover, :focus-visible) { opacity: 1; }
-</style>"""
+</style>""".replace("LETTERS", str(LETTERS))
 
 
 def on() -> bool:
@@ -46,6 +46,11 @@ def switch(page: str) -> None:
     else:
         about = "Large type and figures, without this sidebar."
         st.sidebar.button("Projector", key="projector", type="tertiary", help=about, **look)
+
+
+def wide(pixels: int) -> int:
+    """The width of a field that is told in pixels, as wide as its letters need it."""
+    return pixels * LETTERS // 16 if on() else pixels
 
 
 def enlarged(figure: go.Figure, height: int | None = None) -> go.Figure:

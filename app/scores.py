@@ -13,6 +13,7 @@ from reid_core.scores.verification import Roc, roc
 
 DRAWS = 1000
 RATES = ("0.1 %", "1 %", "2 %", "5 %", "10 %", "20 %", "50 %")
+INTERVAL = r"^(\d\S*) \((.*) to (.*)\)$"
 LEGACY = r"""
 With $r_1 < \dots < r_n$ the ranks of a query's true matches,
 
@@ -46,17 +47,19 @@ def by_protocol(run: Run, stamp: int, chosen: str) -> None:
     rows = [_row(run, stamp, name) for name in names]
     drawn = " and ".join(name for name in (VEHICLES, SINGLE_SHOT) if name in names)
     draws = f" {drawn} draw {REPEATS} times from a fixed seed." if drawn else ""
+    frame = pd.DataFrame(rows)
     figures.table(
-        pd.DataFrame(rows),
+        frame,
         Said(
             "One set of embeddings, compared by Euclidean distance between vectors of length 1, under "
-            "each protocol; in brackets 95 % bootstrap intervals over the queries "
+            "each protocol; with 95 % bootstrap intervals over the queries "
             f"({DRAWS:,} resamples).{draws} A difference between rows is no difference between models.",
             LEGACY,
             "Zheng et al. 2015; scikit-learn before 0.19; bootstrap: Efron 1979.",
             (trapezoid, intervals),
         ),
         key="by protocol",
+        written=frame.replace(INTERVAL, r"\1  \n:small[:gray[\2–\3]]", regex=True),
     )
 
 

@@ -10,6 +10,7 @@ if steps := microscope.steps(run):
     lessons.first(f"attention {run.name}", steps[0].set)
     lessons.look_at(steps, "attention")
 
-picture = picture_picker.pick(run)
-view, other = microscope.choose(run)
+bar = picture_picker.bar()
+picture = picture_picker.pick(run, bar)
+view, other = microscope.choose(run, bar)
 microscope.show(run, view, picture, other)

@@ -36,7 +36,7 @@ if view == MODES:
     sharing.show(run, found, unit)
     address.stop()
 rows_place = bar.container(width="content")
-picture = picture_picker.pick(run)
+picture = picture_picker.pick(run, bar)
 with explained():
     numbers, tokens = cached.comparable(run.name, stamp, picture.who, picture.content)
 rows = 1

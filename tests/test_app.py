@@ -174,7 +174,7 @@ def test_numbers_and_pictures_come_from_the_same_arrays(tiny_run):
     embeddings = open_run(tiny_run).embeddings()
     scores = evaluate(embeddings)
     shown = {metric.label: metric.value for metric in app.metric}
-    assert shown["mAP"] == f"{scores.mAP:.3f}" and shown["Rank-1"] == f"{scores.cmc[0]:.1%}"
+    assert shown["mAP"] == f"{scores.mAP:.3f}" and shown["Rank-1"] == f"{scores.cmc[0]:.3f}"
     gallery = drawn(app, "ranked_gallery")
     ranking = retrieve(embeddings, 0)
     facts = dict(gallery["query"]["facts"])

@@ -69,7 +69,7 @@ def test_cuhk03_in_one_file_is_checked_trained_on_and_evaluated(lab, browser):
                 settled(page)
         fill(page, "Name of the run", "cuhk")
         page.get_by_role("button", name="Start the training").click()
-        page.get_by_test_id("stMetric").filter(has_text="Rank-1").filter(has_text="%").wait_for()
+        page.get_by_test_id("stMetric").filter(has_text="Rank-1").filter(has_text=".").wait_for()
 
         page.goto(lab.address + "retrieval?run=cuhk")
         page.get_by_role("list", name="Ranked gallery").wait_for()

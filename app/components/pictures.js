@@ -201,7 +201,7 @@ function layout(grid, data) {
   const columns = data.columns ?? 0
   const widest = Math.max(...data.tiles.map((tile) => tile.size[1] / tile.size[0]), 0.3)
   const across = columns || count
-  const height = count <= 2 ? 24 : across <= 5 ? 17 : across <= 8 ? 12.5 : 9.5 // rem
+  const height = count <= 2 ? 24 : across <= 5 ? 17 : across <= 8 ? 15 : 9.5 // rem
   const width = Math.min(height * widest, 34)
   grid.style.gridTemplateColumns = columns
     ? `repeat(${columns}, minmax(0, ${width}rem))`
