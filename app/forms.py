@@ -60,6 +60,7 @@ def _field(knob: Knob, usual: Any, key: str) -> Any:
     usual = _shown(usual)
     changed = st.session_state.get(key, usual) != usual
     label = f":orange[**{knob.name}**] :orange-badge[changed]" if changed else knob.name
+    label += f" :small[:gray[{knob.unit}]]" if knob.unit else ""
     state = dict(key=key, help=knob.help, persist_state="session")
     if knob.kind == "bool":
         return st.toggle(label, usual, **state)

@@ -10,7 +10,7 @@ import numpy as np
 import streamlit as st
 
 from app import cached
-from app.notices import explained, say
+from app.notices import explained, plain, say
 from app.passes import about
 from reid_core import jobs
 from reid_core.errors import BadInput
@@ -71,11 +71,23 @@ def _follow(asked: Study, key: str, label: str, before: tuple[str, bool], passes
 
 
 def _wait(key: str, label: str) -> None:
+    """It waits; whose turn it is may have been asked for on a page that the visitor has left."""
     row = st.container(horizontal=True, vertical_alignment="center")
     row.progress(0.0, f"{label}: waits, since {AT_ONCE} analyses are running already")
     row.button(
         "Cancel", key=f"cancel {key}", icon=":material/close:", on_click=_want, args=(key, False)
     )
+    row = st.container(horizontal=True, vertical_alignment="center", gap="small")
+    row.caption("Running:", width="content")
+    for other in _going():
+        row.button(
+            f"{other.name} of {plain(other.run.name)}",
+            key=f"make way {other.run.name} {other.file('npz')}",
+            icon=":material/stop_circle:",
+            type="tertiary",
+            on_click=other.stop,
+            help="Stop it at its next step. It can be started again on its own page.",
+        )
 
 
 def _progress(asked: Study, label: str, standing: Standing) -> None:
@@ -144,8 +156,12 @@ def _begin(asked: Study, key: str) -> Standing:
 
 def _room() -> bool:
     """Whether this server may start another one."""
-    going = [each for each in list(_started.values()) if each.standing().state == "running"]
-    return len(going) < AT_ONCE
+    return len(_going()) < AT_ONCE
+
+
+def _going() -> list[Study]:
+    """What this server has started and is still computed."""
+    return [each for each in list(_started.values()) if each.standing().state == "running"]
 
 
 def _want(key: str, wanted: bool) -> None:

@@ -8,6 +8,8 @@ from reid_core.errors import BadInput
 from reid_core.knobs import Knob, knob, knobs_of, unknown
 from reid_core.models import MODELS
 
+OF_BASE = "× learning_rate"
+
 
 @dataclass(frozen=True)
 class Training:
@@ -24,10 +26,14 @@ class Training:
     )
     warmup_epochs: int = knob(5, "Epochs of linear warm-up.", "Schedule", least=0)
     warmup_start: float = knob(
-        0.01, "Learning rate at the start of warm-up, as a share of the base.", "Schedule", least=0
+        0.01,
+        "Learning rate at the start of warm-up, as a share of the base.",
+        "Schedule",
+        least=0,
+        unit=OF_BASE,
     )
     final_learning_rate: float = knob(
-        0.002, "Where the cosine ends, as a share of the base.", "Schedule", least=0
+        0.002, "Where the cosine ends, as a share of the base.", "Schedule", least=0, unit=OF_BASE
     )
     steps: str = knob("40,70", "Epochs at which a multistep schedule falls.", "Schedule")
     decay: float = knob(
@@ -42,7 +48,11 @@ class Training:
     )
     weight_decay: float = knob(1e-4, "Weight decay, on every parameter.", "Optimiser", least=0)
     bias_learning_rate: float = knob(
-        2.0, "Learning rate of biases, as a multiple of the base.", "Optimiser", least=0
+        2.0,
+        "Learning rate of biases, as a multiple of the base.",
+        "Optimiser",
+        least=0,
+        unit=OF_BASE,
     )
     identities_per_batch: int = knob(16, "P: identities in a batch.", "Batch", least=2)
     images_per_identity: int = knob(4, "K: images of each of them.", "Batch", least=2, most=4096)

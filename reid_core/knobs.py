@@ -12,7 +12,8 @@ class Knob:
     """What a form and a command line need to know of one field.
 
     kind is "bool", "int", "float", "str", "choice", "size" or "run" (the name of one, or empty);
-    choices is a tuple for "choice"; least and most bound the value, if they are given.
+    choices is a tuple for "choice"; least and most bound the value, if they are given; unit stands
+    beside the name in a form.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Knob:
     choices: tuple[str, ...] | None = None
     least: float | None = None
     most: float | None = None
+    unit: str = ""
 
     def parse(self, given: Any) -> Any:
         """The value in this knob's type, from text or from JSON. Raises BadInput."""
@@ -61,15 +63,22 @@ def knob(
     choices: tuple = (),
     least: float | None = None,
     most: float | None = None,
+    unit: str = "",
 ):
-    """A dataclass field that carries its help, its group and its limits; kind where neither the
+    """A dataclass field that carries its help, its group, its limits and its unit; kind where neither the
     default nor the choices tell it."""
     usual = "size" if isinstance(default, tuple) else type(default).__name__
     kind = kind or ("choice" if choices else usual)
     return field(
         default=default,
         metadata=dict(
-            kind=kind, help=help, group=group, choices=choices or None, least=least, most=most
+            kind=kind,
+            help=help,
+            group=group,
+            choices=choices or None,
+            least=least,
+            most=most,
+            unit=unit,
         ),
     )
 

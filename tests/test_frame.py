@@ -295,6 +295,10 @@ def test_a_third_study_waits_for_its_turn(asked):
     app = page(with_a_study)
     app.button[0].click().run()
     assert "waits" in app.get("progress")[0].proto.text and asked.standing().state == "none"
+    before = [each for each in app.button if each.label == f"shares of {asked.run.name}"]
+    assert len(before) == 2
+    before[1].click().run()  # one that waits may ask another to make way
+    assert [(each.run.folder / each.file("stop")).exists() for each in others] == [False, True]
     app.button[0].click().run()
     assert state(app) == ["Compute"]  # no longer wanted
     app.button[0].click().run()
