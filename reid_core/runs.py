@@ -104,13 +104,16 @@ class Run(RunFolder):
         """experiment.json as it was written. Raises BadInput where it is no run of ours."""
         try:
             record = json.loads((self.folder / "experiment.json").read_text("utf-8"))
-            Experiment.from_dict(record)
+            experiment = Experiment.from_dict(record)
             _facts(record)
+            if experiment.encoder:
+                _facts(experiment.encoder)
+            _source(record)
         except Exception as error:
             reason = error if isinstance(error, BadInput) else type(error).__name__
             raise BadInput(
                 f"run {self.name!r} has no readable experiment.json ({reason}): it is damaged or was "
-                "made by something else"
+                "made by something else; put back a copy of that file, or remove the run's folder"
             ) from None
         return record
 
@@ -130,7 +133,7 @@ class Run(RunFolder):
     @property
     def imported(self) -> dict[str, str]:
         """The file that it was made of (file, sha256); empty for what was trained here."""
-        return self.record.get("imported") or {}
+        return _source(self.record)
 
     # What was kept
 
@@ -385,10 +388,30 @@ def environment() -> dict[str, Any]:
 
 
 def _facts(record: dict[str, Any]) -> Facts:
-    facts = record["facts"]
-    if int(facts["classes"]) < 0:
-        raise ValueError("classes")
-    return Facts(int(facts["classes"]), tuple(facts["cameras"]), tuple(facts["views"]))
+    """Raises KeyError, TypeError or BadInput where a record has none."""
+    classes, *ids = (record["facts"][name] for name in ("classes", "cameras", "views"))
+    if not (_is_whole(classes) and classes):
+        raise BadInput(f"classes: expected a whole number of 1 or more, got {classes!r}")
+    for name, given in zip(("cameras", "views"), ids, strict=True):
+        if not (isinstance(given, list | tuple) and all(map(_is_whole, given))):
+            raise BadInput(f"{name}: expected a list of whole numbers, got {given!r}")
+    return Facts(classes, *map(tuple, ids))
+
+
+def _source(record: dict[str, Any]) -> dict[str, str]:
+    """The file that a record's run was made of, as `Run.imported`. Raises BadInput."""
+    match record.get("imported") or None:
+        case None:
+            return {}
+        case {"file": str(), "sha256": str()} as source:
+            return source
+        case other:
+            raise BadInput(f"imported: expected a file's name and its sha256, got {other!r}")
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether it is a count or an id that arrays can hold."""
+    return type(value) is int and 0 <= value < 2**31
 
 
 def _epoch(entry: dict[str, float]) -> dict[str, float]:

@@ -159,7 +159,10 @@ def test_what_to_do_about_damaged_embeddings_can_be_done(tiny_run):
     assert "resume its training" in said()
     run.report("running", epoch=0, epochs=1)
     assert "wait for its next evaluation" in said()
-    run.write("experiment.json", json.dumps(run.record | {"imported": {"file": "f"}}).encode())
+    run.write(
+        "experiment.json",
+        json.dumps(run.record | {"imported": dict(file="f", sha256="0")}).encode(),
+    )
     assert "evaluate it anew" in said()
 
 
@@ -173,14 +176,36 @@ def test_scores_without_a_rank_1_are_damaged(tiny_run, content):
         run.metrics()
 
 
-def test_a_negative_number_of_people_is_damage(tiny_run):
-    run = open_run(tiny_run)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (dict(imported="x"), "imported: expected a file's name and its sha256, got 'x'"),
+        (dict(imported={"a": 1}), "imported: expected"),
+        (dict(imported=dict(file=5, sha256="0")), "imported: expected"),
+        (dict(encoder="x"), "encoder: transreid can't refine"),
+        (dict(encoder={"a": 1}), "encoder: transreid can't refine"),
+        (dict(model="nformer", encoder=["x"]), "TypeError"),
+        (dict(data=5), "data: expected a folder, got 5"),
+        (dict(data=["a"]), "data: expected a folder"),
+        (dict(facts=[]), "TypeError"),
+        (dict(facts=dict(classes=-5, cameras=[], views=[])), "classes: expected a whole number"),
+        (dict(facts=dict(classes=0, cameras=[], views=[])), "classes: expected a whole number"),
+        (dict(facts=dict(classes=10**30, cameras=[], views=[])), "classes: expected"),
+        (dict(facts=dict(classes=5, cameras=["x"], views=[])), "cameras: expected a list of whole"),
+        (dict(facts=dict(classes=5, cameras=[], views=[1.5])), "views: expected a list of whole"),
+    ],
+)
+def test_a_value_of_another_kind_in_a_record_is_damage(runs, change, said):
+    create("whole")
+    run = create("odd")
     record = run.record
-    record["facts"]["classes"] = -5
+    record |= change | dict(knobs={} if "model" in change else record["knobs"])
     (run.folder / "experiment.json").write_text(json.dumps(record))
-    assert list_runs() == []
-    with pytest.raises(BadInput, match="damaged"):
-        open_run(tiny_run)
+    assert [each.name for each in list_runs()] == ["whole"]
+    with pytest.raises(BadInput) as told:
+        open_run("odd")
+    assert f"no readable experiment.json ({said}" in str(told.value)
+    assert "put back a copy of that file, or remove the run's folder" in str(told.value)
 
 
 def test_embeddings_with_a_pickle_are_refused(tiny_run):
