@@ -20,7 +20,7 @@ def pick(run: Run) -> Picture:
     """Ask for a picture: a query, an image of its ranked list, or a visitor's own."""
     stamp, asked = run.stamp(), run.experiment
     if not run.has_weights:
-        say("info", f"Run {run.name} has no weights yet: they come with its first evaluation.")
+        say("info", str(run.lacks("weights.safetensors")))
         address.stop()
     row, source = st.container(horizontal=True, vertical_alignment="center"), UPLOAD
     if run.has_embeddings:

@@ -203,6 +203,21 @@ def test_the_command_computes_and_lists(tiny_run, counted, capsys):
     assert main(["study", tiny_run, "nothing"]) == 2
 
 
+def test_what_is_computed_is_there_in_a_folder_that_may_only_be_read(
+    tiny_run, counted, monkeypatch, capsys
+):
+    study = Study.asked(open_run(tiny_run), "counted")
+    study.compute()
+
+    def refuse(path, *_, **__):
+        raise PermissionError(13, "Read-only", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(studies, "FileLock", refuse)
+    assert main(["study", tiny_run, "counted"]) == 0
+    assert capsys.readouterr().out.strip() == str(study.run.folder / study.file("npz"))
+
+
 def test_a_process_of_its_own(tiny_run):
     """A real one, started as the app does it; without a real study there is none to start."""
     if not studies.STUDIES:
