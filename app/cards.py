@@ -7,12 +7,12 @@ import streamlit as st
 
 from app import address, cached, charts, contents, pickers
 from app.live import badges
-from app.notices import plain
+from app.notices import plain, say
 from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings, Evaluation
 from reid_core.experiment import Experiment
 from reid_core.models import MODELS
-from reid_core.runs import Run
+from reid_core.runs import Run, damaged_runs
 
 MOST = 24
 # The model that has what a page shows, where not every model has it.
@@ -95,7 +95,9 @@ def inside(runs: list[Run]) -> None:
 
 
 def grid(runs: list[Run]) -> None:
-    """A card for each run, the best first."""
+    """A card for each run, the best first, and a word on those that can't be read."""
+    for why in damaged_runs().values():
+        say("warning", why)
     scores = {run.name: _metrics(run) for run in runs}
     best = sorted(runs, key=lambda run: -scores[run.name].get("mAP", -1))
     with st.grid("auto", min_column_width=330, gap="medium"):
@@ -142,13 +144,10 @@ def no_embeddings(run: Run) -> None:
             icon=":material/info:",
         )
         st.code(evaluation(run), language=None)
-    else:
-        st.info(
-            "This run has no embeddings yet: they come with its first evaluation. Watch it on the "
-            "page Train, or choose another run on the left."
-            + (" Meanwhile it answers your own pictures." if run.has_weights else ""),
-            icon=":material/hourglass_top:",
-        )
+        return
+    meanwhile = " Meanwhile it answers your own pictures." if run.has_weights else ""
+    lacks = run.lacks("embeddings.npz")
+    say("info", f"{lacks} (page Train), or choose another run on the left.{meanwhile}")
 
 
 def evaluation(run: Run) -> str:
@@ -176,8 +175,10 @@ def _card(run: Run, scores: dict) -> None:
         st.markdown(f"{dot} **{plain(run.name)}**", unsafe_allow_html=True, width="content")
         badges(run, run.status().state)
     by = f"; protocol {scores['protocol']}" if scores.get("protocol") else ""
-    st.caption(plain(_about(run, bool(scores)) + by))
-    if run.imported and not scores:
+    st.caption(plain(_about(run, "mAP" in scores) + by))
+    if "damage" in scores:
+        say("warning", scores["damage"])
+    elif run.imported and not scores:
         st.markdown("Not scored yet. On a folder in Market-1501's layout:")
         st.code(evaluation(run), language=None, wrap_lines=True)
     else:
@@ -214,5 +215,5 @@ def _about(run: Run, scored: bool) -> str:
 def _metrics(run: Run) -> dict:
     try:
         return run.metrics()
-    except BadInput:
-        return {}
+    except BadInput as problem:
+        return dict(damage=str(problem))

@@ -46,7 +46,7 @@ def show(run: Run) -> None:
         "View", list(views), key="part", required=True, label_visibility="collapsed"
     )
     if not run.has_weights:
-        say("info", f"Run {run.name} has no weights yet: they come with its first evaluation.")
+        say("info", str(run.lacks("weights.safetensors")))
         address.stop()
     views[st.session_state["part"]](run)
 

@@ -98,7 +98,9 @@ def _row(line: Line) -> dict:
 
 def _unpublished(found: Ledger) -> None:
     rest = [run for run in found.runs if run.dataset is None]
-    if not found.runs:
+    for why in found.damaged:
+        say("warning", why)
+    if not found.runs and not found.damaged:
         say("info", "There is no evaluated run yet; the page Train starts one.")
     if not rest:
         return

@@ -32,7 +32,8 @@ def ready(run: Run) -> None:
         _offers()
         address.stop()
     if not run.has_embeddings or not run.has_weights:
-        say("info", f"Run {run.name} has no embeddings yet: they come with its first evaluation.")
+        lacking = "weights.safetensors" if run.has_embeddings else "embeddings.npz"
+        say("info", str(run.lacks(lacking)))
         address.stop()
     with explained():
         encoded = cached.embeddings(run.name, run.stamp()).encoded

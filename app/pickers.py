@@ -107,7 +107,7 @@ def sidebar_run() -> None:
     names = [run.name for run in list_runs()]
     with st.sidebar:
         if not names:
-            st.caption("No run yet. The page Train starts one.")
+            st.caption("No run to show. The page Train starts one.")
             return
         asked = address.get("run")
         _tied("run", names, _first(names))
@@ -160,7 +160,13 @@ def run() -> Run:
     """The run chosen in the sidebar; without one the page ends here with a word on why."""
     name = st.session_state.get("run")
     if not name:
-        say("info", "There is no run yet. Start a training on the page Train; it takes minutes.")
+        damaged = damaged_runs()
+        for why in damaged.values():
+            say("warning", why)
+        if not damaged:
+            say(
+                "info", "There is no run yet. Start a training on the page Train; it takes minutes."
+            )
         address.stop()
     with explained():
         return open_run(name)

@@ -28,7 +28,7 @@ def pick(run: Run, place: Any = None) -> Picture:
     page's for where the picture comes from, if there is one."""
     stamp, asked = run.stamp(), run.experiment
     if not run.has_weights:
-        say("info", f"Run {run.name} has no weights yet: they come with its first evaluation.")
+        say("info", str(run.lacks("weights.safetensors")))
         address.stop()
     place, source = place or bar(), UPLOAD
     if run.has_embeddings:

@@ -99,7 +99,7 @@ def _progress(asked: Study, label: str, standing: Standing) -> None:
         words += f", {about(left)} left"
     row = st.container(horizontal=True, vertical_alignment="center")
     row.progress(
-        min(1.0, done / total) if total else 0.0,
+        min(1.0, max(0.0, done / total)) if total else 0.0,
         f"{label}: {'stopping at the next step' if stopping else words}",
     )
     row.button(

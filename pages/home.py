@@ -7,7 +7,7 @@ import streamlit as st
 from app import cached, cards, contents, galleries
 from app.components import ranked_gallery
 from app.notices import heading
-from reid_core.runs import list_runs
+from reid_core.runs import damaged_runs, list_runs
 
 heading("ReID Attention Lab", __doc__)
 runs = list_runs()
@@ -32,9 +32,8 @@ st.header("Look inside", anchor=False)
 cards.inside(runs)
 
 st.header("Runs", anchor=False)
-if runs:
-    cards.grid(runs)
-else:
+cards.grid(runs)
+if not runs and not damaged_runs():
     st.info("No run yet. A first training takes a few minutes on a laptop.", icon=":material/info:")
 contents.link("Start a training", "train", "add", view="New training")
 

@@ -2,6 +2,8 @@
 
 import errno
 import re
+from pathlib import Path
+from tempfile import TemporaryFile
 
 # What torch, CUDA's libraries, oneDNN and the system say where memory is short; not all of them with a
 # class of its own.
@@ -51,6 +53,20 @@ def from_system(error: OSError) -> OSError | BadInput:
     if error.filename is not None:
         return BadInput(f"{error.filename}: {error.strerror}")
     return error
+
+
+def check_writable(out: Path) -> None:
+    """Raises BadInput, or OSError with its name, where a file can't be written there."""
+    if out.is_dir():
+        raise BadInput(f"--out {out} is a folder: name a file")
+    if not out.absolute().parent.is_dir():
+        raise BadInput(f"no folder {out.absolute().parent} to write {out.name} into")
+    try:
+        with TemporaryFile(dir=out.absolute().parent):
+            pass
+    except OSError as error:
+        error.filename = str(out)
+        raise
 
 
 def is_short_of_memory(error: BaseException) -> bool:

@@ -62,13 +62,24 @@ def directions(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(lengths, SHORTEST)
 
 
+def check_width(queries: np.ndarray, gallery: np.ndarray) -> None:
+    """Raises BadInput for vectors (Q, D) and (G, D') that can't be compared."""
+    if queries.shape[1] != gallery.shape[1]:
+        raise BadInput(
+            f"the model gives {queries.shape[1]} numbers for an image, and its run's embeddings.npz has "
+            f"{gallery.shape[1]}: that file is of another model; put back a copy of the run's own, or "
+            "train a clone of the run"
+        )
+
+
 def distances(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     """Euclidean distances (Q, G) float32 between vectors of length 1, float64 (Q, D) and (G, D).
 
     The squares are rounded to ten decimals: matrix products of other shapes differ in the sixteenth,
     and equal vectors must be at equal distances, so that ties are broken by the order of the gallery
-    alone, for one query as for all.
+    alone, for one query as for all. Raises BadInput where their widths differ.
     """
+    check_width(queries, gallery)
     square = np.round(2 - 2 * (queries @ gallery.T), 10)
     return np.sqrt(np.maximum(square, 0)).astype(np.float32)
 

@@ -365,9 +365,17 @@ class Experiment:
 
     @classmethod
     def from_dict(cls, written: dict[str, Any]) -> "Experiment":
+        """Raises KeyError, TypeError or BadInput where that is no experiment."""
         asked = {key: written[key] for key in ("model", "recipe", "dataset", "data")}
         # A knob that is younger than the run is at its default, which is what there was before it; a
         # recipe may say otherwise by now.
         known = knobs(written["model"]) if written["model"] in MODELS else []  # create says so
         settings = {each.name: each.default for each in known} | written["knobs"]
-        return cls.create(**asked, settings=settings, encoder=written.get("encoder"))
+        found = cls.create(**asked, settings=settings, encoder=written.get("encoder") or None)
+        if not isinstance(found.data, str | None):
+            raise BadInput(f"data: expected a folder, got {found.data!r}")
+        if found.encoder:
+            refines = MODELS[found.model].refines
+            if not refines or MODELS[cls.from_dict(found.encoder).model].refines:
+                raise BadInput(f"encoder: {found.model} can't refine what it gives")
+        return found

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reid_core.data.images import NORMALISATIONS
-from reid_core.errors import BadInput
+from reid_core.errors import BadInput, check_writable
 from reid_core.models import Batch, ReIDModel
 from reid_core.runs import Run
 
@@ -51,12 +51,9 @@ def export(run: Run, out: Path, neck: str | None = None) -> list[Exported]:
     `landmarks` (layers, l) are rows of images, the first l unless given, while the run itself draws
     them.
     """
-    if out.is_dir():
-        raise BadInput(f"--out {out} is a folder: name a file")
     if out.suffix.lower() != ".onnx":
         raise BadInput(f"--out {out}: expected a file that ends in .onnx")
-    if not out.absolute().parent.is_dir():
-        raise BadInput(f"no folder {out.absolute().parent} to write {out.name} into")
+    check_writable(out)
     lacking = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if lacking:
         raise BadInput(f"exporting needs {', '.join(lacking)}: pip install {' '.join(lacking)}")
@@ -84,7 +81,7 @@ def export(run: Run, out: Path, neck: str | None = None) -> list[Exported]:
         for path, (target, _, _) in zip(beside, graphs, strict=True):
             os.replace(path, target)
     except OSError as error:
-        error.filename = error.filename or str(out)
+        error.filename = str(out)  # not the one beside it
         raise
     finally:
         for path in beside:

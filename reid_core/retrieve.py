@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reid_core.evaluate import Embeddings, Judged, distances, judge
+from reid_core.evaluate import Embeddings, Judged, check_width, distances, judge
 
 if TYPE_CHECKING:  # stored features are ranked without any model, which takes seconds to import
     from reid_core.models import ReIDModel
@@ -61,6 +61,7 @@ def retrieve_encoded(
     vector = encoded
     if embeddings.encoded is not None:
         gallery = embeddings.gallery_rows
+        check_width(encoded, embeddings.encoded)
         refined = refine(model, np.concatenate([encoded, embeddings.encoded[gallery]]))
         vectors = embeddings.vectors.copy()
         vector, vectors[gallery] = refined[:1], refined[1:]

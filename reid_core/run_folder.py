@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import psutil
 from filelock import FileLock, Timeout
@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from reid_core.data import ROOT
 from reid_core.errors import BadInput
 
+Kind = TypeVar("Kind")
 QUEUED = "queued"
 ACTIVE = ("starting", "running", "stopping")
 STATES = (QUEUED, *ACTIVE, "stopped", "finished", "failed", "interrupted")
@@ -192,16 +193,23 @@ class RunFolder:
 
 
 def _read(text: str) -> Status:
-    """Raises ValueError or TypeError where a value is not of its field's kind."""
-    status = Status(**json.loads(text))
-    for field in fields(status):
-        value = getattr(status, field.name)
-        real = isinstance(0.0, field.type) and isinstance(value, int | float)
-        if not (math.isfinite(value) if real else isinstance(value, field.type)):
-            raise ValueError(f"{field.name} {value!r}")
+    """Raises ValueError, TypeError or OverflowError where a value is not of its field's kind."""
+    status = read_as(Status, text)
     if status.state not in STATES:
         raise ValueError(f"state {status.state!r}")
     return status
+
+
+def read_as(kind: type[Kind], text: str) -> Kind:
+    """A dataclass of plain values from its JSON. Raises ValueError, TypeError or OverflowError where a
+    value is not of its field's kind, or a number no float can hold."""
+    found = kind(**json.loads(text))
+    for field in fields(found):
+        value = getattr(found, field.name)
+        fits = isinstance(value, field.type | int if isinstance(0.0, field.type) else field.type)
+        if not fits or (isinstance(value, int | float) and not math.isfinite(value)):
+            raise ValueError(f"{field.name} {value!r}")
+    return found
 
 
 def this_process() -> dict[str, Any]:

@@ -43,6 +43,10 @@ from reid_core.run_folder import RunFolder, move, runs_folder
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 log = logging.getLogger("reid_core")
+OF_A_RUN = (
+    *("experiment.json", "weights.safetensors", "embeddings.npz"),
+    *("history.jsonl", "metrics.json", "state/last.pt"),
+)
 # Of a training, newest first.
 STATES = ("last.pt", "before.pt")
 # Of embeddings.npz, the letters by which numpy knows what each array may hold.
@@ -104,13 +108,16 @@ class Run(RunFolder):
         """experiment.json as it was written. Raises BadInput where it is no run of ours."""
         try:
             record = json.loads((self.folder / "experiment.json").read_text("utf-8"))
-            Experiment.from_dict(record)
+            experiment = Experiment.from_dict(record)
             _facts(record)
+            if experiment.encoder:
+                _facts(experiment.encoder)
+            _source(record)
         except Exception as error:
             reason = error if isinstance(error, BadInput) else type(error).__name__
             raise BadInput(
                 f"run {self.name!r} has no readable experiment.json ({reason}): it is damaged or was "
-                "made by something else"
+                "made by something else; put back a copy of that file, or remove the run's folder"
             ) from None
         return record
 
@@ -130,7 +137,7 @@ class Run(RunFolder):
     @property
     def imported(self) -> dict[str, str]:
         """The file that it was made of (file, sha256); empty for what was trained here."""
-        return self.record.get("imported") or {}
+        return _source(self.record)
 
     # What was kept
 
@@ -141,7 +148,7 @@ class Run(RunFolder):
             return [_epoch(json.loads(line)) for line in lines]
         except FileNotFoundError:
             return []
-        except (ValueError, TypeError, AttributeError, OSError):
+        except (ValueError, TypeError, AttributeError, OverflowError, OSError):
             raise BadInput(
                 f"run {self.name!r} has a damaged history.jsonl: mend or remove it (it holds the curves)"
             ) from None
@@ -152,14 +159,19 @@ class Run(RunFolder):
             metrics = json.loads((self.folder / "metrics.json").read_text("utf-8"))
             if not metrics:
                 return {}
-            scores = metrics["mAP"], metrics["cmc"]["1"], metrics.get("mINP", 0)
-            if not all(math.isfinite(score) for score in scores):
+            shares = metrics["mAP"], metrics["cmc"]["1"], metrics.get("mINP", 0)
+            protocol = metrics.get("protocol", "")
+            counts = [metrics.get(name, 0) for name in ("queries", "valid_queries", "gallery")]
+            fits = all(map(_is_share, (*shares, *metrics["cmc"].values())))
+            if not (fits and all(map(_is_whole, counts)) and isinstance(protocol, str)):
                 raise ValueError
             return metrics
         except FileNotFoundError:
             return {}
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError):
-            raise BadInput(f"run {self.name!r} has a damaged metrics.json") from None
+        except (ValueError, TypeError, KeyError, AttributeError, OSError):
+            raise BadInput(
+                f"run {self.name!r} has a damaged metrics.json: {self.mending}"
+            ) from None
 
     @property
     def has_weights(self) -> bool:
@@ -182,9 +194,7 @@ class Run(RunFolder):
                 }
             _check(arrays)
         except FileNotFoundError:
-            raise BadInput(
-                f"run {self.name!r} has no embeddings yet: wait for its evaluation"
-            ) from None
+            raise self.lacks("embeddings.npz") from None
         except Exception:
             raise BadInput(
                 f"run {self.name!r} has a damaged embeddings.npz: {self.mending}"
@@ -194,21 +204,33 @@ class Run(RunFolder):
 
     @property
     def mending(self) -> str:
-        """What gives it whole embeddings again."""
+        """What gives it whole embeddings and scores, and weights too unless it was imported."""
         if self.imported:
             return "evaluate it anew"
         if self.resumable:
             return "resume its training, which evaluates it anew"
-        if self.status().active:
+        if self._going:
             return "wait for its next evaluation"
         return "put back a copy of that file, or train a clone of the run"
+
+    @property
+    def _going(self) -> bool:
+        status = self.status()
+        return status.active or status.queued
+
+    def lacks(self, name: str) -> BadInput:
+        """What to say where a file that an evaluation leaves is not there."""
+        mending = self.mending
+        if self.imported and name == "weights.safetensors":
+            mending = "put back a copy of that file, or import it anew"
+        return BadInput(f"run {self.name!r} has no {name}{' yet' * self._going}: {mending}")
 
     def model(self) -> ReIDModel:
         """The model in evaluation mode, float32, on the CPU. Raises BadInput."""
         model = build(self.experiment, self.facts).eval()
         path = self.folder / "weights.safetensors"
         if not path.is_file():
-            raise BadInput(f"run {self.name!r} has no weights yet: wait for its first evaluation")
+            raise self.lacks("weights.safetensors")
         try:
             weights = {key: value.float() for key, value in unpacked(path).items()}
             missing, extra = model.load_state_dict(weights, strict=False)
@@ -275,21 +297,26 @@ class Run(RunFolder):
                 move(last, last.with_name("before.pt"))
 
     def load_state(self) -> dict[str, Any] | None:
-        """The newest state that is whole, or None without any. No pickled code is executed.
+        """The newest state that is whole and of this run's model, or None without any. No pickled code
+        is executed.
 
-        Raises BadInput where there are only damaged ones.
+        Raises BadInput where there are only others.
         """
         folder = self.folder / "state"
         files = [each for name in STATES if (each := folder / name).is_file()]
+        with torch.device("meta"):  # without numbers: only what it consists of
+            own = _shapes(build(self.experiment, self.facts).state_dict()) if files else {}
         for path in files:
             try:
                 with zipfile.ZipFile(path) as parts:  # torch compares no checksums
                     if wrong := parts.testzip():
                         raise ValueError(wrong)
                 state = torch.load(path, map_location="cpu", weights_only=True)
-                state["model"], state["optimizers"], state["epoch"], state["step"]
+                state["optimizers"], state["epoch"], state["step"]
+                if _shapes(state["model"]) != own:
+                    raise ValueError("of another model")
             except Exception:
-                log.warning("state/%s is damaged", path.name)
+                log.warning("state/%s is damaged or of another model", path.name)
                 continue
             if path != files[0]:
                 log.warning("going on from state/%s, the one before", path.name)
@@ -333,14 +360,15 @@ def list_runs() -> list[Run]:
 
 
 def damaged_runs() -> dict[str, str]:
-    """Of folders whose experiment.json can't be read, by name: why."""
+    """Of runs whose experiment.json is gone or can't be read, by name: why."""
     return {run.name: why for run in _folders() if (why := _damage(run))}
 
 
 def _folders() -> list[Run]:
+    """Those that hold any file by which a run is known, lest one without its record be lost from sight."""
     folder = runs_folder()
     found = sorted(d for d in folder.iterdir() if d.is_dir()) if folder.is_dir() else []
-    return [Run(d.name, d) for d in found if (d / "experiment.json").is_file()]
+    return [Run(d.name, d) for d in found if any((d / name).is_file() for name in OF_A_RUN)]
 
 
 def open_run(name: str) -> Run:
@@ -385,19 +413,53 @@ def environment() -> dict[str, Any]:
 
 
 def _facts(record: dict[str, Any]) -> Facts:
-    facts = record["facts"]
-    if int(facts["classes"]) < 0:
-        raise ValueError("classes")
-    return Facts(int(facts["classes"]), tuple(facts["cameras"]), tuple(facts["views"]))
+    """Raises KeyError, TypeError or BadInput where a record has none."""
+    classes, *ids = (record["facts"][name] for name in ("classes", "cameras", "views"))
+    if not (_is_whole(classes) and classes):
+        raise BadInput(f"classes: expected a whole number of 1 or more, got {classes!r}")
+    for name, given in zip(("cameras", "views"), ids, strict=True):
+        if not (isinstance(given, list | tuple) and all(map(_is_whole, given))):
+            raise BadInput(f"{name}: expected a list of whole numbers, got {given!r}")
+    return Facts(classes, *map(tuple, ids))
+
+
+def _source(record: dict[str, Any]) -> dict[str, str]:
+    """The file that a record's run was made of, as `Run.imported`. Raises BadInput."""
+    match record.get("imported") or None:
+        case None:
+            return {}
+        case {"file": str(), "sha256": str()} as source:
+            return source
+        case other:
+            raise BadInput(f"imported: expected a file's name and its sha256, got {other!r}")
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether it is a count or an id that arrays can hold."""
+    return type(value) is int and 0 <= value < 2**31
+
+
+def _shapes(weights: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: weight.shape for name, weight in weights.items()}
+
+
+def _is_share(value: Any) -> bool:
+    """Whether it is a score, which NaN is not."""
+    return type(value) in (float, int) and 0 <= value <= 1
 
 
 def _epoch(entry: dict[str, float]) -> dict[str, float]:
-    """A line of history. Raises TypeError or ValueError where it is none."""
+    """A line of history. Raises TypeError, ValueError or OverflowError where it is none; no training
+    keeps a loss that is no finite number."""
     scores = {"mAP", "mINP", "rank1"}
     if not {"epoch", "loss"} <= entry.keys() or scores & entry.keys() not in (set(), scores):
         raise ValueError
-    if not all(isinstance(value, float | int) for value in entry.values()):
+    if not all(type(value) in (float, int) and math.isfinite(value) for value in entry.values()):
         raise TypeError
+    if not (_is_whole(entry["epoch"]) and entry["epoch"]):
+        raise ValueError
+    if not all(_is_share(entry.get(name, 0)) for name in scores):
+        raise ValueError
     return entry
 
 

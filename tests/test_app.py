@@ -141,6 +141,16 @@ def test_a_link_to_a_damaged_run_says_that_it_is_damaged(tiny_run, runs):
     assert f"shown is {tiny_run}" in said(app)
 
 
+def test_the_start_page_names_what_is_damaged(tiny_run, runs):
+    (runs / tiny_run / "metrics.json").write_text('{"mAP": 35}')
+    assert "damaged metrics.json" in said(opened("home"))
+    assert "damaged metrics.json" in said(opened("ledger"))
+    (runs / tiny_run / "experiment.json").write_text("{ broken")
+    app = opened("home")
+    assert f"Run '{tiny_run}' has no readable experiment.json" in said(app)
+    assert "No run yet" not in said(app)
+
+
 def test_what_can_not_start_is_told_beside_the_button(runs, tmp_path, monkeypatch):
     monkeypatch.setenv("REID_ALLOW_TRAINING", "1")
     app = opened("train", view="New training")
@@ -153,11 +163,14 @@ def test_what_can_not_start_is_told_beside_the_button(runs, tmp_path, monkeypatc
 
 def test_a_run_without_embeddings(tiny_run, runs):
     (runs / tiny_run / "embeddings.npz").unlink()
-    assert "no embeddings yet" in said(opened("retrieval"))
+    assert "train a clone" in said(opened("retrieval"))  # it has ended: none are to come
     assert not opened("home").error
     (runs / tiny_run / "weights.safetensors").unlink()
     app = opened("retrieval")
-    assert "no embeddings yet" in said(app) and not app.file_uploader
+    assert "no embeddings.npz" in said(app) and not app.file_uploader
+    assert "no weights.safetensors" in said(opened("attention"))
+    open_run(tiny_run).report("running", epoch=0, epochs=2)
+    assert "wait for its next evaluation" in said(opened("retrieval"))
 
 
 def test_a_run_whose_data_are_elsewhere(tiny_run, runs):

@@ -177,6 +177,19 @@ def test_an_unreadable_image_is_named(tiny_run, tmp_path, capsys, tiny_data):
     )
 
 
+@pytest.mark.parametrize("command", (["export"], ["embed", "--images", "."]))
+def test_a_folder_that_may_only_be_read_is_told_at_once(
+    tiny_run, tmp_path, capsys, monkeypatch, command
+):
+    def refuse(dir):
+        raise PermissionError(13, "Read-only", f"{dir}/tmp123")
+
+    monkeypatch.setattr("reid_core.errors.TemporaryFile", refuse)
+    monkeypatch.setattr("reid_core.runs.Run.model", None)  # not to be asked for
+    out = tmp_path / "F.onnx"
+    assert f"not allowed to use {out}: " in fails(capsys, *command, tiny_run, "--out", str(out))
+
+
 def test_a_full_disk_is_one_line(tiny_run, capsys, monkeypatch, tiny_data):
     import reid_core.runs
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 
 import numpy as np
 import pytest
@@ -434,3 +435,17 @@ def test_embedded_starts_at_any_row(tiny_run, tiny_data):
         for start in (0, 4)
     )
     np.testing.assert_array_equal(whole[4:], later)
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    """The system says so of what is written through an open file, which has no name there."""
+
+    def full():
+        raise OSError(28, "No space left on device")
+
+    for fails_at_end in (False, True):
+        with pytest.raises(OSError, match=r"F\.npz\.unfinished"):
+            with Unfinished(tmp_path / "F.npz", {}) as kept:
+                if fails_at_end:
+                    kept.file = types.SimpleNamespace(close=full)
+                full()

@@ -147,7 +147,8 @@ def test_the_command(tiny_run, runs, capsys):
     shutil.copytree(runs / tiny_run, runs / "halved")
     (runs / "halved" / "metrics.json").write_text('{"mAP": 0.5}')
     assert main(["ledger"]) == 0
-    text = capsys.readouterr().out
+    text, told = capsys.readouterr()
+    assert "run 'halved' has a damaged metrics.json" in told
     assert "89.0%" in text and "README of damo-cv/TransReID" in text
     assert f"{tiny_run}: evaluated on the synthetic pedestrians" in text and "halved" not in text
     evaluated(open_run(tiny_run))

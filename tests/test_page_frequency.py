@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -302,3 +303,12 @@ def _batch_rows(run: str, app) -> list[int]:
     )
     row = int(found.query_rows[query])
     return contrast.small_batch(found, cached.ranked(run, stamp, query), row, 3).tolist()
+
+
+def test_embeddings_of_another_model_are_told(tiny_run):
+    run = open_run(tiny_run)
+    found = run.embeddings()
+    run.keep_embeddings(replace(found, vectors=found.vectors[:, 1:]))
+    assert "that file is of another model" in said(
+        opened("frequency", run=tiny_run, part="One query")
+    )

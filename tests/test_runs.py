@@ -16,7 +16,7 @@ from reid_core.errors import BadInput
 from reid_core.evaluate import evaluate
 from reid_core.experiment import Experiment
 from reid_core.models import Facts
-from reid_core.runs import Run, list_runs, open_run, runs_folder
+from reid_core.runs import Run, build, damaged_runs, list_runs, open_run, runs_folder
 
 FACTS = Facts(8, (1, 2, 3), (0, 1, 2))
 
@@ -159,13 +159,14 @@ def test_what_to_do_about_damaged_embeddings_can_be_done(tiny_run):
     assert "resume its training" in said()
     run.report("running", epoch=0, epochs=1)
     assert "wait for its next evaluation" in said()
-    run.write("experiment.json", json.dumps(run.record | {"imported": {"file": "f"}}).encode())
+    run.write(
+        "experiment.json",
+        json.dumps(run.record | {"imported": dict(file="f", sha256="0")}).encode(),
+    )
     assert "evaluate it anew" in said()
 
 
-@pytest.mark.parametrize(
-    "content", ['{"mAP": 0.5}', '{"mAP": 0.5, "cmc": []}', '{"mAP": 0.5, "cmc": {"1": "x"}}', "[1]"]
-)
+@pytest.mark.parametrize("content", ['{"mAP": 0.5}', "[1]"])
 def test_scores_without_a_rank_1_are_damaged(tiny_run, content):
     run = open_run(tiny_run)
     (run.folder / "metrics.json").write_text(content)
@@ -173,14 +174,106 @@ def test_scores_without_a_rank_1_are_damaged(tiny_run, content):
         run.metrics()
 
 
-def test_a_negative_number_of_people_is_damage(tiny_run):
+@pytest.mark.parametrize(
+    "odd",
+    [
+        dict(cmc=[]),
+        dict(cmc={"1": "x"}),
+        dict(cmc={"1": 0.5, "5": 7}),
+        dict(mAP=35),
+        dict(mAP=True),
+        dict(mAP=float("nan")),
+        dict(mAP=10**400),
+        dict(mINP=-0.5),
+        dict(protocol=5),
+        dict(queries="x"),
+        dict(gallery=1.5),
+    ],
+)
+def test_an_odd_value_among_the_scores_is_damage(tiny_run, odd):
     run = open_run(tiny_run)
+    (run.folder / "metrics.json").write_text(json.dumps(run.metrics() | odd))
+    with pytest.raises(BadInput, match=r"damaged metrics\.json: put back a copy"):
+        run.metrics()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        dict(loss=10**400),
+        dict(loss=float("nan")),
+        dict(loss=True),
+        dict(epoch=float("nan")),
+        dict(epoch=10**400),
+        dict(epoch=-5.5),
+        dict(epoch=0),
+        dict(mAP=35),
+        dict(mAP=10**400),
+        dict(rank1=float("inf")),
+    ],
+)
+def test_an_odd_value_in_the_history_is_damage(tiny_run, odd):
+    run = open_run(tiny_run)
+    (run.folder / "history.jsonl").write_text(json.dumps(run.history()[-1] | odd))
+    with pytest.raises(BadInput, match=r"damaged history\.jsonl"):
+        run.history()
+
+
+def test_a_file_that_is_gone_is_told_with_the_way_out(tiny_run):
+    run = open_run(tiny_run)
+    for name, use in (("embeddings.npz", run.embeddings), ("weights.safetensors", run.model)):
+        (run.folder / name).unlink()
+        with pytest.raises(BadInput, match=f"no {name}: put back a copy .*, or train a clone"):
+            use()
+    run.report("queued")
+    assert str(run.lacks("embeddings.npz")).endswith("yet: wait for its next evaluation")
+    run.report("finished")
+    run.write(
+        "experiment.json",
+        json.dumps(run.record | {"imported": dict(file="f", sha256="0")}).encode(),
+    )
+    assert "import it anew" in str(run.lacks("weights.safetensors"))
+
+
+@pytest.mark.parametrize("kept", ("weights.safetensors", "history.jsonl", "state/last.pt"))
+def test_a_run_without_its_record_is_named(tiny_run, runs, kept):
+    (runs / tiny_run).rename(runs / "moved")
+    (runs / tiny_run / kept).parent.mkdir(parents=True)
+    (runs / tiny_run / kept).write_bytes(b"")
+    (runs / "foreign").mkdir()
+    assert "put back a copy" in damaged_runs()[tiny_run] and "foreign" not in damaged_runs()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (dict(imported="x"), "imported: expected a file's name and its sha256, got 'x'"),
+        (dict(imported={"a": 1}), "imported: expected"),
+        (dict(imported=dict(file=5, sha256="0")), "imported: expected"),
+        (dict(encoder="x"), "encoder: transreid can't refine"),
+        (dict(encoder={"a": 1}), "encoder: transreid can't refine"),
+        (dict(model="nformer", encoder=["x"]), "TypeError"),
+        (dict(data=5), "data: expected a folder, got 5"),
+        (dict(data=["a"]), "data: expected a folder"),
+        (dict(facts=[]), "TypeError"),
+        (dict(facts=dict(classes=-5, cameras=[], views=[])), "classes: expected a whole number"),
+        (dict(facts=dict(classes=0, cameras=[], views=[])), "classes: expected a whole number"),
+        (dict(facts=dict(classes=10**30, cameras=[], views=[])), "classes: expected"),
+        (dict(facts=dict(classes=5, cameras=["x"], views=[])), "cameras: expected a list of whole"),
+        (dict(facts=dict(classes=5, cameras=[], views=[1.5])), "views: expected a list of whole"),
+    ],
+)
+def test_a_value_of_another_kind_in_a_record_is_damage(runs, change, said):
+    create("whole")
+    run = create("odd")
     record = run.record
-    record["facts"]["classes"] = -5
+    record |= change | dict(knobs={} if "model" in change else record["knobs"])
     (run.folder / "experiment.json").write_text(json.dumps(record))
-    assert list_runs() == []
-    with pytest.raises(BadInput, match="damaged"):
-        open_run(tiny_run)
+    assert [each.name for each in list_runs()] == ["whole"]
+    with pytest.raises(BadInput) as told:
+        open_run("odd")
+    assert f"no readable experiment.json ({said}" in str(told.value)
+    assert "put back a copy of that file, or remove the run's folder" in str(told.value)
 
 
 def test_embeddings_with_a_pickle_are_refused(tiny_run):
@@ -193,12 +286,27 @@ def test_embeddings_with_a_pickle_are_refused(tiny_run):
 def test_weights_of_another_model_are_refused(tiny_run):
     run = open_run(tiny_run)
     other = create("other")
-    with pytest.raises(BadInput, match="no weights yet"):
+    with pytest.raises(BadInput, match=r"no weights\.safetensors yet: wait"):
         other.model()
     record = run.record | {"knobs": run.record["knobs"] | {"jpm": False}}
     (run.folder / "experiment.json").write_text(json.dumps(record))
     with pytest.raises(BadInput, match="another model"):
         run.model()
+
+
+def test_a_state_of_another_model_gives_way_to_the_one_before(runs, caplog):
+    run = create("a")
+    own = build(run.experiment, FACTS).state_dict()
+    others = {name: weight for name, weight in own.items() if "necks" not in name}
+    for epoch, weights in ((2, own), (3, others)):
+        run.save_state(dict(model=weights, optimizers=[], epoch=epoch, step=0))
+    with caplog.at_level("WARNING", "reid_core"):
+        assert run.load_state()["epoch"] == 2
+    assert "state/last.pt is damaged or of another model" in caplog.text
+    assert "going on from state/before.pt" in caplog.text
+    (run.folder / "state/before.pt").unlink()
+    with pytest.raises(BadInput, match=r"damaged state/last\.pt: start a new run"):
+        run.load_state()
 
 
 def test_a_training_that_gives_no_sign_of_life_is_told(runs):

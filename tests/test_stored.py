@@ -171,6 +171,16 @@ def test_vectors_that_cannot_be_compared(split, tmp_path, capsys):
         assert said["conditions"]["without_direction"] == 4
 
 
+@pytest.mark.parametrize("name", ("embeddings", "cameras"))
+def test_one_changed_bit_of_a_mapped_array_is_noticed(split, tmp_path, capsys, name):
+    good, out = arrays(split), tmp_path / "f.npz"
+    np.savez(out, **good)
+    content = bytearray(out.read_bytes())
+    content[content.index(good[name].tobytes()) + 2] ^= 1
+    out.write_bytes(content)
+    assert f"{name} is damaged (Bad CRC-32" in fails(capsys, "evaluate", "--embeddings", str(out))
+
+
 def test_members_that_are_no_arrays(split, tmp_path, capsys):
     """Raw bytes and a pickle, stored or compressed, and sizes that nothing has."""
     import io

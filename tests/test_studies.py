@@ -155,6 +155,43 @@ def test_a_dead_process_and_damaged_files_are_noticed(tiny_run, counted):
     assert study.compute()["numbers"].tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("settings", (None, {"count": 2}))
+def test_another_studys_file_is_computed_anew(tiny_run, counted, settings):
+    """Or one of another program, which says nothing of whose it is."""
+    study = Study.asked(open_run(tiny_run), "counted")
+    study.compute()
+    archive = study.run.folder / study.file("npz")
+    if settings:
+        other = Study.asked(study.run, "counted", settings)
+        other.compute()
+        shutil.copy(study.run.folder / other.file("npz"), archive)
+    else:
+        np.savez(archive, **study.found())
+    assert study.found() is None and not archive.exists()
+    assert study.compute()["numbers"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        dict(born="x"),
+        dict(total="x"),
+        dict(done=10**400),
+        dict(pid="x"),
+        dict(pid=-1),
+        dict(pid=10**30),
+        dict(message=5),
+    ],
+)
+def test_an_odd_value_of_its_progress_is_damage(tiny_run, counted, odd):
+    study = Study.asked(open_run(tiny_run), "counted")
+    (study.run.folder / "studies").mkdir()
+    study.report("running", 1, 3)
+    path = study.run.folder / study.file("json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | odd))
+    assert study.standing().state == "failed" and "start it anew" in study.standing().message
+
+
 def test_the_command_computes_and_lists(tiny_run, counted, capsys):
     assert main(["study", tiny_run, "counted", "--set", "count=2"]) == 0
     assert capsys.readouterr().out.strip().endswith(".npz")
@@ -164,6 +201,21 @@ def test_the_command_computes_and_lists(tiny_run, counted, capsys):
     assert main(["study", tiny_run, "counted", "--set", "count=13"]) == 2
     assert "thirteen" in capsys.readouterr().err
     assert main(["study", tiny_run, "nothing"]) == 2
+
+
+def test_what_is_computed_is_there_in_a_folder_that_may_only_be_read(
+    tiny_run, counted, monkeypatch, capsys
+):
+    study = Study.asked(open_run(tiny_run), "counted")
+    study.compute()
+
+    def refuse(path, *_, **__):
+        raise PermissionError(13, "Read-only", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(studies, "FileLock", refuse)
+    assert main(["study", tiny_run, "counted"]) == 0
+    assert capsys.readouterr().out.strip() == str(study.run.folder / study.file("npz"))
 
 
 def test_a_process_of_its_own(tiny_run):

@@ -16,7 +16,7 @@ from reid_core.commands.asked import (
     given_path,
     tell_unknown,
 )
-from reid_core.errors import BadInput
+from reid_core.errors import BadInput, check_writable
 
 
 def add(commands) -> None:
@@ -74,7 +74,7 @@ def act(asked: argparse.Namespace) -> None:
     from reid_core.runs import open_run
 
     run = open_run(asked.run)
-    writable(asked.out)
+    check_writable(asked.out)
     model, experiment = asked_model(run, asked), run.experiment  # says what does not fit the model
     pictures = asked_pictures(asked, run)
     told = pictures.cameras.tolist(), pictures.views.tolist()
@@ -117,14 +117,6 @@ def act(asked: argparse.Namespace) -> None:
         print(f"reid_core: left out {len(problems)} of {len(pictures)} images:", file=sys.stderr)
         print("\n".join(f"    {problem}" for problem in problems), file=sys.stderr)
     print(asked.out)
-
-
-def writable(out: Path) -> None:
-    """Raises BadInput where a file can't be written there."""
-    if out.is_dir():
-        raise BadInput(f"--out {out} is a folder: name a file")
-    if not out.absolute().parent.is_dir():
-        raise BadInput(f"no folder {out.absolute().parent} to write {out.name} into")
 
 
 def asked_pictures(asked: argparse.Namespace, run):

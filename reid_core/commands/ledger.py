@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 
 
 def add(commands) -> None:
@@ -21,6 +22,8 @@ def act(asked: argparse.Namespace) -> None:
     from reid_core.scores.ledger import ledger
 
     found = ledger()
+    for why in found.damaged:
+        print(f"reid_core: {why}", file=sys.stderr)
     if asked.json:
         print(json.dumps(found.as_dict(), indent=2))
         return

@@ -36,7 +36,7 @@ def act(asked: argparse.Namespace) -> int:
     try:
         if asked.quiet:
             study.compute()
-        else:
+        elif study.found() is None:  # or a folder that may only be read has all that is asked for
             study.stop(False)  # what an earlier process was asked
             with Bar() as progress:
                 study.compute(progress)

@@ -76,10 +76,15 @@ class Unfinished:
         return np.memmap(self._vectors_file, np.float32, "c", shape=shape) if self.kept else []
 
     def __exit__(self, kind, error, trace) -> None:
+        if isinstance(error, OSError):  # a disk that is full does not say for which file
+            error.filename = error.filename or str(self.folder)
         try:
             if error is not None and not isinstance(error, OSError):
                 self._save()
             self.file.close()
+        except OSError as problem:
+            problem.filename = problem.filename or str(self.folder)
+            raise
         finally:
             self.lock.release()
         if error is None or not self.kept:

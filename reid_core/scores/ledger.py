@@ -47,10 +47,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Ledger:
-    """All of it."""
+    """All of it; damaged says of runs whose scores can't be read why."""
 
     entries: tuple[Entry, ...]
     runs: tuple[Given, ...]
+    damaged: tuple[str, ...] = ()
 
     def compared(self) -> list[Line]:
         """Every entry with each run of its model on its data set, or alone."""
@@ -81,16 +82,17 @@ class Ledger:
 
 
 def ledger(runs: Iterable[Run] | None = None) -> Ledger:
-    """The entries, and the runs that there are (a damaged one is left out)."""
-    found = []
+    """The entries, and the runs that there are (a damaged one is named instead)."""
+    found, damaged = [], []
     for run in list_runs() if runs is None else runs:
         try:
             given = given_by(run)
-        except BadInput:
+        except BadInput as problem:
+            damaged.append(str(problem))
             continue
         if given:
             found.append(given)
-    return Ledger(ENTRIES, tuple(found))
+    return Ledger(ENTRIES, tuple(found), tuple(damaged))
 
 
 def given_by(run: Run) -> Given | None:

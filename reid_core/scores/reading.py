@@ -84,13 +84,25 @@ def _archive(path: Path) -> dict[str, np.ndarray]:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             members = {name: members[name] for name in (*ARRAYS, ENCODED) if name in members}
             offsets = {name: _offset(file, info) for name, info in members.items()}
+            plain = {k for k, info in members.items() if info.compress_type == zipfile.ZIP_STORED}
+            for name in plain:
+                _check_sum(archive, members[name], path, name)
     except (zipfile.BadZipFile, NotImplementedError):  # the latter for a version that there is not
         raise BadInput(f"{path} is no .npz (or half of one): write it with numpy.savez") from None
-    found = {}
-    for name, info in members.items():
-        plain = info.compress_type == zipfile.ZIP_STORED
-        found[name] = _mapped(path, offsets[name], name) if plain else _unpacked(path, name)
-    return found
+    return {
+        name: _mapped(path, offsets[name], name) if name in plain else _unpacked(path, name)
+        for name in members
+    }
+
+
+def _check_sum(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, name: str) -> None:
+    """Read a member once, bit by bit: what is mapped later is compared with no sum. Raises BadInput."""
+    try:
+        with archive.open(info) as member:
+            while member.read(2**20):
+                pass
+    except (zipfile.BadZipFile, EOFError, RuntimeError) as error:  # the last where it is encrypted
+        raise BadInput(f"{path}: {name} is damaged ({error}): write it anew") from None
 
 
 def _offset(file, info: zipfile.ZipInfo) -> int:

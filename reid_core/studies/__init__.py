@@ -24,11 +24,15 @@ from filelock import FileLock, Timeout
 
 from reid_core.errors import BadInput, as_told
 from reid_core.knobs import Knob, knobs_of, unknown
+from reid_core.run_folder import read_as
 from reid_core.runs import Run, open_run
 from reid_core.studies import images
 
 Progress = Callable[[int, int], None]
 Arrays = dict[str, np.ndarray]
+WHOSE = (
+    "study"  # beside a study's arrays in its file: its name and key, so that no other passes for it
+)
 
 # Name -> module. The module has Options, a dataclass of knobs, and
 # compute(run: Run, options: Options, progress: Progress) -> Arrays, whose docstring names the arrays.
@@ -109,14 +113,21 @@ class Study:
 
     def file(self, suffix: str) -> str:
         """The path of one of its files below the run's folder."""
-        return f"studies/{self.name}-{self.key}.{suffix}"
+        return f"studies/{self._whose}.{suffix}"
+
+    @property
+    def _whose(self) -> str:
+        return f"{self.name}-{self.key}"
 
     def found(self) -> Arrays | None:
         """What it found, or None where it has not been computed."""
         path = self.run.folder / self.file("npz")
         try:
             with np.load(path, allow_pickle=False) as kept:
-                return {name: kept[name] for name in kept}
+                arrays = {name: kept[name] for name in kept}
+            if arrays.pop(WHOSE) != self._whose:
+                raise ValueError("another study's")
+            return arrays
         except FileNotFoundError:
             return None
         except Exception:  # whatever a damaged archive makes of itself: compute it anew
@@ -130,10 +141,10 @@ class Study:
             return Standing("done")
         try:
             said = (self.run.folder / self.file("json")).read_text("utf-8")
-            standing = Standing(**json.loads(said))
+            standing = read_as(Standing, said)
         except FileNotFoundError:
             return Standing("none")
-        except (ValueError, TypeError, OSError):
+        except (ValueError, TypeError, OverflowError, OSError):
             return Standing("failed", message="its progress file is damaged: start it anew")
         if standing.state == "running" and not _alive(standing):
             return Standing("failed", message="its process is gone: start it anew")
@@ -173,7 +184,7 @@ class Study:
                 self.report("running", 0, 0)
                 found = _module(self.name).compute(self.run, self.options, step)
                 packed = io.BytesIO()
-                np.savez_compressed(packed, **found)
+                np.savez_compressed(packed, **found, **{WHOSE: self._whose})
                 self.run.write(self.file("npz"), packed.getvalue())
                 if self.reads_images:
                     images.remember(self.run)
@@ -229,5 +240,5 @@ def _alive(standing: Standing) -> bool:
         process = psutil.Process(standing.pid)
         same = abs(process.create_time() - standing.born) < 1
         return same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
+    except (psutil.Error, ValueError, OverflowError):  # none can have such a number
         return False
