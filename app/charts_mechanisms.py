@@ -93,7 +93,7 @@ def parts(names: Sequence[str], drawn: np.ndarray, even: np.ndarray, **error) ->
         marker_line=dict(color=QUIET, width=1.5),
     )
     figure.update_layout(showlegend=True, barmode="group", height=300, hovermode="y")
-    figure.update_xaxes(tickformat=".0%")
+    figure.update_xaxes(tickformat=".0%", title_standoff=14)
     figure.update_yaxes(autorange="reversed")
     return figure
 
