@@ -71,24 +71,30 @@ def bands(lines: list[Line], across: str, up: str, percent: bool = True) -> go.F
 
 def parts(names: Sequence[str], drawn: np.ndarray, even: np.ndarray, **error) -> go.Figure:
     """Shares of a map beside those of even weights, part by part; error: low and high (P,)."""
-    figure = blank("", "share")
+    figure = blank("share", "")
     bar = None
     if error:
         above, below = error["high"] - drawn, drawn - error["low"]
         bar = dict(array=above, arrayminus=below, symmetric=False, thickness=1.5, color=QUIET)
     figure.add_bar(
-        x=list(names), y=drawn, error_y=bar, name="of the map", marker_color=COLOURS["transreid"]
+        x=drawn,
+        y=list(names),
+        error_x=bar,
+        orientation="h",
+        name="of the map",
+        marker_color=COLOURS["transreid"],
     )
     figure.add_bar(
-        x=list(names),
-        y=even,
+        x=even,
+        y=list(names),
+        orientation="h",
         name="of even weights",
         marker_color=faded(QUIET, 0.45),
         marker_line=dict(color=QUIET, width=1.5),
     )
-    figure.update_layout(showlegend=True, barmode="group", height=300)
-    figure.update_xaxes(tickangle=-35 if len(names) > 5 else 0)
-    figure.update_yaxes(tickformat=".0%")
+    figure.update_layout(showlegend=True, barmode="group", height=300, hovermode="y")
+    figure.update_xaxes(tickformat=".0%", title_standoff=14)
+    figure.update_yaxes(autorange="reversed")
     return figure
 
 

@@ -10,7 +10,6 @@ from app.charts import COLOURS, QUIET, blank, numbered
 
 SHADES = "Cividis"  # made for colour blindness, and even in grey
 CROWDED = 0.15  # of the ruler: where all images lie below it, they can't be told apart
-FEWEST = 10  # bins on an axis: a single one would seem to spread over all of it
 NUMBERS = 7  # more cells in a line have no room for a number
 SHUFFLED, UNIFORM = COLOURS["pha"], COLOURS["rga"]
 
@@ -203,7 +202,8 @@ def histogram(
 ) -> go.Figure:
     """How often a row's divergence lies where: counts (BINS,) from 0 to bound; marks name -> value, colour.
 
-    The axis ends where the rows end, or with full at the bound; a mark beyond it is told in words.
+    The axis ends a bin behind the rows (a single one would seem to spread over all of it), or with full
+    at the bound; a mark beyond it is told in words.
     """
     figure = blank(f"JS divergence of one row ({unit})", "share of all rows")
     edges = np.linspace(0, bound, len(counts) + 1)
@@ -216,7 +216,7 @@ def histogram(
         hovertemplate="%{x:.3f}: %{y:.1%}<extra></extra>",
     )
     last = int(np.flatnonzero(counts)[-1]) if counts.any() else len(counts) - 1
-    top = bound if full else edges[min(max(last + 1, FEWEST), len(counts))]
+    top = bound if full else edges[min(last + 2, len(counts))]
     for (name, (value, line)), dash in zip(marks.items(), ("dash", "dot", "dashdot"), strict=False):
         figure.add_scatter(
             x=[value, value],

@@ -89,10 +89,10 @@ def query_by_query(
     chosen: str,
 ) -> go.Figure:
     """Average precision (Q,) of two runs, a point for each query; above the line the second is
-    better."""
+    better, on it neither."""
     a, b = precision
     known = np.flatnonzero(np.isfinite(a) & np.isfinite(b))
-    better = b[known] > a[known]
+    order = np.sign(b - a)[known].astype(int) + 1  # worse, alike, better
     figure = go.Figure()
     figure.add_scatter(
         x=[0, 1], y=[0, 1], mode="lines", line=dict(color=QUIET, width=1), hoverinfo="skip"
@@ -106,8 +106,8 @@ def query_by_query(
         marker=dict(
             size=8,
             opacity=0.65,
-            color=np.where(better, colour("transreid"), colour("pha")),
-            symbol=np.where(better, "triangle-up", "triangle-down"),
+            color=np.array([colour("pha"), QUIET, colour("transreid")])[order],
+            symbol=np.array(["triangle-down", "circle", "triangle-up"])[order],
         ),
         hovertemplate="%{text}<br>%{x:.3f} and %{y:.3f}<extra></extra>",
     )

@@ -92,31 +92,49 @@ def ledger(
     for kind, symbol in SYMBOLS.items():
         own = list(dict.fromkeys(each.entry for each in lines if each.entry.what == kind))
         if own:
-            figure.add_scatter(
-                x=[each.value for each in own],
-                y=[each.name for each in own],
-                name=kind,
-                mode="markers",
-                marker=dict(
-                    symbol=symbol, size=12, color=[colour(e.model) for e in own], line=dict(width=2)
-                ),
-                hovertext=[
-                    f"{e.value:.1%}, {e.protocol}<br>{e.source}<br>{e.configuration}" for e in own
-                ],
-                hoverinfo="text",
+            _marked(
+                figure,
+                kind,
+                [(each.value, each.name, each.model) for each in own],
+                [f"{e.value:.1%}, {e.protocol}<br>{e.source}<br>{e.configuration}" for e in own],
+                dict(symbol=symbol, size=12, line=dict(width=2)),
             )
     given = [(r, p, s[metric]) for r in runs for p, s in r.scores.items() if metric in s]
     if given:
-        figure.add_scatter(
-            x=[value for *_, value in given],
-            y=[f"{titles[run.model]}, runs here" for run, *_ in given],
-            name="runs here",
-            mode="markers",
-            marker=dict(symbol="circle", size=11, color=[colour(run.model) for run, *_ in given]),
-            hovertext=[f"{run.run}: {value:.1%}, {protocol}" for run, protocol, value in given],
-            hoverinfo="text",
+        _marked(
+            figure,
+            "runs here",
+            [(value, f"{titles[run.model]}, runs here", run.model) for run, _, value in given],
+            [f"{run.run}: {value:.1%}, {protocol}" for run, protocol, value in given],
+            dict(symbol="circle", size=11),
         )
-    figure.update_xaxes(tickformat=".1%", rangemode="normal")
+    figure.update_xaxes(tickformat=".1%", rangemode="normal", title_standoff=16)
     figure.update_yaxes(categoryorder="array", categoryarray=rows[::-1])
     figure.update_layout(height=130 + 34 * len(rows), showlegend=True, hovermode="closest")
     return figure
+
+
+def _marked(
+    figure: go.Figure, name: str, points: list[tuple], hover: list[str], sign: dict
+) -> None:
+    """Points (value, row, model) in their models' colours; in the legend their sign alone, which has
+    the first one's colour if plotly draws it."""
+    x, y, models = zip(*points, strict=True)
+    figure.add_scatter(
+        x=x,
+        y=y,
+        mode="markers",
+        marker=sign | dict(color=[colour(model) for model in models]),
+        hovertext=hover,
+        hoverinfo="text",
+        legendgroup=name,
+        showlegend=False,
+    )
+    figure.add_scatter(
+        x=[None],
+        y=[None],
+        name=name,
+        mode="markers",
+        marker=sign | dict(color=QUIET),
+        legendgroup=name,
+    )

@@ -147,6 +147,9 @@ def _lists(case: Case, stamps, asked, order: np.ndarray) -> None:
     source = cached.folder(asked[case.run])
     items = galleries.strip(source, case.found, case.lists, labels, order, query)
     query_strip(items, key="queue", on_pick=lambda: pickers.pick_query("queue"))
+    st.caption(
+        f"These queries, those first whose AP differs most between the runs; below each its AP in {plain(case.run)}."
+    )
     for name, stamp in stamps:
         with explained():
             found, ranking = cached.embeddings(name, stamp), cached.ranked(name, stamp, query)
@@ -173,8 +176,9 @@ def _scatter(case: Case, stamps, found: list[Pattern]) -> None:
         ),
         Said(
             f"A point is a query: average precision in both runs, triangles up where {name} is "
-            f"better ({int((b > a).sum())}), down elsewhere ({int((a > b).sum())} worse). The ring is "
-            "the query above; click a point to open it.",
+            f"better ({int((b > a).sum())}), down where it is worse ({int((a > b).sum())}), grey dots "
+            f"where neither is ({int((a == b).sum())}). The ring is the query above; click a point to "
+            "open it.",
         ),
         key="scatter",
         alt=f"Average precision of each query in {case.run} and {name}",

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
@@ -14,10 +15,10 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import components, projector
+from app.tables import alike, csv_of
 
 ROOT = Path(__file__).resolve().parents[1]
 QUIET_BUTTON = dict(type="tertiary", width="content")
-FORMULA = re.compile(r"[=+@\t\r]|-(?![\d.])")  # how a spreadsheet's formulas begin
 LARGE = 10_000  # cells, which take 0.02 s: a larger table is only written when it is asked for
 BARE = dict(displayModeBar=False)  # plotly's own bar would offer a second, other download
 
@@ -92,8 +93,9 @@ def table(
             key=key,
             on_select=on_select,
             selection_mode="single-row",
-            column_config=column_config,
+            column_config=alike(frame) | (column_config or {}),
             hide_index=True,
+            placeholder="–",
             row_height=48 if projector.on() else None,
         )
     with _furniture(said, key):
@@ -112,6 +114,7 @@ def pictures(
     table: pd.DataFrame | None = None,
     on_pick: Callable[[], None] | None = None,
     unit: str = "",
+    below: Any = None,
 ) -> None:
     """Images with maps over them, and their furniture.
 
@@ -126,6 +129,7 @@ def pictures(
     on_pick is called after a click; it finds {tile, row, column}, counted from 0, in
     st.session_state[key]["picked"]. On screen and in the CSV rows and columns count from 1. unit says
     what the maps' numbers are; table replaces the maps as what the CSV holds.
+    below: a container for what is said, where they stand in a narrow one.
     """
     components.pictures(
         _packed(tiles),
@@ -137,7 +141,8 @@ def pictures(
         on_pick=on_pick,
         unit=unit,
     )
-    _furniture(said, key)  # without downloads: the component brings its own
+    with below or nullcontext():
+        _furniture(said, key)  # without downloads: the component brings its own
 
 
 def beside(own: Mapping[str, Any], runs: Mapping[str, Any]) -> pd.DataFrame:
@@ -145,20 +150,6 @@ def beside(own: Mapping[str, Any], runs: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(
         dict(own) | {f"run {name}" if name in own else name: of for name, of in runs.items()}
     )
-
-
-def csv_of(frame: pd.DataFrame) -> str:
-    """A table as CSV, without words that a spreadsheet would take for a formula: those get an
-    apostrophe in front, as in a spreadsheet."""
-    tamed = frame.copy()
-    for place, kind in enumerate(frame.dtypes):
-        if not pd.api.types.is_numeric_dtype(kind):
-            tamed.isetitem(place, frame.iloc[:, place].map(_tamed))
-    return tamed.to_csv(index=False)
-
-
-def _tamed(cell: Any) -> Any:
-    return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
 
 
 def about(said: Said, *, key: str, table: pd.DataFrame | None = None) -> None:

@@ -58,7 +58,7 @@ def _drawn(lines: list[Line], runs: list[Given], dataset: str, metric: str) -> N
         Said(
             f"{metric} on {title} as others report it, by who reports it. {told} Only numbers whose "
             "source was read; sizes, weights and training sets differ, as the table says. Each "
-            "network has a row of its own.",
+            "network has a row of its own; its colour is its model's.",
             code=(Ledger.compared,),
         ),
         key="reported",

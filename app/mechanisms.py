@@ -1,12 +1,15 @@
 """What the views Gates, Orders, Why similar, On the person and Deletion have in common."""
 
 import re
+from collections.abc import Collection
 
 import streamlit as st
 
 from app import cached, pickers, picture_picker
 from app.passes import Passes
 from app.pictures import Picture
+from reid_core.analysis.faithfulness import GRADIENT
+from reid_core.analysis.maps import CLASS
 from reid_core.analysis.occlusion import BATCH
 from reid_core.analysis.similarity import LeftOut
 from reid_core.models.base import Tokens
@@ -17,6 +20,16 @@ PLACES = (  # in a probe's name, where it is in words
     (r"\blayer(\d+)\b", "stage {}", 0),
     (r"\borders\.(\d+)\b", "order {}", 0),
     (r"\b(global)_layer\.", "last layer", None),  # the branch that ends in the global feature
+)
+
+# Of maps that other views draw in another way.
+TARGET = (
+    " The gradient-weighted rollout is that of the squared norm of the embedding, so that no other image "
+    "is needed; in Rollout its target is chosen, at first another image."
+)
+DIVIDED = (
+    " The class token's attention is its row over the patches, divided by what they have of it, so that it "
+    "sums to 1 (Rollout's head mean and Layers and heads leave it undivided)."
 )
 
 
@@ -55,6 +68,12 @@ def left_out(picture: Picture, passes: Passes) -> LeftOut:
         cached.blanked(*asked, part, picture.content)
         passes.step(min(BATCH, count - part * BATCH))
     return cached.left_out(*asked, picture.content)
+
+
+def otherwise(methods: Collection[str]) -> str:
+    """What is said of these methods' maps where Rollout draws them in another way."""
+    divided = any(method.startswith(CLASS) for method in methods)
+    return TARGET * (GRADIENT in methods) + DIVIDED * divided
 
 
 def kept(picture: Picture, key: str, options: list[str], default: str) -> str:

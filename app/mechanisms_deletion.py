@@ -11,7 +11,7 @@ from app import cached, figures, pictures, studies
 from app import charts_mechanisms as charts
 from app.charts_mechanisms import Line
 from app.figures import Said
-from app.mechanisms import blanks, left_out
+from app.mechanisms import blanks, left_out, otherwise
 from app.passes import Passes
 from app.pictures import Picture
 from reid_core.analysis import faithfulness
@@ -108,7 +108,7 @@ def _maps(picture: Picture, found: Tested) -> None:
         Said(
             "Every map of this picture that can be put to the test, on the grid at which the image is "
             f"altered, with the area under its curve; random order has {chance.mean():.3f} "
-            f"({chance.min():.3f} to {chance.max():.3f} over {DRAWS} draws).",
+            f"({chance.min():.3f} to {chance.max():.3f} over {DRAWS} draws).{otherwise(found.maps)}",
             code=(faithfulness.candidates,),
         ),
         key=picture.key("tested maps"),

@@ -15,6 +15,7 @@ from reid_core.analysis.offsets import source_of, taps, unseen
 from reid_core.analysis.orders import Pair, pairs
 from reid_core.divergence import js_divergence, pooled_map
 from reid_core.look import Looked
+from reid_core.models.base import Tokens
 from reid_core.runs import Run
 
 KINDS = ("attention", "prior", "offsets")
@@ -50,10 +51,12 @@ def show(run: Run, picture: Picture) -> None:
     head = pick("Head", heads, MEAN, "order head")
     first, high = (_of_head(each[0], head) for each in (pair.first, pair.high))
     js = js_divergence(first, high).numpy()  # (M,)
-    names = places(pair.tokens)
-    cell = at(kept(picture, "cell", names, names[int(js.argmax())]))
+    names, sampled = places(pair.tokens), _sampled(looked, pair)
+    beyond = np.zeros(len(names)) if sampled is None else _outside(picture, sampled[2]).ravel()
+    cell = at(kept(picture, "cell", names, names[_first(js, beyond)]))
     _maps(picture, pair, head, (first.numpy(), high.numpy(), js), cell)
-    _offsets(picture, looked, pair, cell)
+    if sampled is not None:
+        _offsets(picture, sampled, pair, cell)
 
 
 def steps(run: Run) -> list[Step]:
@@ -72,6 +75,12 @@ def steps(run: Run) -> list[Step]:
     )
     asked = here(run, queries[image], "Orders") | {"pair": words, "order head": str(head + 1)}
     return [Step("Two orders apart", text, asked)]
+
+
+def _first(js: np.ndarray, beyond: np.ndarray) -> int:
+    """The place of the cell whose rows are the farthest apart, js (M,), of those with the fewest taps
+    beyond the image, beyond (M,)."""
+    return int(np.lexsort((-js, beyond))[0])
 
 
 def _name(pair: Pair) -> str:
@@ -170,16 +179,28 @@ def _prior(picture: Picture, pair: Pair, head: str, cell: tuple[int, int], weigh
     )
 
 
-def _offsets(picture: Picture, looked: Looked, pair: Pair, cell: tuple[int, int]) -> None:
-    """Where the deformable convolution of that layer and order samples."""
+def _sampled(looked: Looked, pair: Pair) -> tuple[Tokens, np.ndarray, np.ndarray] | None:
+    """What the deformable convolution of that layer and order samples, and its taps (K, h, w, 2) in
+    pixels without offsets and with them; None where there is none."""
     name = next((each for each in looked.of("offsets") if place(each) == _name(pair)), None)
     if name is None:
-        return
+        return None
     source, stride = source_of(looked, name)
-    regular, moved = (each[0] for each in taps(looked.seen[name], source.window, stride))
+    return source, *(each[0] for each in taps(looked.seen[name], source.window, stride))
+
+
+def _outside(picture: Picture, taps: np.ndarray) -> np.ndarray:
+    """How many of the taps (K, ..., 2) lie outside the picture: (...)."""
+    return ((taps < 0) | (taps > picture.size)).any(axis=-1).sum(axis=0)
+
+
+def _offsets(picture: Picture, sampled: tuple, pair: Pair, cell: tuple[int, int]) -> None:
+    """Where that convolution samples."""
+    source, regular, moved = sampled
     apart = moved - regular  # (K, h', w', 2) pixels
     length, mean = np.hypot(apart[..., 0], apart[..., 1]), apart.mean(axis=0)
     middle, own = regular[len(regular) // 2], (slice(None), *cell)
+    beyond = int(_outside(picture, moved[own]))
     zeros, plain = (unseen(each, source).mean() for each in (moved, regular))
     draw = partial(picture.tile, tokens=pair.tokens, picked=list(cell))
     tiles = [
@@ -202,7 +223,7 @@ def _offsets(picture: Picture, looked: Looked, pair: Pair, cell: tuple[int, int]
         tiles,
         Said(
             "Left an arrow for each tap of the 3x3 kernel, from its place in a plain convolution to "
-            "where it samples; right the mean of a cell's arrows, over the mean length of its taps' "
+            f"where it samples, {beyond} of them outside the image; right the mean of a cell's arrows, over the mean length of its taps' "
             "moves in pixels of the image. Offsets start at zero, so every arrow is learned. A tap a whole "
             f"patch outside the image reads zeros: {zeros:.0%} of this layer's do here; without offsets "
             f"{plain:.0%} would.",

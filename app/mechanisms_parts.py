@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from app import cached, figures, mechanisms_shares, pictures
 from app import charts_mechanisms as charts
 from app.figures import Said
 from app.lessons import Step
-from app.mechanisms import here, place
+from app.mechanisms import here, otherwise, place
 from app.mechanisms_shares import FORMULA, SOURCE
 from app.notices import explained, say
 from app.pictures import Picture
@@ -108,19 +109,27 @@ def _one(picture: Picture, name: str, chosen: LayerMap, mask: np.ndarray, why: s
     # Half a page has no room for both beside one another.
     paired = picture.beside or picture.bar is not None
     left, right = (st.container(), st.container()) if paired else st.columns([2, 5], gap="medium")
+    below = left if paired else st.container()  # the left one is too narrow for what is said
     drawn = shares(chosen.weights[0], chosen.tokens, mask, PARTS)
     even = even_shares(chosen.tokens, mask, PARTS)
     with left:
         note = f"{drawn[0]:.0%} on the person, even weights {even[0]:.0%}"
-        _over_picture(picture, name, chosen, mask, note, why)
+        _over_picture(picture, name, chosen, mask, (note, why), below)
     with right:
         _by_part(picture, drawn, even)
 
 
 def _over_picture(
-    picture: Picture, name: str, chosen: LayerMap, mask: np.ndarray, note: str, why: str
+    picture: Picture,
+    name: str,
+    chosen: LayerMap,
+    mask: np.ndarray,
+    words: tuple[str, str],
+    below: Any,
 ) -> None:
-    """The map on the outlined person, and where its strongest position is."""
+    """The map on the outlined person, and where its strongest position is. words: its note, and why it
+    is shown; below: where they are said."""
+    note, why = words
     weights = chosen.weights[0]
     hit = float(points(weights, chosen.tokens, mask, PERSON_IDS))
     luck = chance(chosen.tokens, mask, PERSON_IDS)
@@ -135,9 +144,11 @@ def _over_picture(
         Said(
             f"The map over the picture, the person outlined, {_where(len(strongest), hit)} the "
             f"person. A random position's is on it {luck:.0%} of the time.{why}"
+            + otherwise([chosen.method])
         ),
         key=picture.key("on person"),
         alt=f"{name} over {picture.label}: {note}",
+        below=below,
     )
 
 

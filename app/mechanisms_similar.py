@@ -135,7 +135,7 @@ def _links(picture: Picture, asked: Compared) -> None:
     figures.pictures(
         tiles,
         Said(
-            "Colours: how much the similarity falls (positive) or rises (negative) when a position is blanked. Lines: "
+            "Colours: c, how much the similarity falls (positive) or rises (negative) when a position is blanked. Lines: "
             f"the {len(links)} pairs with the {words} P; a positive one moves both embeddings the same way. "
             f"Click a position for its own pairs. Each image is passed {len(asked.one.without) + 2} times, alone.",
             FORMULA,
@@ -159,7 +159,7 @@ def _tiles(asked: Compared, shares: np.ndarray, chosen: str) -> tuple[list[dict]
         similarity.contributions(one, other.embedding),
         similarity.contributions(other, one.embedding),
     )
-    maps, notes = list(own), [f"c from {each.min():+.3f} to {each.max():+.3f}" for each in own]
+    maps, notes = list(own), ["", ""]  # the range is said below a map of a scale of its own
     picked, visible = [None, None], shares
     if chosen != ALL:
         side, (row, column) = SIDES.index(chosen.split(" ")[0] + " "), at(chosen.split(" ")[1])

@@ -124,7 +124,7 @@ def _layer(
             tokens,
             weights[head],
             note=", ".join(
-                f"{prefix} {share:.2f}"
+                f"{prefix} {share:.3f}"
                 for prefix, share in zip(tokens.prefix, spent[head], strict=True)
             ),
             scale="own" if asked.scale == OWN else "shared",

@@ -149,7 +149,7 @@ def _measured(picture: Picture, tokens: Tokens, row: np.ndarray) -> dict[str, fl
 
 
 def _tile(picture, tokens, name, row, measured) -> dict[str, Any]:
-    note = f"class {measured['on the class token']:.2f}"
+    note = f"class {measured['on the class token']:.3f}"
     if "on the person" in measured:
         note += f", person {measured['on the person']:.2f} (even {measured['even attention']:.2f})"
     drawn = attention.placed(row, tokens)[1]

@@ -1,14 +1,11 @@
 """The view Side information: the same query told another camera, another view, or told it louder."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from app import cached, charts, figures, pictures
+from app import cached, charts, charts_side, figures, pictures
 from app import microscope_moved as moved
+from app.charts_side import FACTORS, Asked
 from app.figures import Said
 from app.notices import explained, say
 from app.pictures import Picture
@@ -18,7 +15,6 @@ from reid_core.models.base import Tokens
 from reid_core.runs import Run
 
 Way = tuple[int | None, int | None]  # camera and view; None is unknown
-FACTORS = {"0": 0.0, "0.5 x": 0.5, "1 x": 1.0, "2 x": 2.0}
 TOP = 10
 ABOUT = (
     "Side information adds a learned vector for the camera, or the view, to every token. Tell the query "
@@ -37,16 +33,6 @@ SOURCE = "He et al., TransReID, ICCV 2021, section 3.3 and eq. 5."
 def offered(run: Run, probes: dict[str, tuple[str, Tokens]]) -> bool:
     """For runs that are told who took a picture, or from which side."""
     return run.experiment.knows_cameras or run.experiment.knows_views
-
-
-@dataclass(frozen=True)
-class Asked:
-    """The ways to tell a query by name; which one is true, and which one is looked at, at a factor."""
-
-    names: list[str]
-    true: int
-    chosen: int
-    factor: str
 
 
 def show(run: Run, picture: Picture) -> None:
@@ -70,8 +56,8 @@ def show(run: Run, picture: Picture) -> None:
     figures.table(
         _table(picture, answers, names),
         Said(
-            "Every way to tell the query, at every multiple of the coefficient. Cosine is that with the "
-            "query's embedding as it is (its true camera, 1 x); moved counts the images that came into "
+            "Every way to tell the query, at every multiple of the coefficient; at 0 they are one. Cosine is "
+            "that with the query's embedding as it is (its true camera, 1 x); moved counts the images that came into "
             f"the first {TOP}.",
             FORMULA,
             SOURCE,
@@ -128,6 +114,8 @@ def _table(picture: Picture, answers: dict, names: list[str]) -> pd.DataFrame:
     rows = []
     for factor, found in answers.items():
         for name, answer in zip(names, found, strict=True):
+            if not FACTORS[factor]:  # then what it is told is worth nothing
+                name = "any of them"
             row = {"told": name, "coefficient": factor, "cosine": answer.cosine}
             if picture.identity is not None:
                 row |= {
@@ -135,6 +123,8 @@ def _table(picture: Picture, answers: dict, names: list[str]) -> pd.DataFrame:
                     "first hit": answer.ranking.first_hit or None,
                 }
             rows.append(row | {f"moved into the first {TOP}": len(answer.came)})
+            if not FACTORS[factor]:
+                break
     return pd.DataFrame(rows).round(4)
 
 
@@ -148,11 +138,11 @@ def _curves(run: Run, picture: Picture, answers: dict, asked: Asked) -> None:
         for title, measure in measures.items()
     }
     figures.chart(
-        curves(values, asked, charts.colour(run.experiment.model)),
+        charts_side.curves(values, asked, charts.colour(run.experiment.model)),
         Said(
             f"How the embedding of {picture.label} moves: the cosine with what it is "
             f"({asked.names[asked.true]}, 1 x), and the average precision of its list where the "
-            "identity is known. A line for each camera or view that it is told; the others are grey. "
+            f"identity is known. A line for each camera or view that it is told{charts_side.named(asked)}. "
             f"{run.name} has a coefficient of "
             f"{picture.experiment.options.sie_coefficient:g}; any other is a what-if that it never saw.",
             FORMULA,
@@ -167,35 +157,6 @@ def _curves(run: Run, picture: Picture, answers: dict, asked: Asked) -> None:
             f"{each[list(answers).index(asked.factor), asked.chosen]:.3f}"
             for title, each in values.items()
         ),
-    )
-
-
-def curves(values: dict[str, np.ndarray], asked: Asked, line: str) -> go.Figure:
-    """A panel for each measure (factors, ways), over the multiple of the coefficient."""
-    figure = make_subplots(1, len(values), horizontal_spacing=0.09)
-    styles = {place: (charts.QUIET, 1.2, "solid") for place in range(len(asked.names))}
-    styles[asked.chosen] = (charts.QUIET, 3, "dash")
-    styles[asked.true] = (line, 3, "solid")
-    for panel, (title, each) in enumerate(values.items(), start=1):
-        for place, (colour, width, dash) in styles.items():
-            marked = place in (asked.true, asked.chosen)
-            figure.add_scatter(
-                x=list(FACTORS.values()),
-                y=each[:, place],
-                name=asked.names[place] + (" (true)" if place == asked.true else ""),
-                mode="lines+markers",
-                line=dict(color=colour, width=width, dash=dash),
-                showlegend=marked and panel == 1,
-                row=1,
-                col=panel,
-            )
-        figure.update_xaxes(title="multiple of the coefficient", row=1, col=panel)
-        figure.update_yaxes(title=title, row=1, col=panel)
-    return figure.update_layout(
-        height=270,
-        margin=dict(l=8, r=12, t=8, b=8),
-        hovermode="closest",
-        legend=dict(orientation="h", y=1.02, yanchor="bottom", x=0),
     )
 
 

@@ -143,8 +143,8 @@ def _facts(chosen: Chosen, told: analysis.Listened, nodes: list[Node], itself: f
     if len(matches):
         st.markdown(
             f"The gallery is refined too: this query's {len(matches)} true matches there give "
-            f"{theirs['right']:.2f} of their weight to the same person and {theirs['others']:.2f} to "
-            "others (mean over layers and heads)."
+            f"{theirs['right']:.2f} of their weight to the same person, {theirs['others']:.2f} to others "
+            f"and {theirs['itself']:.2f} to themselves (mean over layers and heads)."
         )
     st.caption(
         "An image attends to those among its k nearest that have it among theirs; itself counts as one "

@@ -67,7 +67,8 @@ def _moves(found, before: RankedList, after: RankedList) -> None:
         figures.chart(figure, said, key="moves", alt=alt, table=frame)
     with right:
         told = Said("The same ranks in numbers, in the order of the encoder's list.")
-        figures.table(frame, told, key="ranks")
+        short = frame["image"].str.rsplit("/", n=1).str[-1]  # the folder would leave no room for it
+        figures.table(frame.assign(image=short), told, key="ranks")
 
 
 def _by_row(ranking: RankedList, values: np.ndarray) -> np.ndarray:

@@ -63,12 +63,12 @@ class Lab:
 
 @dataclass(frozen=True)
 class Grid:
-    """A heat map's numbers in nats: js and its baselines (R, C); shuffled over draws of each image."""
+    """A heat map's numbers in nats: js and its baselines (R, C). draws: over which shuffles, in words."""
 
     js: np.ndarray
     shuffled: np.ndarray
     uniform: tuple[np.ndarray, ...]
-    draws: int
+    draws: str
 
 
 def heat_map(lab, here, whole, rows, columns, chosen, axes, about, down, across) -> None:
@@ -88,7 +88,7 @@ def heat_map(lab, here, whole, rows, columns, chosen, axes, about, down, across)
     count = "one picture" if shown is here else f"mean of {len(lab.found['query'])} queries"
     baseline = (
         f" Chosen cell: {js[chosen]:.4f} {lab.unit}; shuffled tokens "
-        f"{shown.shuffled[chosen] * lab.factor:.4f} (mean of {shown.draws} shuffles), to uniform "
+        f"{shown.shuffled[chosen] * lab.factor:.4f} (mean of {shown.draws}), to uniform "
         + " and ".join(f"{side[chosen] * lab.factor:.4f}" for side in shown.uniform)
     )
     code = (orders.between, orders.between_shuffled, orders.to_uniform)

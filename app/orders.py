@@ -22,6 +22,11 @@ from reid_core.models.base import Tokens
 from reid_core.runs import Run, list_runs
 
 MOST_LINES = 12
+# Whose shuffles a baseline is the mean of. The study makes fewer, since it makes them of every query; where
+# it has measured this very picture its number is shown, which the steps tell too.
+OF_PAGE = "{} shuffles of this picture alone"
+OF_STUDY = "the {} shuffles of this picture in the study over the set, as the steps tell"
+OF_SET = "{} shuffles of each query"
 
 
 def views(run: Run) -> list[str]:
@@ -66,20 +71,21 @@ def show_orders(lab: Lab, placed: Any) -> None:
     chosen = _choose(placed, dict(pair=("Layer and order", names), head=("Head", heads)))
     place, head = chosen
     pair = pairs[place]
-    shuffled = _shuffled_in_the_set(lab)
+    shuffled, whose = _shuffled_in_the_set(lab), OF_STUDY
     if shuffled is None:
+        whose = OF_PAGE
         shuffled = np.stack([each.shuffled.mean(axis=2) for each in pairs], axis=1)  # (S, P, H)
     here = Grid(
         np.stack([each.js.mean(axis=-1) for each in pairs]),
         shuffled.mean(axis=0),
         tuple(np.stack([each.uniform[side].mean(axis=-1) for each in pairs]) for side in (0, 1)),
-        len(shuffled),
+        whose.format(len(shuffled)),
     )
     whole = found and Grid(
         found["js"].mean(axis=0),
         found["shuffled"].mean(axis=(0, 1)),
         tuple(found["uniform"][..., side].mean(axis=0) for side in (0, 1)),
-        len(found["shuffled"]),
+        OF_SET.format(found["shuffled"].shape[0]),
     )
     # One below the other in a narrow window.
     left, right = st.columns([2, 3], gap="medium")
@@ -148,10 +154,15 @@ def show_heads(lab: Lab, placed: Any, numbers: Sequence[int], tokens: Tokens) ->
 def _square(lab, apart: Apart, whole, what, keys, chosen, tokens, listed) -> None:
     """The heat map of K x K maps, the pair that was chosen, and the pairs listed over the set."""
     reduce = (lambda rows: rows[..., 0]) if lab.rows == 0 else (lambda rows: rows.mean(axis=-1))
-    here = _grid(reduce(apart.js), reduce(apart.shuffled), reduce(apart.uniform), cached.DRAWS)
+    here = _grid(
+        reduce(apart.js),
+        reduce(apart.shuffled),
+        reduce(apart.uniform),
+        OF_PAGE.format(cached.DRAWS),
+    )
     if whole:
         whole = tuple(each[..., lab.rows] for each in whole)  # (n, K, K) twice and (n, K)
-    mean = whole and _grid(*(each.mean(axis=0) for each in whole), SET_DRAWS)
+    mean = whole and _grid(*(each.mean(axis=0) for each in whole), OF_SET.format(SET_DRAWS))
     (first, (_, labels)), (second, _) = keys.items()
     about = "each the mean over its heads, still a distribution" if what == "layer" else "one layer"
     rows = "mean over all rows" if lab.rows else "the row of the class token"
@@ -181,7 +192,7 @@ def _square(lab, apart: Apart, whole, what, keys, chosen, tokens, listed) -> Non
         order_figures.ruler(lab, lines, layers if what == "layer" else "Pairs of heads")
 
 
-def _grid(js: np.ndarray, shuffled: np.ndarray, uniform: np.ndarray, draws: int) -> Grid:
+def _grid(js: np.ndarray, shuffled: np.ndarray, uniform: np.ndarray, draws: str) -> Grid:
     """js and shuffled (K, K), uniform (K,)."""
     return Grid(js, shuffled, tuple(np.broadcast_arrays(uniform[:, None], uniform[None])), draws)
 

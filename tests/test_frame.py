@@ -11,7 +11,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 from test_app import drawn, opened
 
-from app import components, figures, projector, studies
+from app import components, figures, projector, studies, tables
 from reid_core import jobs
 from reid_core.errors import BadInput
 from reid_core.runs import open_run
@@ -118,6 +118,14 @@ def test_files_are_called_alike():
     app = page(with_a_chart)
     assert drawn(app, "downloads")["file"] == "a-line"
     assert components.file_name("map about 5f8f6cf11a9076bc") == "map-about"
+
+
+def test_the_numbers_of_a_column_have_as_many_digits():
+    frame = pd.DataFrame(
+        dict(score=[0.618, 0.6186], hit=[2, np.nan], one=[1, 0.99971], tiny=[1e-6, 0.5], word="a")
+    )
+    formats = {name: each["type_config"]["format"] for name, each in tables.alike(frame).items()}
+    assert formats == dict(score="%.4f", hit="%.0f", one="%.4f")  # tiny ones would be written as 0
 
 
 def test_words_in_a_csv_are_no_formulas():

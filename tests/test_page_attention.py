@@ -12,11 +12,11 @@ from test_app import captions, drawn, imported, nothing_cached, opened, said  # 
 
 from app import (
     cached,
+    charts_side,
     jigsaws,
     microscope,
     microscope_jigsaw,
     microscope_maps,
-    microscope_side,
     picture_picker,
     pictures,
 )
@@ -91,7 +91,7 @@ def test_the_tiles_are_the_rows_of_the_pass(tiny_run):
             tile = next(t for t in tiles(app) if t["label"] == f"layer {number}, head {head + 1}")
             row = each[0, head, 0].numpy()
             assert np.allclose(tile["map"], row[1:].reshape(tokens.grid), rtol=1e-4)
-            assert tile["note"] == f"class {row[0]:.2f}"
+            assert tile["note"] == f"class {row[0]:.3f}"
 
 
 def test_a_clicked_patch_is_the_token_everywhere(tiny_run):
@@ -182,6 +182,19 @@ def test_the_step_counts_the_runs_own_neighbours(tiny_run):
     assert said.startswith("Of neighbours") and said in captions(app)
 
 
+@pytest.mark.parametrize("count, named", [(7, 7), (30, 4)])
+def test_each_line_of_side_information_is_named_at_its_end(count, named):
+    values = np.linspace(0.9, 0.901, count) * np.ones((4, 1))  # their ends lie on one another
+    values[-1, 5], values[0] = 0.5, 0.95
+    asked = charts_side.Asked([f"camera {n}" for n in range(count)], 1, 3, "1 x")
+    figure = charts_side.curves({"cosine": values}, asked, "#000000")
+    names = [trace for trace in figure.data if trace.text]
+    assert {"camera 1", "camera 3", "camera 5"} < {trace.text[-1] for trace in names}
+    assert len(names) == named
+    heights = np.sort([trace.y[-1] for trace in names])
+    assert np.diff(heights).min() > 0.07 * np.ptp(values)
+
+
 def test_side_information_says_what_is_true(tiny_run):
     app = page(lens="Side information")
     frame = app.dataframe[0].value
@@ -190,9 +203,8 @@ def test_side_information_says_what_is_true(tiny_run):
     true = f"camera {run.embeddings().cameras[run.embeddings().query_rows[query]]}"
     here = frame[(frame["told"] == true) & (frame["coefficient"] == "1 x")]
     assert here["cosine"].item() == 1 and here["moved into the first 10"].item() == 0
-    assert len(frame) == 4 * (len(run.facts.cameras) + 1)
-    zero = frame[frame["coefficient"] == "0"]
-    assert zero["cosine"].nunique() == 1
+    assert len(frame) == 3 * (len(run.facts.cameras) + 1) + 1
+    assert frame["told"][0] == "any of them"  # at 0 all are one
     expected = cached.ranked(tiny_run, run.stamp(), query).average_precision
     assert abs(here["AP"].item() - expected) < 1e-3
     app.selectbox(key="tell").select("unknown camera").run()
@@ -312,9 +324,9 @@ def test_rearranged_patches_stand_where_the_order_puts_them():
 
 
 def test_curves_name_the_true_way():
-    asked = microscope_side.Asked(["camera 1", "unknown camera"], 0, 1, "1 x")
-    figure = microscope_side.curves({"cosine": np.ones((4, 2))}, asked, "#000000")
-    assert [each.name for each in figure.data] == ["camera 1 (true)", "unknown camera"]
+    asked = charts_side.Asked(["camera 1", "unknown camera"], 0, 1, "1 x")
+    figure = charts_side.curves({"cosine": np.ones((4, 2))}, asked, "#000000")
+    assert [each.name for each in figure.data if each.name] == ["camera 1 (true)", "unknown camera"]
 
 
 def test_non_local_maps_of_every_stage(runs, tiny_data):

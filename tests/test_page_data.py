@@ -197,6 +197,9 @@ def test_a_group_of_bars_stands_at_its_own_number():
         [2, 0, 0, 0, 0, 0],
         [0, 0, 0, 0, 0, 1],
     ]
+    widths = [bars.width for bars in figure.data]  # one before the other: no third colour
+    assert widths == sorted(widths, reverse=True) and len(set(widths)) == 3
+    assert {bars.opacity for bars in figure.data} == {None}
 
 
 def test_names_that_are_no_text_are_shown(runs, tiny_data, tmp_path):

@@ -196,6 +196,15 @@ def test_two_runs_side_by_side(two):
     )
 
 
+def test_queries_of_one_score_are_not_drawn_as_worse(two):
+    app = page(run=two[0], errors="Runs")
+    assert "where neither is (" in captions(app) and f"its AP in {two[0]}" in captions(app)
+    a, b = np.array([0.2, 0.5, 0.5, np.nan]), np.array([0.5, 0.5, 0.2, 0.1])
+    marks = charts_runs.query_by_query((a, b), two, list("abcd"), "a").data[1].marker
+    assert list(marks.symbol) == ["triangle-up", "circle", "triangle-down"]
+    assert marks.color[1] == charts.QUIET and len(set(marks.color)) == 3
+
+
 def test_a_run_alone_has_nothing_to_be_compared_with(tiny_run):
     assert "No other run" in said(page(errors="Runs"))
 

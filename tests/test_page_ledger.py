@@ -9,6 +9,7 @@ from test_ledger import evaluated
 from test_nformer import refined  # noqa: F401 - a fixture
 
 from app import charts_scores
+from app.charts import QUIET
 from app.ledger import TITLES
 from reid_core.runs import open_run
 from reid_core.scores.ledger import Given, Line
@@ -56,8 +57,11 @@ def test_each_number_says_whose_it_is():
     figure = charts_scores.ledger([Line(e) for e in here], [own], "mAP", TITLES)
     rows = list(figure.layout.yaxis.categoryarray)[::-1]
     assert rows[-3:] == ["BoT on ResNet-50", "BoT on ResNet-101-ibn", "ResNet-50-BoT, runs here"]
-    drawn = {(y, x) for trace in figure.data for x, y in zip(trace.x, trace.y, strict=True)}
+    drawn = {(y, x) for trace in figure.data for x, y in zip(trace.x, trace.y, strict=True) if y}
     assert {("BoT on ResNet-101-ibn", 0.889), ("NFormer on ABD-Net", 0.93)} < drawn
+    named = [trace for trace in figure.data if trace.showlegend is not False]
+    assert [each.name for each in named][-1] == "runs here" and len(named) > 2
+    assert {each.marker.color for each in named} == {QUIET}  # colour is the model, not the source
     assert len(drawn) == len(here) + 1 and {y for y, _ in drawn} == set(rows)
     first = tables(opened("ledger"))[0]
     assert first.columns[0] == "whose number"

@@ -9,7 +9,7 @@ import pytest
 import streamlit as st
 from test_app import captions, imported, jpeg, opened, said
 
-from app import cached, passes
+from app import cached, mechanisms_orders, passes
 from app import charts_mechanisms as charts
 from app.cached import mechanism_views
 from app.mechanisms import at, place, places
@@ -117,6 +117,7 @@ def test_the_person_and_its_parts(tiny_run):
     app = opened("attention", run=tiny_run, lens="On the person")
     drawn = figures(app)[-1]
     assert "% on the person" in drawn["tiles"][0]["note"]
+    assert "divided by what they have of it" in captions(app)
     study = Study.asked(open_run(tiny_run), "shares", {"images": 32}).compute()
     assert study["share"].shape[1:] == (len(study["probes"]), len(study["parts"]))
     whole = study["share"][:, :, 0] + np.nansum(study["share"][:, :, -3:], axis=2)
@@ -129,6 +130,8 @@ def test_the_person_and_its_parts(tiny_run):
 def test_deletion_and_its_study(tiny_run):
     app = opened("attention", run=tiny_run, lens="Deletion")
     notes = [tile["note"] for tile in figures(app)[-1]["tiles"]]
+    assert "squared norm of the embedding" in captions(app)
+    assert "divided by what they have of it" in captions(app)
     assert len(notes) >= 4 and all(note.startswith("area ") for note in notes)
     asked = Study.asked(open_run(tiny_run), "deletion", {"images": 8})
     study = asked.compute()
@@ -219,6 +222,9 @@ def test_orders_side_by_side(runs, sharing):
     assert first.sum() == pytest.approx(1, abs=1e-3) and high.sum() == pytest.approx(1, abs=1e-3)
     assert np.allclose(difference, high - first, atol=1e-4)
     assert len(offsets["tiles"][0]["arrows"]) == 9
+    ends = np.array(offsets["tiles"][0]["arrows"])[:, 2:]
+    beyond = ((ends < 0) | (ends > (48, 64))).any(axis=1).sum()
+    assert f"{beyond} of them outside the image" in captions(app)
     assert ("learns no prior" in captions(app)) == (sharing == "independent")
     assert ("The mode weighted is ours" in captions(app)) == (sharing == "weighted")
     told = [tile["label"] for tile in orders["tiles"][4:]]
@@ -226,6 +232,12 @@ def test_orders_side_by_side(runs, sharing):
         "prior-mixed": ["learned prior P"],
         "weighted": ["learned weights P (ours)"],
     }.get(sharing, [])
+
+
+def test_orders_open_where_the_arrows_are_seen():
+    js, beyond = np.array([0.9, 0.2, 0.3, 0.1]), np.array([3, 0, 0, 0])
+    assert mechanisms_orders._first(js, beyond) == 2
+    assert mechanisms_orders._first(js, np.full(4, 2)) == 0
 
 
 def test_two_runs_side_by_side(tiny_run, runs):
@@ -255,7 +267,7 @@ def test_figures_draw_what_they_are_given():
     figure = charts.bands([line, charts.Line("b", [0, 1], np.zeros(2), quiet=True)], "x", "y")
     assert [trace.name for trace in figure.data if trace.name] == ["a", "b"]
     figure = charts.parts(["a", "b"], np.array([0.2, 0.8]), np.array([0.5, 0.5]))
-    assert [list(trace.y) for trace in figure.data] == [[0.2, 0.8], [0.5, 0.5]]
+    assert [list(trace.x) for trace in figure.data] == [[0.2, 0.8], [0.5, 0.5]]
     figure = charts.gates(["one"], [np.array([0.1, 0.9, 0.5])])
     assert list(figure.data[0].y) == [0.9, 0.5, 0.1]
     assert list(figure.data[0].customdata) == [2, 3, 1]

@@ -62,6 +62,7 @@ def test_it_opens_on_the_query_that_gains_most(refined):
     )
     assert metrics(app)["AP, encoder alone"] == f"{before[best]:.3f}"
     assert metrics(app)["AP, refined"] == f"{after[best]:.3f}"
+    assert any("to themselves" in each.value for each in app.markdown)
     app.button(key="neighbours step 2").click().run()
     worst = int(np.nanargmin(after - before))
     assert metrics(app)["AP, refined"] == f"{after[worst]:.3f}"
@@ -107,6 +108,7 @@ def test_both_lists_have_the_metrics_ap(refined):
 def test_both_ranks_stand_first_in_the_table(refined):
     (table,) = (each.value for each in opened().dataframe if "right" in each.value)
     assert table.columns.tolist() == ["encoder alone", "refined", "right", "image"]
+    assert not table["image"].str.contains("/").any()
 
 
 def test_another_draw(refined):

@@ -43,7 +43,7 @@ function pictureOf(root, stage, pictures, data) {
     const box = picture.getBoundingClientRect(), { place, spec, scale } = picture
     const inner = shape("svg", {
       x: box.left - whole.left, y: box.top - whole.top, width: box.width, height: box.height,
-      viewBox: `0 0 ${place.width} ${place.height}`, overflow: "hidden",
+      viewBox: `0 0 ${place.width} ${place.height}`, overflow: spec.arrows?.length ? "visible" : "hidden",
     })
     const size = { width: place.width, height: place.height, preserveAspectRatio: "none" }
     if (spec.src !== null) inner.append(shape("image", { ...size, href: data.images[spec.src] }))
@@ -57,10 +57,10 @@ function pictureOf(root, stage, pictures, data) {
     const overlay = styled(picture.querySelector(".overlay"), box.width / place.width)
     inner.append(...overlay.childNodes)
     svg.append(inner)
-    for (const text of picture.whole.querySelectorAll("figcaption > *")) written(svg, text, whole)
   })
   const links = styled(stage.querySelector(".links"))
   svg.append(...links.childNodes)
+  for (const text of stage.querySelectorAll("figcaption > *")) written(svg, text, whole) // on the lines
   bars.forEach((bar, index) => barOf(svg, bar, step * index, whole.height + 14, root, index))
   return svg
 }

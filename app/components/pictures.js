@@ -222,7 +222,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     picture.setAttribute("aria-label", data.tiles[index].label || data.alt)
   })
 
-  const grid = make("div", "grid"), stage = make("div", "stage"), tip = make("div", "tip")
+  const grid = make("div", data.links.length ? "grid linked" : "grid"), stage = make("div", "stage"), tip = make("div", "tip")
   layout(grid, data)
   grid.append(...pictures.map((picture) => picture.whole))
   tip.hidden = true

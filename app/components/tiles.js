@@ -96,6 +96,8 @@ function drawOverlay(tile, place) {
 function drawTile(tile, index, images, scale) {
   const place = geometry(tile)
   const node = make("figure", "tile"), picture = make("div", "picture")
+  const ground = make("div", "ground") // arrows may leave it
+  picture.append(ground)
   picture.style.aspectRatio = `${place.width} / ${place.height}`
   picture.dataset.tile = index
   if (tile.src !== null) {
@@ -104,7 +106,7 @@ function drawTile(tile, index, images, scale) {
     image.alt = ""
     image.draggable = false
     image.decoding = "async"
-    picture.append(image)
+    ground.append(image)
   }
   if (tile.map) {
     const over = tile.src !== null
@@ -115,7 +117,7 @@ function drawTile(tile, index, images, scale) {
     canvas.style.top = `${(100 * top) / place.height}%`
     canvas.style.width = `${(100 * place.columns * place.cell[1]) / place.width}%`
     canvas.style.height = `${(100 * place.rows * place.cell[0]) / place.height}%`
-    picture.append(canvas)
+    ground.append(canvas)
   }
   picture.append(drawOverlay(tile, place))
   node.append(picture)
