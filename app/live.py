@@ -14,6 +14,7 @@ from reid_core import jobs
 from reid_core.errors import BadInput
 from reid_core.jobs import queue, where
 from reid_core.jobs.clones import cloned_from
+from reid_core.jobs.job import is_open
 from reid_core.jobs.where import place_of
 from reid_core.run_folder import Status
 from reid_core.runs import Run
@@ -100,7 +101,7 @@ def leave() -> None:
 
 
 def _news(run: Run, status: Status) -> bool:
-    return status.active or status.queued or queue.is_open(run)
+    return status.active or status.queued or is_open(run)
 
 
 def _show(run: Run, news: bool) -> None:

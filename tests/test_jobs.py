@@ -182,6 +182,68 @@ def test_a_damaged_status_of_one_run_stops_no_other(runs, name):
     assert odd.status().message == "mended"
 
 
+ODD_JOBS = [
+    *[dict(device=value) for value in ("tpu", "", 5, True, None, ["cpu"], {})],
+    *[dict(environment=value) for value in ("x", ["a"], {"A": 5}, {"A=B": "x"}, None)],
+    *[dict(where=["here"]), dict(where={}), dict(number=7), dict(requeues="x"), dict(asked=5)],
+    *([], 5, "{ broken"),
+]
+
+
+@pytest.mark.parametrize("job", ODD_JOBS, ids=str)
+def test_a_damaged_job_of_one_run_stops_no_other(tiny_run, runs, job, monkeypatch):
+    monkeypatch.setattr(runner, "revive", lambda: None)
+    odd, other = open_run(tiny_run), RunFolder("other", runs / "other")
+    odd.report("stopped")
+    queue.enqueue(odd, "cpu")
+    queued(runs, "other")
+    said = queue.job_of(odd) | job if isinstance(job, dict) else job
+    text = said if isinstance(said, str) else json.dumps(said)
+    odd.write("state/job.json", text.encode())
+    assert main(["queue"]) == 0 and line() == [tiny_run, "other"]
+    assert main(["queue", "--cancel", tiny_run]) == 0 and odd.status().state == "stopped"
+    odd.report("queued", place=0)
+    assert queue.take().run == other  # it does not take any room
+    assert odd.status().state == "failed" and "job.json is damaged" in odd.status().message
+    wrong = next(iter(job), "") if isinstance(job, dict) else ""
+    assert f"({wrong}" in odd.status().message and "resume" in odd.status().message
+    assert main(["queue", "--resume", tiny_run]) == 0 and line() == [tiny_run]
+    other.report("finished")
+    assert queue.take().run.name == tiny_run
+
+
+def test_a_folder_in_the_place_of_a_wish_to_stop(runs):
+    odd, other = queued(runs, "odd", "other")
+    (odd.folder / "state/stop").mkdir()
+    assert queue.take().run == other
+    assert odd.status().state == "failed" and "state/stop is a folder" in odd.status().message
+
+
+@pytest.mark.parametrize("device", ["tpu", ["cpu"], 5])
+def test_an_odd_device_in_the_record_of_one_run_stops_no_other(tiny_run, runs, device, monkeypatch):
+    """What is wrong says its own training; what waits can be cancelled."""
+    monkeypatch.setattr(runner, "revive", lambda: None)
+    record = json.loads((runs / tiny_run / "experiment.json").read_text())
+    odd, other = RunFolder(tiny_run, runs / tiny_run), *queued(runs, "other")
+    record["knobs"]["device"] = device
+    odd.write("experiment.json", json.dumps(record).encode())
+    odd.report("running")
+    assert queue.take() is None and [each.device for each in queue.entries()] == ["auto", "cpu"]
+    odd.report("queued", place=0)
+    assert main(["queue", "--cancel", tiny_run]) == 0 and odd.status().state == "stopped"
+    odd.report("queued", place=0)
+    assert queue.take().run == odd
+    odd.report("failed")
+    assert queue.take().run == other
+
+
+def test_a_process_that_can_not_be_started_fails_its_run_alone(runs):
+    (made,) = queued(runs, "a")
+    queue.keep_job(made, where="here", device="cpu", environment={"A": "a\0b"})
+    runner._begin(queue.take(), {})
+    assert made.status().state == "failed" and "null byte" in made.status().message
+
+
 def test_a_training_of_somebody_else_takes_room(runs):
     """One in a terminal, or one that was queued before the runner was killed."""
     (made,) = queued(runs, "waits")
