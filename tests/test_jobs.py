@@ -406,6 +406,20 @@ def test_two_trainings_of_one_run(runs, ended):
     assert made.status().state == "running"
 
 
+def test_a_run_that_is_queued_while_its_last_process_still_ends(runs, ended):
+    """It has said that it stopped, and is there yet: the run waits until it is gone."""
+    (made,) = queued(runs, "a")
+    ended.append(python(SERVE))
+    until(lambda: made.status().state == "running")
+    made.report("stopped")
+    queue.enqueue(made, "cpu")
+    time.sleep(0.5)
+    assert states([made]) == ["queued"] and order(runs) == ["a"]
+    (made.folder / "go").write_text("ended")
+    assert ended[0].wait(60) == 0 and order(runs) == ["a", "a"]
+    assert made.status().state == "failed"
+
+
 def test_a_run_that_waits_on_another_machine(runs, tiny_run, monkeypatch):
     run = open_run(tiny_run)
     run.report("stopped")

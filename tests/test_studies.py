@@ -150,8 +150,9 @@ def test_a_dead_process_and_damaged_files_are_noticed(tiny_run, counted):
     path = study.run.folder / study.file("json")
     path.write_text(json.dumps(json.loads(path.read_text()) | dict(born=1.0)))
     assert study.standing().state == "failed" and "gone" in study.standing().message
-    path.write_text("{")
-    assert study.standing().state == "failed"
+    for damaged in ("{", json.dumps(dict(state="running", pid=os.getpid(), born="x"))):
+        path.write_text(damaged)
+        assert study.standing().state == "failed"
     assert study.compute()["numbers"].tolist() == [0, 1, 2]
 
 

@@ -49,7 +49,7 @@ def serve() -> None:
     while True:
         _bury(children)
         try:
-            while entry := queue.take(but=refused):
+            while entry := queue.take(but={*refused, *children}):  # some have only said their end
                 _begin(entry, children)
             with queue.changing():
                 left = [each for each in queue.waiting() if each.run.name not in refused]

@@ -19,9 +19,9 @@ from inspect import cleandoc, getsource
 from typing import Any
 
 import numpy as np
-import psutil
 from filelock import FileLock, Timeout
 
+from reid_core.alive import alive, birth
 from reid_core.errors import BadInput, as_told
 from reid_core.knobs import Knob, knobs_of, unknown
 from reid_core.runs import Run, open_run
@@ -135,7 +135,7 @@ class Study:
             return Standing("none")
         except (ValueError, TypeError, OSError):
             return Standing("failed", message="its progress file is damaged: start it anew")
-        if standing.state == "running" and not _alive(standing):
+        if standing.state == "running" and not alive(standing.pid, standing.born):
             return Standing("failed", message="its process is gone: start it anew")
         return standing
 
@@ -194,8 +194,7 @@ class Study:
     ) -> None:
         """Say where it stands; pid is that of the process which computes it, by default this one."""
         pid = pid or os.getpid()
-        born = psutil.Process(pid).create_time()
-        said = Standing(state, int(done), int(total), message, pid, born, time.time())
+        said = Standing(state, int(done), int(total), message, pid, birth(pid), time.time())
         self.run.write(self.file("json"), json.dumps(asdict(said)).encode())
 
     @contextmanager
@@ -222,12 +221,3 @@ def about(name: str) -> str:
 def _module(name: str):
     """Loaded when it is wanted: some bring heavy packages."""
     return import_module(f"reid_core.studies.{STUDIES[name]}")
-
-
-def _alive(standing: Standing) -> bool:
-    try:
-        process = psutil.Process(standing.pid)
-        same = abs(process.create_time() - standing.born) < 1
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
