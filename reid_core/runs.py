@@ -13,6 +13,7 @@ Every file but the log is written beside its place and moved there, so a reader 
 one.
 """
 
+import hashlib
 import io
 import json
 import logging
@@ -24,6 +25,7 @@ import subprocess
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -45,6 +47,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 log = logging.getLogger("reid_core")
 # Of a training, newest first.
 STATES = ("last.pt", "before.pt")
+# Whose change makes stale what was computed from a run.
+STAMPED = ("experiment.json", "weights.safetensors", "embeddings.npz", "metrics.json")
 # Of embeddings.npz, the letters by which numpy knows what each array may hold.
 KINDS = dict(vectors="f", names="U", identities="iu", cameras="iu", views="iu", is_query="b")
 PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow", "safetensors")
@@ -228,10 +232,16 @@ class Run(RunFolder):
             raise BadInput(f"run {self.name!r} has weights of another model: {odd} does not fit")
         return model
 
-    def stamp(self) -> int:
-        """Changes whenever the weights or embeddings do: part of every cache's key."""
-        files = (self.folder / "weights.safetensors", self.folder / "embeddings.npz")
-        return max((file.stat().st_mtime_ns for file in files if file.is_file()), default=0)
+    def stamp(self, *, anywhere: bool = False) -> int:
+        """Changes whenever what is kept does: part of every cache's key. anywhere: as a copy of the
+        folder has it too, for what is kept on the disk with it."""
+        seen: list[tuple] = []
+        for name in STAMPED:
+            with suppress(OSError):
+                file = (self.folder / name).stat()
+                place = None if anywhere else (file.st_ino, file.st_ctime_ns)
+                seen.append((name, place, file.st_size, file.st_mtime_ns))
+        return int.from_bytes(hashlib.sha256(repr(seen).encode()).digest()[:8])
 
     def keep(self, model: ReIDModel, embeddings: Embeddings, metrics: dict[str, Any]) -> None:
         """Weights, embeddings and scores of one evaluation."""

@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from reid_core.errors import BadInput
 from reid_core.evaluate import evaluate
 from reid_core.experiment import Experiment
 from reid_core.models import Facts
-from reid_core.runs import Run, list_runs, open_run, runs_folder
+from reid_core.runs import STAMPED, Run, list_runs, open_run, runs_folder
 
 FACTS = Facts(8, (1, 2, 3), (0, 1, 2))
 
@@ -202,6 +204,38 @@ def test_weights_of_another_model_are_refused(tiny_run):
     (run.folder / "experiment.json").write_text(json.dumps(record))
     with pytest.raises(BadInput, match="another model"):
         run.model()
+
+
+@pytest.mark.parametrize("name", STAMPED)
+def test_whatever_is_replaced_changes_the_stamp(tiny_run, name):
+    """Also by an older file, by one of the same age and size, and in its place."""
+    run, seen = open_run(tiny_run), set()
+    file = run.folder / name
+    age, content = file.stat().st_mtime_ns, file.read_bytes()
+    seen.add(run.stamp())
+    os.utime(file, ns=(age, age - 10**9))
+    seen.add(run.stamp())
+    run.write(name, content)
+    os.utime(file, ns=(age, age))
+    seen.add(run.stamp())
+    time.sleep(0.02)  # a system's clock may tick no oftener
+    file.write_bytes(content[::-1])
+    os.utime(file, ns=(age, age))
+    seen.add(run.stamp())
+    file.unlink()
+    assert len(seen | {run.stamp()}) == 5 and run.stamp() == run.stamp()
+
+
+def test_runs_that_are_swapped_swap_their_stamps(tiny_run, runs):
+    first, second = open_run(tiny_run), Run("second", runs / "second")
+    shutil.copytree(first.folder, second.folder)
+    before = first.stamp(), second.stamp()
+    assert before[0] != before[1]
+    assert first.stamp(anywhere=True) == second.stamp(anywhere=True)  # as a copy of a folder
+    first.folder.rename(runs / "aside")
+    second.folder.rename(first.folder)
+    (runs / "aside").rename(second.folder)
+    assert (second.stamp(), first.stamp()) == before
 
 
 def test_a_training_that_gives_no_sign_of_life_is_told(runs):

@@ -70,7 +70,15 @@ def test_it_is_computed_anew_when_a_run_changes(tiny_run, counted, runs):
         os.utime(runs / name / "weights.safetensors", (2e9 + len(name), 2e9 + len(name)))
         assert asked().found() is None
         asked().compute()
-    assert len(counted.calls) == 3
+    os.utime(runs / tiny_run / "embeddings.npz", (1e9, 1e9))  # older than the weights
+    assert asked().found() is None and len(counted.calls) == 3
+
+
+def test_a_copy_of_a_run_has_its_studies(tiny_run, counted, runs):
+    Study.asked(open_run(tiny_run), "counted").compute()
+    (runs / tiny_run).rename(runs / "aside")
+    shutil.copytree(runs / "aside", runs / tiny_run)
+    assert Study.asked(open_run(tiny_run), "counted").found() is not None
 
 
 def test_bad_settings_are_told(tiny_run, counted):

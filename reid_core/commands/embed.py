@@ -168,7 +168,7 @@ def said_of(asked: argparse.Namespace, run, pictures) -> dict[str, object]:
         files.update(labels.tobytes())
     options = {k: getattr(asked, k) for k in ("neck", "stage", "precision", "batch_size")}
     return {
-        "model": [run.name, run.stamp()],
+        "model": [run.name, run.stamp(anywhere=True)],
         "list of images": files.hexdigest(),
         "set of options": options,
     }

@@ -94,11 +94,11 @@ class Study:
         """Changes with the knobs, with what any of its runs has kept, with the study's own code and,
         where it reads them, with the run's images. What it is when first asked for holds: two steps
         of one computation never disagree."""
-        stamps = {self.run.name: self.run.stamp()}
+        stamps = {self.run.name: self.run.stamp(anywhere=True)}
         for field in fields(self.options):
             value = getattr(self.options, field.name)
             if field.metadata.get("kind") == "run" and value:
-                stamps[value] = open_run(value).stamp()
+                stamps[value] = open_run(value).stamp(anywhere=True)
         said = [asdict(self.options), stamps, getsource(_module(self.name).compute)]
         said += [images.stamp(self.run)] if self.reads_images else []
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
