@@ -119,6 +119,15 @@ def test_damaged_history_is_told_and_costs_the_curves_alone(tiny_run, runs):
     assert app.button(key="clone run") and [each for each in app.expander if each.label == "Log"]
 
 
+def test_a_damaged_note_of_a_clone_costs_its_line_alone(tiny_run, runs):
+    path = runs / tiny_run / "experiment.json"
+    note = dict(run="other", changes={"a": 5})
+    path.write_text(json.dumps(json.loads(path.read_text()) | dict(cloned_from=note)))
+    app = opened("train", view="Watch")
+    assert not app.exception and "damaged note of what it was cloned from" in said(app)
+    assert app.button(key="clone run")
+
+
 UNTOLD = ("history.jsonl", "state/job.json")  # in a queue, of what has ended
 
 

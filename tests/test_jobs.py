@@ -518,6 +518,23 @@ def test_a_queued_run_is_not_trained_in_the_foreground_too(tiny_run, capsys):
     assert "waits in the queue" in capsys.readouterr().err
 
 
+def test_lists_say_what_is_more_than_a_state(tiny_run, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "revive", lambda: None)
+    run = open_run(tiny_run)
+    run.report("running")
+    status = json.loads((run.folder / "state/status.json").read_text())
+    run.write("state/status.json", json.dumps(status | dict(time=status["time"] - 300)).encode())
+    os.utime(run.folder / "state/status.json", (status["time"] - 300,) * 2)
+    for command in ("queue", "runs"):
+        assert main([command]) == 0
+        assert (
+            "running" in (said := capsys.readouterr().out) and "no sign of life for 5 min" in said
+        )
+    run.report("failed", message="out of memory\n  at last")
+    assert main(["runs"]) == 0
+    assert capsys.readouterr().out.endswith(" out of memory at last\n")
+
+
 def test_the_queue_on_the_command_line(runs, monkeypatch, capsys):
     monkeypatch.setattr(runner, "revive", lambda: None)
     for name in "abc":
@@ -564,6 +581,15 @@ def test_a_clone_with_changed_knobs(tiny_run, capsys):
     assert same.experiment == source and cloned_from(same)["changes"] == {}
     assert main(["clone", tiny_run, "--set", "colour=red"]) == 2
     assert main(["clone", "nobody"]) == 2
+
+
+@pytest.mark.parametrize("changes", ["abc", {"a": 5}, {"a": [1]}, {"a": "ab"}, None, 5])
+def test_a_damaged_note_of_a_clone_is_told(tiny_run, runs, changes):
+    path = runs / tiny_run / "experiment.json"
+    note = dict(cloned_from=dict(run="other", changes=changes))
+    path.write_text(json.dumps(json.loads(path.read_text()) | note))
+    with pytest.raises(BadInput, match="damaged note of what it was cloned from: mend or remove"):
+        cloned_from(open_run(tiny_run))
 
 
 def test_a_clone_that_is_queued(tiny_run, monkeypatch):
