@@ -14,6 +14,7 @@ from reid_core import jobs
 from reid_core.errors import BadInput
 from reid_core.jobs import queue, where
 from reid_core.jobs.clones import cloned_from
+from reid_core.jobs.job import is_open
 from reid_core.jobs.where import place_of
 from reid_core.run_folder import Status
 from reid_core.runs import Run
@@ -100,19 +101,19 @@ def leave() -> None:
 
 
 def _news(run: Run, status: Status) -> bool:
-    return status.active or status.queued or queue.is_open(run)
+    return status.active or status.queued or is_open(run)
 
 
 def _show(run: Run, news: bool) -> None:
     leave()
     where.watch()
     with explained():
-        status, origin = run.status(), cloned_from(run)
+        status = run.status()
+        run.record  # noqa: B018 - damage shows here
     if news != _news(run, status):
         st.rerun()  # it has just ended, or goes on: the whole page should know how often to ask
     _head(run, status)
-    if origin:
-        st.caption(plain(f"Cloned from {origin['run']}. {differences(origin['changes'])}"))
+    _origin(run)
     if status.queued:
         st.info(plain(f"Waits: {place_of(run).describe(run)}."), icon=":material/schedule:")
     elif status.active:
@@ -128,6 +129,15 @@ def _show(run: Run, news: bool) -> None:
     died = status.state in ("failed", "interrupted")
     with st.expander("Log", icon=":material/notes:", expanded=died):
         st.code(run.log_tail(40) or "The log is empty.", language=None, wrap_lines=True, height=260)
+
+
+def _origin(run: Run) -> None:
+    """What it was cloned from."""
+    try:
+        if origin := cloned_from(run):
+            st.caption(plain(f"Cloned from {origin['run']}. {differences(origin['changes'])}"))
+    except BadInput as problem:  # it can be stopped and resumed all the same
+        say("error", str(problem))
 
 
 def _learned(run: Run, status: Status) -> None:

@@ -1,6 +1,5 @@
 """Long analyses on a page: started, followed and cancelled there, computed in their own processes."""
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Lock
@@ -95,7 +94,7 @@ def _progress(asked: Study, label: str, standing: Standing) -> None:
     stopping = (asked.run.folder / asked.file("stop")).exists()
     words = f"{done} of {total}" if total else "loading the libraries and the data"
     if done:
-        left = (time.time() - standing.born) * (total / done - 1)
+        left = (standing.time - standing.since) * (total / done - 1)
         words += f", {about(left)} left"
     row = st.container(horizontal=True, vertical_alignment="center")
     row.progress(

@@ -91,6 +91,8 @@ def knobs_of(owner: type) -> list[Knob]:
 def unknown(noun: str, given: str, known, of: str = "") -> str:
     """`unknown model 'transrid'; did you mean transreid?` or, without a near one, the whole list. of:
     what kind they all are; then the list follows in any case."""
+    if not known:
+        return f"unknown {noun} {given!r}; there is none"
     near = get_close_matches(given, list(known), n=3, cutoff=0.5)
     said = f"unknown {noun} {given!r}" + f"; did you mean {' or '.join(near)}?" * bool(near)
     if of:

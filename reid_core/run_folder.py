@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-import psutil
 from filelock import FileLock, Timeout
 
+from reid_core.alive import alive, birth
 from reid_core.data import ROOT
 from reid_core.errors import BadInput
 
@@ -214,7 +214,7 @@ def read_as(kind: type[Kind], text: str) -> Kind:
 
 def this_process() -> dict[str, Any]:
     """What tells this process from any other, also from a later one with its number."""
-    return dict(pid=os.getpid(), born=psutil.Process().create_time(), host=socket.gethostname())
+    return dict(pid=os.getpid(), born=birth(os.getpid()), host=socket.gethostname())
 
 
 def _alive(status: Status, sign: float) -> bool:
@@ -223,12 +223,7 @@ def _alive(status: Status, sign: float) -> bool:
         return time.time() - max(status.time, sign) < START_PATIENCE
     if status.pid is None:
         return time.time() - status.time < START_PATIENCE
-    try:
-        process = psutil.Process(status.pid)
-        same = abs(process.create_time() - (status.born or 0)) < 1
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except (psutil.Error, ValueError, OverflowError):  # none can have such a number
-        return False
+    return alive(status.pid, status.born or 0)
 
 
 def move(source: Path, target: Path) -> None:

@@ -13,6 +13,7 @@ Every file but the log is written beside its place and moved there, so a reader 
 one.
 """
 
+import hashlib
 import io
 import json
 import logging
@@ -24,6 +25,7 @@ import subprocess
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -49,6 +51,13 @@ OF_A_RUN = (
 )
 # Of a training, newest first.
 STATES = ("last.pt", "before.pt")
+# Whose change makes stale what was computed from a run; whether they are large.
+STAMPED = {
+    "experiment.json": False,
+    "metrics.json": False,
+    "weights.safetensors": True,
+    "embeddings.npz": True,
+}
 # Of embeddings.npz, the letters by which numpy knows what each array may hold.
 KINDS = dict(vectors="f", names="U", identities="iu", cameras="iu", views="iu", is_query="b")
 PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow", "safetensors")
@@ -251,9 +260,17 @@ class Run(RunFolder):
         return model
 
     def stamp(self) -> int:
-        """Changes whenever the weights or embeddings do: part of every cache's key."""
-        files = (self.folder / "weights.safetensors", self.folder / "embeddings.npz")
-        return max((file.stat().st_mtime_ns for file in files if file.is_file()), default=0)
+        """Changes whenever what is kept does: part of every cache's key. The small files count with
+        all they say, since the large ones of two runs may be of one size and age."""
+        seen = []
+        for name, is_large in STAMPED.items():
+            file = self.folder / name
+            with suppress(OSError):
+                said = file.stat()
+                seen.append(
+                    (name, said.st_size, said.st_mtime_ns) if is_large else file.read_bytes()
+                )
+        return int.from_bytes(hashlib.sha256(repr(seen).encode()).digest()[:8])
 
     def keep(self, model: ReIDModel, embeddings: Embeddings, metrics: dict[str, Any]) -> None:
         """Weights, embeddings and scores of one evaluation."""

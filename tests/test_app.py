@@ -119,18 +119,33 @@ def test_damaged_history_is_told_and_costs_the_curves_alone(tiny_run, runs):
     assert app.button(key="clone run") and [each for each in app.expander if each.label == "Log"]
 
 
+def test_a_damaged_note_of_a_clone_costs_its_line_alone(tiny_run, runs):
+    path = runs / tiny_run / "experiment.json"
+    note = dict(run="other", changes={"a": 5})
+    path.write_text(json.dumps(json.loads(path.read_text()) | dict(cloned_from=note)))
+    app = opened("train", view="Watch")
+    assert not app.exception and "damaged note of what it was cloned from" in said(app)
+    assert app.button(key="clone run")
+
+
+UNTOLD = ("history.jsonl", "state/job.json")  # in a queue, of what has ended
+
+
 @pytest.mark.parametrize("view", ("Queue", "Sweep", "Watch"))
-@pytest.mark.parametrize("file", ("experiment.json", "state/status.json", "history.jsonl"))
+@pytest.mark.parametrize(
+    "file", ("experiment.json", "state/status.json", "state/job.json", "history.jsonl")
+)
 def test_a_damaged_file_of_an_ended_run_hides_no_view(tiny_run, runs, view, file):
     damaged = Run("bad", shutil.copytree(runs / tiny_run, runs / "bad"))
     queue.keep_job(damaged, where="here", device="cpu")
-    odd = dict(state="failed", message=5)  # of a status; JSON, but none of ours in the others
+    # Of a status and a job; JSON, but none of ours in the others.
+    odd = dict(state="failed", message=5, where=["here"])
     (damaged.folder / file).write_text(json.dumps(odd))
     app = opened("train", view=view, run="bad")
     assert not app.exception
     if view == "Queue":
         told = " ".join(each.value for each in app.markdown)
-        assert "**bad**" in told and ("damaged" in told or file == "history.jsonl")
+        assert "**bad**" in told and ("damaged" in told or file in UNTOLD)
 
 
 def test_a_link_to_a_damaged_run_says_that_it_is_damaged(tiny_run, runs):

@@ -6,16 +6,18 @@ import json
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import psutil
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 from test_app import drawn, opened
 
 from app import components, figures, projector, studies, tables
+from app.passes import about
 from reid_core import jobs
 from reid_core.errors import BadInput
 from reid_core.runs import open_run
-from reid_core.studies import Study
+from reid_core.studies import WHOSE, Study
 
 
 @pytest.fixture(autouse=True)
@@ -251,14 +253,16 @@ def state(app: AppTest) -> list[str]:
 
 def keep(study: Study) -> None:
     with (study.run.folder / study.file("npz")).open("wb") as file:
-        np.savez(file, answer=np.array(42))
+        np.savez(file, answer=np.array(42), **{WHOSE: f"{study.name}-{study.key}"})
 
 
 def test_a_study_is_started_followed_and_shown(asked):
     app = page(with_a_study)
     assert state(app) == ["Compute"] and app.text[0].value == "nothing"
     app.button[0].click().run()
-    assert state(app) == ["Cancel"] and "1 of 4, about" in app.get("progress")[0].proto.text
+    left = 3 * (asked.standing().time - psutil.Process().create_time())
+    text = f"1 of 4, {about(left)} left"
+    assert state(app) == ["Cancel"] and text in app.get("progress")[0].proto.text
     keep(asked)
     app.run()
     assert app.text[0].value == "42" and not app.button

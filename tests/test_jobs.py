@@ -182,6 +182,68 @@ def test_a_damaged_status_of_one_run_stops_no_other(runs, name):
     assert odd.status().message == "mended"
 
 
+ODD_JOBS = [
+    *[dict(device=value) for value in ("tpu", "", 5, True, None, ["cpu"], {})],
+    *[dict(environment=value) for value in ("x", ["a"], {"A": 5}, {"A=B": "x"}, None)],
+    *[dict(where=["here"]), dict(where={}), dict(number=7), dict(requeues="x"), dict(asked=5)],
+    *([], 5, "{ broken"),
+]
+
+
+@pytest.mark.parametrize("job", ODD_JOBS, ids=str)
+def test_a_damaged_job_of_one_run_stops_no_other(tiny_run, runs, job, monkeypatch):
+    monkeypatch.setattr(runner, "revive", lambda: None)
+    odd, other = open_run(tiny_run), RunFolder("other", runs / "other")
+    odd.report("stopped")
+    queue.enqueue(odd, "cpu")
+    queued(runs, "other")
+    said = queue.job_of(odd) | job if isinstance(job, dict) else job
+    text = said if isinstance(said, str) else json.dumps(said)
+    odd.write("state/job.json", text.encode())
+    assert main(["queue"]) == 0 and line() == [tiny_run, "other"]
+    assert main(["queue", "--cancel", tiny_run]) == 0 and odd.status().state == "stopped"
+    odd.report("queued", place=0)
+    assert queue.take().run == other  # it does not take any room
+    assert odd.status().state == "failed" and "job.json is damaged" in odd.status().message
+    wrong = next(iter(job), "") if isinstance(job, dict) else ""
+    assert f"({wrong}" in odd.status().message and "resume" in odd.status().message
+    assert main(["queue", "--resume", tiny_run]) == 0 and line() == [tiny_run]
+    other.report("finished")
+    assert queue.take().run.name == tiny_run
+
+
+def test_a_folder_in_the_place_of_a_wish_to_stop(runs):
+    odd, other = queued(runs, "odd", "other")
+    (odd.folder / "state/stop").mkdir()
+    assert queue.take().run == other
+    assert odd.status().state == "failed" and "state/stop is a folder" in odd.status().message
+
+
+@pytest.mark.parametrize("device", ["tpu", ["cpu"], 5])
+def test_an_odd_device_in_the_record_of_one_run_stops_no_other(tiny_run, runs, device, monkeypatch):
+    """What is wrong says its own training; what waits can be cancelled."""
+    monkeypatch.setattr(runner, "revive", lambda: None)
+    record = json.loads((runs / tiny_run / "experiment.json").read_text())
+    odd, other = RunFolder(tiny_run, runs / tiny_run), *queued(runs, "other")
+    record["knobs"]["device"] = device
+    odd.write("experiment.json", json.dumps(record).encode())
+    odd.report("running")
+    assert queue.take() is None and [each.device for each in queue.entries()] == ["auto", "cpu"]
+    odd.report("queued", place=0)
+    assert main(["queue", "--cancel", tiny_run]) == 0 and odd.status().state == "stopped"
+    odd.report("queued", place=0)
+    assert queue.take().run == odd
+    odd.report("failed")
+    assert queue.take().run == other
+
+
+def test_a_process_that_can_not_be_started_fails_its_run_alone(runs):
+    (made,) = queued(runs, "a")
+    queue.keep_job(made, where="here", device="cpu", environment={"A": "a\0b"})
+    runner._begin(queue.take(), {})
+    assert made.status().state == "failed" and "null byte" in made.status().message
+
+
 def test_a_training_of_somebody_else_takes_room(runs):
     """One in a terminal, or one that was queued before the runner was killed."""
     (made,) = queued(runs, "waits")
@@ -344,6 +406,20 @@ def test_two_trainings_of_one_run(runs, ended):
     assert made.status().state == "running"
 
 
+def test_a_run_that_is_queued_while_its_last_process_still_ends(runs, ended):
+    """It has said that it stopped, and is there yet: the run waits until it is gone."""
+    (made,) = queued(runs, "a")
+    ended.append(python(SERVE))
+    until(lambda: made.status().state == "running")
+    made.report("stopped")
+    queue.enqueue(made, "cpu")
+    time.sleep(0.5)
+    assert states([made]) == ["queued"] and order(runs) == ["a"]
+    (made.folder / "go").write_text("ended")
+    assert ended[0].wait(60) == 0 and order(runs) == ["a", "a"]
+    assert made.status().state == "failed"
+
+
 def test_a_run_that_waits_on_another_machine(runs, tiny_run, monkeypatch):
     run = open_run(tiny_run)
     run.report("stopped")
@@ -442,6 +518,23 @@ def test_a_queued_run_is_not_trained_in_the_foreground_too(tiny_run, capsys):
     assert "waits in the queue" in capsys.readouterr().err
 
 
+def test_lists_say_what_is_more_than_a_state(tiny_run, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "revive", lambda: None)
+    run = open_run(tiny_run)
+    run.report("running")
+    status = json.loads((run.folder / "state/status.json").read_text())
+    run.write("state/status.json", json.dumps(status | dict(time=status["time"] - 300)).encode())
+    os.utime(run.folder / "state/status.json", (status["time"] - 300,) * 2)
+    for command in ("queue", "runs"):
+        assert main([command]) == 0
+        assert (
+            "running" in (said := capsys.readouterr().out) and "no sign of life for 5 min" in said
+        )
+    run.report("failed", message="out of memory\n  at last")
+    assert main(["runs"]) == 0
+    assert capsys.readouterr().out.endswith(" out of memory at last\n")
+
+
 def test_the_queue_on_the_command_line(runs, monkeypatch, capsys):
     monkeypatch.setattr(runner, "revive", lambda: None)
     for name in "abc":
@@ -488,6 +581,15 @@ def test_a_clone_with_changed_knobs(tiny_run, capsys):
     assert same.experiment == source and cloned_from(same)["changes"] == {}
     assert main(["clone", tiny_run, "--set", "colour=red"]) == 2
     assert main(["clone", "nobody"]) == 2
+
+
+@pytest.mark.parametrize("changes", ["abc", {"a": 5}, {"a": [1]}, {"a": "ab"}, None, 5])
+def test_a_damaged_note_of_a_clone_is_told(tiny_run, runs, changes):
+    path = runs / tiny_run / "experiment.json"
+    note = dict(cloned_from=dict(run="other", changes=changes))
+    path.write_text(json.dumps(json.loads(path.read_text()) | note))
+    with pytest.raises(BadInput, match="damaged note of what it was cloned from: mend or remove"):
+        cloned_from(open_run(tiny_run))
 
 
 def test_a_clone_that_is_queued(tiny_run, monkeypatch):

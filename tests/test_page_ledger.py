@@ -75,11 +75,11 @@ def test_the_ledger_without_a_run(runs):
 
 def test_scores_by_every_protocol(tiny_run):
     app, found = opened("scores"), open_run(tiny_run).embeddings()
-    shown = tables(app)[0].set_index("protocol")
+    shown = app.table[0].value.set_index("protocol")
     assert list(shown.index) == [k for k, p in PROTOCOLS.items() if not p.refined]
     for name in shown.index:
         scored = score(found, name)
-        assert shown["mAP"][name].startswith(f"{scored.mAP:.3f} (")
+        assert shown["mAP"][name].startswith(f"{scored.mAP:.3f}  \n:small[")
         assert shown["gallery"][name] == scored.gallery
     assert PROTOCOLS["market"].about in captions(app)
 
@@ -95,7 +95,7 @@ def test_the_threshold_at_a_rate(tiny_run, rate, share):
 
 def test_scores_of_refined_embeddings(refined):  # noqa: F811
     app = opened("scores", run="refined")
-    assert tables(app)[0]["protocol"].tolist() == ["nformer-joint"]
+    assert app.table[0].value["protocol"].tolist() == ["nformer-joint"]
 
 
 def test_scores_of_a_split_without_another_camera(tiny_run):

@@ -2,14 +2,18 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from conftest import TINY
 
+from reid_core.alive import alive, birth
 from reid_core.data import open_dataset
 from reid_core.embed import embed_test
 from reid_core.errors import BadInput
@@ -294,6 +298,37 @@ def test_weights_of_another_model_are_refused(tiny_run):
         run.model()
 
 
+@pytest.mark.parametrize("name", ["weights.safetensors", "embeddings.npz"])
+def test_another_large_file_changes_the_stamp(tiny_run, name):
+    """Also an older one, or one of the same age."""
+    run = open_run(tiny_run)
+    file, seen = run.folder / name, {run.stamp()}
+    age = file.stat().st_mtime_ns
+    os.utime(file, ns=(age, age - 10**9))
+    seen.add(run.stamp())
+    file.write_bytes(file.read_bytes() + b".")
+    os.utime(file, ns=(age, age))
+    seen.add(run.stamp())
+    file.unlink()
+    assert len(seen | {run.stamp()}) == 4 and run.stamp() == run.stamp()
+
+
+def test_runs_that_are_swapped_swap_their_stamps(tiny_run, runs):
+    """Of one size and age, as two seeds from one archive are; a copy has its original's."""
+    first, second = open_run(tiny_run), Run("second", runs / "second")
+    shutil.copytree(first.folder, second.folder)
+    assert first.stamp() == second.stamp()
+    record = first.record
+    record["knobs"]["seed"] += 1
+    (second.folder / "experiment.json").write_text(json.dumps(record, indent=2))
+    before = first.stamp(), second.stamp()
+    assert before[0] != before[1]
+    first.folder.rename(runs / "aside")
+    second.folder.rename(first.folder)
+    (runs / "aside").rename(second.folder)
+    assert (second.stamp(), first.stamp()) == before
+
+
 def test_a_state_of_another_model_gives_way_to_the_one_before(runs, caplog):
     run = create("a")
     own = build(run.experiment, FACTS).state_dict()
@@ -340,6 +375,41 @@ def test_a_living_process_is_running_then_stopping(runs):
     assert run.status().state == "running" and not run.resumable
     run.ask_stop()
     assert run.status().state == "stopping"
+
+
+@pytest.mark.parametrize("step", [-3600, 1.5, 3600])
+def test_a_clock_that_is_set_ends_no_process(runs, monkeypatch, step):
+    """psutil reckons from the clock when a process began."""
+    run = create("alive")
+    run.report("running", epoch=1, epochs=2)
+    real = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: real(process) + step)
+    if psutil.LINUX:
+        assert run.status().state == "running"
+
+
+@pytest.mark.parametrize(
+    "born, same", [("before", True), (1.0, False), (None, False), (0.5, False)]
+)
+def test_what_was_written_down_of_a_process_before(runs, born, same):
+    """A time, as all of them were once, and what is no process's at all."""
+    run = create("alive")
+    run.report("running")
+    status = json.loads((run.folder / "state/status.json").read_text())
+    status["born"] = psutil.Process().create_time() if born == "before" else born
+    run.write("state/status.json", json.dumps(status).encode())
+    assert run.status().state == ("running" if same else "interrupted")
+
+
+def test_a_later_process_with_the_same_number_is_another(monkeypatch):
+    born = birth(os.getpid())
+    assert alive(os.getpid(), born) and not alive(os.getppid(), born)
+    if psutil.LINUX:
+        read = Path.read_bytes
+        other = lambda path: b"another" if path.name == "boot_id" else read(path)  # noqa: E731
+        monkeypatch.setattr(Path, "read_bytes", other)
+        assert not alive(os.getpid(), born)
+    assert not alive(os.getpid(), "odd")
 
 
 def test_a_write_that_fails_leaves_the_old_file(tiny_run, monkeypatch):

@@ -70,7 +70,15 @@ def test_it_is_computed_anew_when_a_run_changes(tiny_run, counted, runs):
         os.utime(runs / name / "weights.safetensors", (2e9 + len(name), 2e9 + len(name)))
         assert asked().found() is None
         asked().compute()
-    assert len(counted.calls) == 3
+    os.utime(runs / tiny_run / "embeddings.npz", (1e9, 1e9))  # older than the weights
+    assert asked().found() is None and len(counted.calls) == 3
+
+
+def test_a_copy_of_a_run_has_its_studies(tiny_run, counted, runs):
+    Study.asked(open_run(tiny_run), "counted").compute()
+    (runs / tiny_run).rename(runs / "aside")
+    shutil.copytree(runs / "aside", runs / tiny_run)
+    assert Study.asked(open_run(tiny_run), "counted").found() is not None
 
 
 def test_bad_settings_are_told(tiny_run, counted):
@@ -150,8 +158,9 @@ def test_a_dead_process_and_damaged_files_are_noticed(tiny_run, counted):
     path = study.run.folder / study.file("json")
     path.write_text(json.dumps(json.loads(path.read_text()) | dict(born=1.0)))
     assert study.standing().state == "failed" and "gone" in study.standing().message
-    path.write_text("{")
-    assert study.standing().state == "failed"
+    for damaged in ("{", json.dumps(dict(state="running", pid=os.getpid(), born="x"))):
+        path.write_text(damaged)
+        assert study.standing().state == "failed"
     assert study.compute()["numbers"].tolist() == [0, 1, 2]
 
 

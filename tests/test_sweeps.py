@@ -132,6 +132,12 @@ def test_the_last_scores_on_the_command_line(runs, capsys):
     assert json.loads(capsys.readouterr().out)[0]["mAP"] == [0.4, 0.2]
 
 
+def test_a_sweep_to_show_where_there_is_none(runs, capsys):
+    assert main(["sweep", "--show", "x"]) == 2
+    said = capsys.readouterr().err
+    assert "unknown sweep 'x'; there is none yet: start one with sweep --name" in said
+
+
 def test_values_that_were_scored_on_other_images_are_not_compared(runs, capsys):
     for value in ("0.0", "0.5"):
         asked = Experiment.create(**ASKED, settings=TINY | dict(holdout=value))

@@ -126,3 +126,8 @@ class Bar:
     def __exit__(self, *_):
         if self.bar is not None:
             self.bar.close()
+
+
+def one_line(message: str) -> str:
+    """A message as a line of a list ends with it."""
+    return " ".join(message.split())

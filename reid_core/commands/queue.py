@@ -4,6 +4,7 @@ import argparse
 import json
 
 from reid_core.commands import places
+from reid_core.commands.asked import one_line
 from reid_core.errors import BadInput
 
 
@@ -61,7 +62,8 @@ def act(asked: argparse.Namespace) -> None:
         return
     for each in found:
         elsewhere = "" if each.here else where.place_of(each.run).describe(each.run) or "elsewhere"
-        print(f"{each.run.name:<32} {each.status.state:<12} {each.device:<6} {elsewhere}".rstrip())
+        said = ", ".join(filter(None, (elsewhere, one_line(each.status.message))))
+        print(f"{each.run.name:<32} {each.status.state:<12} {each.device:<6} {said}".rstrip())
 
 
 def _change(asked: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 
+from reid_core.commands.asked import one_line
 from reid_core.errors import BadInput
 
 
@@ -20,7 +21,7 @@ def act(asked: argparse.Namespace) -> None:
 
     for why in damaged_runs().values():  # one damaged run must not hide the others
         print(f"reid_core: {why}", file=sys.stderr)
-    rows = []
+    rows, said = [], []
     for run in list_runs():
         experiment = run.experiment
         try:
@@ -28,11 +29,16 @@ def act(asked: argparse.Namespace) -> None:
         except BadInput as error:
             print(f"reid_core: {error}", file=sys.stderr)
             metrics = {}
+        status = run.status()
+        said.append(one_line(status.message))
         row = dict(run=run.name, model=experiment.model, recipe=experiment.recipe)
-        rows.append(row | dict(state=run.status().state, metrics=metrics, shipped=run.shipped))
+        rows.append(row | dict(state=status.state, metrics=metrics, shipped=run.shipped))
     if asked.json:
         print(json.dumps(rows, indent=2))
         return
-    for row in rows:
+    for row, more in zip(rows, said, strict=True):
         score = f"mAP {row['metrics']['mAP']:.3f}" if row["metrics"] else ""
-        print(f"{row['run']:<32} {row['model']:<12} {row['recipe']:<8} {row['state']:<12} {score}")
+        line = (
+            f"{row['run']:<32} {row['model']:<12} {row['recipe']:<8} {row['state']:<12} {score:<9}"
+        )
+        print(f"{line} {more}".rstrip())

@@ -73,7 +73,8 @@ def _show(asked: argparse.Namespace) -> None:
 
     found = sweeps()
     if asked.show not in found:
-        raise BadInput(unknown("sweep", asked.show, found))
+        start = "start one with sweep --name NAME --model M --sweep KEY=V1,V2 --seeds 0,1,2"
+        raise BadInput(unknown("sweep", asked.show, found) + f" yet: {start}" * (not found))
     sweep, rows = found[asked.show], []
     for value, runs in sweep.runs.items():
         scores = final(runs)

@@ -1,6 +1,7 @@
 """Trainings, studies and renderings as processes of their own, which outlive the app that starts them.
 
     processes    commands of ours, detached
+    job          where one of them was sent
     queue        runs that wait for their device: files in their folders, changed by whoever likes
     runner       the process that takes them
     where        the places that train: this machine, Slurm
@@ -121,7 +122,8 @@ def stop(name: str) -> None:
     from reid_core.jobs.where import place_of
     from reid_core.runs import open_run
 
-    run = open_run(name)
+    found = (each.run for each in queue.entries() if each.run.name == name)
+    run = next(found, None) or open_run(name)  # one that is damaged can be stopped too
     try:
         status = run.status()
         if status.state in ("finished", "failed", "stopped"):

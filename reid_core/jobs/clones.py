@@ -54,6 +54,11 @@ def cloned_from(run: Run) -> dict[str, Any]:
     found = run.record.get("cloned_from")
     if not found:
         return {}
-    if not isinstance(found, dict) or not {"run", "changes"} <= set(found):
-        raise BadInput(f"run {run.name!r} has a damaged note of what it was cloned from")
+    changes = found.get("changes") if isinstance(found, dict) else None
+    pairs = changes.values() if isinstance(changes, dict) else [None]
+    if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs) or "run" not in found:
+        raise BadInput(
+            f"run {run.name!r} has a damaged note of what it was cloned from: mend or remove "
+            "cloned_from in its experiment.json"
+        )
     return found

@@ -19,11 +19,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from reid_core.errors import BadInput
+from reid_core.jobs.job import DEVICES, JOB, damage, job_of, keep_job
 from reid_core.knobs import Knob, unknown
 from reid_core.run_folder import QUEUED, RunFolder, Status, move, runs_folder, this_process
 
-DEVICES = ("cpu", "cuda", "mps")
-JOB = "state/job.json"  # where a run was sent, and what the process that trains it needs to know
 # Of the one who queued it, for the process that trains it.
 INHERITED = ("REID_DATA", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
 
@@ -51,9 +50,17 @@ class Entry:
             return found
         try:
             record = json.loads((self.run.folder / "experiment.json").read_text("utf-8"))
-            return record["knobs"]["device"]
+            asked = record["knobs"]["device"]
         except (OSError, ValueError, KeyError, TypeError):
             return "auto"
+        return asked if asked in DEVICES else "auto"  # where it is damaged, its training says so
+
+    @property
+    def damage(self) -> str:
+        """Why it can't be started, and what to do; "" where it can."""
+        if (self.run.folder / "state/stop").is_dir():
+            return "state/stop is a folder: remove it, then resume the run"
+        return damage(self.run)
 
 
 def entries() -> list[Entry]:
@@ -74,26 +81,6 @@ def ended(most: int) -> list[Entry]:
     found = [each for each in _all() if not (each.status.active or each.status.queued)]
     found = [each for each in found if (each.run.folder / JOB).is_file()]
     return sorted(found, key=lambda each: -each.status.time)[:most]
-
-
-def job_of(run: RunFolder) -> dict[str, Any]:
-    """Where a run was sent ("here" without a word) and what was said with it."""
-    try:
-        job = json.loads((run.folder / JOB).read_text("utf-8"))
-        return job if isinstance(job, dict) else {}
-    except (OSError, ValueError):
-        return {}
-
-
-def is_open(run: RunFolder) -> bool:
-    """Whether it was sent elsewhere and is not known to have ended there, whatever its status says."""
-    job = job_of(run)
-    return bool(job.get("number")) and not job.get("over")
-
-
-def keep_job(run: RunFolder, **job: Any) -> None:
-    """What `job_of` reads."""
-    run.write(JOB, _json(job))
 
 
 def remember(where: str, asked: dict[str, Any]) -> None:
@@ -167,7 +154,9 @@ def take(but: Collection[str] = ()) -> Entry | None:
             run, device = entry.run, entry.device
             if not entry.here or not entry.status.queued or run.name in but:
                 continue
-            if run.stop_asked:
+            if why := entry.damage:
+                run.report("failed", message=why, **progress(entry.status))
+            elif run.stop_asked:
                 run.report("stopped", **progress(entry.status))
                 run.ask_stop(False)
             elif going[device] + going["auto"] < limit[device]:

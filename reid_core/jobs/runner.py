@@ -49,7 +49,7 @@ def serve() -> None:
     while True:
         _bury(children)
         try:
-            while entry := queue.take(but=refused):
+            while entry := queue.take(but={*refused, *children}):  # some have only said their end
                 _begin(entry, children)
             with queue.changing():
                 left = [each for each in queue.waiting() if each.run.name not in refused]
@@ -68,11 +68,11 @@ def serve() -> None:
 
 
 def _begin(entry: queue.Entry, children: dict[str, subprocess.Popen]) -> None:
-    run, environment = entry.run, entry.job.get("environment") or {}
+    run, environment = entry.run, entry.job.get("environment")
     command = ["train", "--resume", run.name, "--quiet"]
     try:
         children[run.name] = detached(command, run.folder / "log.txt", environment)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # such as a variable that no process can have
         run.report("failed", message=f"its process could not be started: {error}")
 
 

@@ -22,6 +22,7 @@ import numpy as np
 import psutil
 from filelock import FileLock, Timeout
 
+from reid_core.alive import alive, birth
 from reid_core.errors import BadInput, as_told
 from reid_core.knobs import Knob, knobs_of, unknown
 from reid_core.run_folder import read_as
@@ -30,9 +31,8 @@ from reid_core.studies import images
 
 Progress = Callable[[int, int], None]
 Arrays = dict[str, np.ndarray]
-WHOSE = (
-    "study"  # beside a study's arrays in its file: its name and key, so that no other passes for it
-)
+# Beside a study's arrays in its file: its name and key, so that no other passes for it.
+WHOSE = "study"
 
 # Name -> module. The module has Options, a dataclass of knobs, and
 # compute(run: Run, options: Options, progress: Progress) -> Arrays, whose docstring names the arrays.
@@ -61,7 +61,8 @@ class Stopped(Exception):
 @dataclass(frozen=True)
 class Standing:
     """Where a study stands: state is "none", "running", "done", "failed" or "stopped"; done of total
-    steps; message says why it failed."""
+    steps; message says why it failed; pid and born of its process; since and time are those of its
+    start and of this word, in seconds by one clock."""
 
     state: str
     done: int = 0
@@ -70,6 +71,7 @@ class Standing:
     pid: int = 0
     born: float = 0.0
     time: float = 0.0
+    since: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ class Study:
             return Standing("none")
         except (ValueError, TypeError, OverflowError, OSError):
             return Standing("failed", message="its progress file is damaged: start it anew")
-        if standing.state == "running" and not _alive(standing):
+        if standing.state == "running" and not alive(standing.pid, standing.born):
             return Standing("failed", message="its process is gone: start it anew")
         return standing
 
@@ -205,8 +207,8 @@ class Study:
     ) -> None:
         """Say where it stands; pid is that of the process which computes it, by default this one."""
         pid = pid or os.getpid()
-        born = psutil.Process(pid).create_time()
-        said = Standing(state, int(done), int(total), message, pid, born, time.time())
+        by_clock = time.time(), psutil.Process(pid).create_time()
+        said = Standing(state, int(done), int(total), message, pid, birth(pid), *by_clock)
         self.run.write(self.file("json"), json.dumps(asdict(said)).encode())
 
     @contextmanager
@@ -233,12 +235,3 @@ def about(name: str) -> str:
 def _module(name: str):
     """Loaded when it is wanted: some bring heavy packages."""
     return import_module(f"reid_core.studies.{STUDIES[name]}")
-
-
-def _alive(standing: Standing) -> bool:
-    try:
-        process = psutil.Process(standing.pid)
-        same = abs(process.create_time() - standing.born) < 1
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except (psutil.Error, ValueError, OverflowError):  # none can have such a number
-        return False
