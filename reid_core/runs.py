@@ -17,7 +17,6 @@ import hashlib
 import io
 import json
 import logging
-import math
 import platform
 import re
 import shutil
@@ -34,6 +33,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reid_core import kept
 from reid_core.data import ROOT
 from reid_core.errors import BadInput, is_short_of_memory
 from reid_core.evaluate import Embeddings
@@ -58,8 +58,6 @@ STAMPED = {
     "weights.safetensors": True,
     "embeddings.npz": True,
 }
-# Of embeddings.npz, the letters by which numpy knows what each array may hold.
-KINDS = dict(vectors="f", names="U", identities="iu", cameras="iu", views="iu", is_query="b")
 PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow", "safetensors")
 
 
@@ -118,10 +116,10 @@ class Run(RunFolder):
         try:
             record = json.loads((self.folder / "experiment.json").read_text("utf-8"))
             experiment = Experiment.from_dict(record)
-            _facts(record)
+            kept.facts(record)
             if experiment.encoder:
-                _facts(experiment.encoder)
-            _source(record)
+                kept.facts(experiment.encoder)
+            kept.source(record)
         except Exception as error:
             reason = error if isinstance(error, BadInput) else type(error).__name__
             raise BadInput(
@@ -136,7 +134,7 @@ class Run(RunFolder):
 
     @property
     def facts(self) -> Facts:
-        return _facts(self.record)
+        return kept.facts(self.record)
 
     @property
     def shipped(self) -> bool:
@@ -146,7 +144,7 @@ class Run(RunFolder):
     @property
     def imported(self) -> dict[str, str]:
         """The file that it was made of (file, sha256); empty for what was trained here."""
-        return _source(self.record)
+        return kept.source(self.record)
 
     # What was kept
 
@@ -154,7 +152,7 @@ class Run(RunFolder):
         """A dictionary for each finished epoch."""
         try:
             lines = (self.folder / "history.jsonl").read_text("utf-8").splitlines()
-            return [_epoch(json.loads(line)) for line in lines]
+            return [kept.epoch(json.loads(line)) for line in lines]
         except FileNotFoundError:
             return []
         except (ValueError, TypeError, AttributeError, OverflowError, OSError):
@@ -168,13 +166,7 @@ class Run(RunFolder):
             metrics = json.loads((self.folder / "metrics.json").read_text("utf-8"))
             if not metrics:
                 return {}
-            shares = metrics["mAP"], metrics["cmc"]["1"], metrics.get("mINP", 0)
-            protocol = metrics.get("protocol", "")
-            counts = [metrics.get(name, 0) for name in ("queries", "valid_queries", "gallery")]
-            fits = all(map(_is_share, (*shares, *metrics["cmc"].values())))
-            if not (fits and all(map(_is_whole, counts)) and isinstance(protocol, str)):
-                raise ValueError
-            return metrics
+            return kept.scores(metrics)
         except FileNotFoundError:
             return {}
         except (ValueError, TypeError, KeyError, AttributeError, OSError):
@@ -201,7 +193,7 @@ class Run(RunFolder):
                 arrays = {
                     name: file[name] for name in Embeddings.__dataclass_fields__ if name in file
                 }
-            _check(arrays)
+            kept.check_arrays(arrays)
         except FileNotFoundError:
             raise self.lacks("embeddings.npz") from None
         except Exception:
@@ -365,7 +357,7 @@ def build(experiment: Experiment, facts: Facts, pretrained: bool = False) -> ReI
     more = {}
     if experiment.encoder:
         record = experiment.encoder
-        more["encoder"] = build(Experiment.from_dict(record), _facts(record))
+        more["encoder"] = build(Experiment.from_dict(record), kept.facts(record))
     model = MODELS[experiment.model](options, experiment.training.size, facts, **more)
     model.neck = experiment.training.neck
     return model
@@ -429,66 +421,8 @@ def environment() -> dict[str, Any]:
     return dict(versions=versions, git=revision, created=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
 
 
-def _facts(record: dict[str, Any]) -> Facts:
-    """Raises KeyError, TypeError or BadInput where a record has none."""
-    classes, *ids = (record["facts"][name] for name in ("classes", "cameras", "views"))
-    if not (_is_whole(classes) and classes):
-        raise BadInput(f"classes: expected a whole number of 1 or more, got {classes!r}")
-    for name, given in zip(("cameras", "views"), ids, strict=True):
-        if not (isinstance(given, list | tuple) and all(map(_is_whole, given))):
-            raise BadInput(f"{name}: expected a list of whole numbers, got {given!r}")
-    return Facts(classes, *map(tuple, ids))
-
-
-def _source(record: dict[str, Any]) -> dict[str, str]:
-    """The file that a record's run was made of, as `Run.imported`. Raises BadInput."""
-    match record.get("imported") or None:
-        case None:
-            return {}
-        case {"file": str(), "sha256": str()} as source:
-            return source
-        case other:
-            raise BadInput(f"imported: expected a file's name and its sha256, got {other!r}")
-
-
-def _is_whole(value: Any) -> bool:
-    """Whether it is a count or an id that arrays can hold."""
-    return type(value) is int and 0 <= value < 2**31
-
-
 def _shapes(weights: dict[str, Tensor]) -> dict[str, torch.Size]:
     return {name: weight.shape for name, weight in weights.items()}
-
-
-def _is_share(value: Any) -> bool:
-    """Whether it is a score, which NaN is not."""
-    return type(value) in (float, int) and 0 <= value <= 1
-
-
-def _epoch(entry: dict[str, float]) -> dict[str, float]:
-    """A line of history. Raises TypeError, ValueError or OverflowError where it is none; no training
-    keeps a loss that is no finite number."""
-    scores = {"mAP", "mINP", "rank1"}
-    if not {"epoch", "loss"} <= entry.keys() or scores & entry.keys() not in (set(), scores):
-        raise ValueError
-    if not all(type(value) in (float, int) and math.isfinite(value) for value in entry.values()):
-        raise TypeError
-    if not (_is_whole(entry["epoch"]) and entry["epoch"]):
-        raise ValueError
-    if not all(_is_share(entry.get(name, 0)) for name in scores):
-        raise ValueError
-    return entry
-
-
-def _check(arrays: dict[str, np.ndarray]) -> None:
-    """Raises KeyError or ValueError for embeddings that lack an array, or hold one of another kind or
-    length."""
-    kinds = KINDS | ({"encoded": "f"} if "encoded" in arrays else {})
-    for name, kind in kinds.items():
-        array, dimensions = arrays[name], 2 if kind == "f" else 1
-        fits = array.ndim == dimensions and len(array) == len(arrays["vectors"])
-        if not fits or array.dtype.kind not in kind:
-            raise ValueError(name)
 
 
 def _names(experiment: Experiment) -> Iterator[str]:
