@@ -147,7 +147,7 @@ def no_embeddings(run: Run) -> None:
         return
     meanwhile = " Meanwhile it answers your own pictures." if run.has_weights else ""
     lacks = run.lacks("embeddings.npz")
-    say("info", f"{lacks} (page Train), or choose another run on the left.{meanwhile}")
+    say("info", f"{lacks}. Or choose another run on the left.{meanwhile}")
 
 
 def evaluation(run: Run) -> str:

@@ -212,12 +212,23 @@ class Run(RunFolder):
             return "resume its training, which evaluates it anew"
         if self._going:
             return "wait for its next evaluation"
+        if self.has_weights:
+            return f"`python -m reid_core evaluate {self.name}` computes it anew"
         return "put back a copy of that file, or train a clone of the run"
 
     @property
     def _going(self) -> bool:
         status = self.status()
         return status.active or status.queued
+
+    @property
+    def lost(self) -> bool:
+        """Whether what its last evaluation left is gone or damaged, and no training will leave another."""
+        try:
+            self.embeddings()
+            return not (self.metrics() or self._going)
+        except BadInput:
+            return not self._going
 
     def lacks(self, name: str) -> BadInput:
         """What to say where a file that an evaluation leaves is not there."""

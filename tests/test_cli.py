@@ -268,6 +268,20 @@ def test_missing_pedestrians_are_rendered_by_evaluate(tiny_run, tmp_path, monkey
     assert (tmp_path / "anew" / "pedestrians" / "query").is_dir()
 
 
+@pytest.mark.parametrize("lost", ["embeddings.npz", "metrics.json", None])
+def test_evaluate_brings_back_what_a_training_left(tiny_run, lost):
+    """And leaves alone what is whole."""
+    run = open_run(tiny_run)
+    embeddings, metrics, before = run.embeddings(), run.metrics(), run.stamp()
+    if lost:
+        (run.folder / lost).write_bytes(b"[")
+    assert main(["evaluate", tiny_run]) == 0
+    assert (run.stamp() == before) == (lost is None)
+    assert run.metrics()["mAP"] == pytest.approx(metrics["mAP"])
+    assert run.metrics().keys() == metrics.keys()
+    np.testing.assert_allclose(run.embeddings().vectors, embeddings.vectors, atol=1e-5)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to catch")
 @pytest.mark.parametrize(
     "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.long), signal.SIGINT]

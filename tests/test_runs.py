@@ -149,7 +149,6 @@ def test_embeddings_that_lack_an_array_or_hold_odd_ones_are_refused(tiny_run, od
 
 
 def test_what_to_do_about_damaged_embeddings_can_be_done(tiny_run):
-    """evaluate keeps the embeddings of imported runs alone."""
     run = open_run(tiny_run)
     (run.folder / "embeddings.npz").write_bytes(b"")
 
@@ -158,7 +157,7 @@ def test_what_to_do_about_damaged_embeddings_can_be_done(tiny_run):
             run.embeddings()
         return str(told.value)
 
-    assert "put back a copy" in said() and "evaluate it anew" not in said()
+    assert f"`python -m reid_core evaluate {tiny_run}` computes it anew" in said()
     run.report("stopped", epoch=0, epochs=1)
     assert "resume its training" in said()
     run.report("running", epoch=0, epochs=1)
@@ -197,7 +196,7 @@ def test_scores_without_a_rank_1_are_damaged(tiny_run, content):
 def test_an_odd_value_among_the_scores_is_damage(tiny_run, odd):
     run = open_run(tiny_run)
     (run.folder / "metrics.json").write_text(json.dumps(run.metrics() | odd))
-    with pytest.raises(BadInput, match=r"damaged metrics\.json: put back a copy"):
+    with pytest.raises(BadInput, match=r"damaged metrics\.json: `python -m reid_core ev"):
         run.metrics()
 
 
@@ -225,7 +224,7 @@ def test_an_odd_value_in_the_history_is_damage(tiny_run, odd):
 
 def test_a_file_that_is_gone_is_told_with_the_way_out(tiny_run):
     run = open_run(tiny_run)
-    for name, use in (("embeddings.npz", run.embeddings), ("weights.safetensors", run.model)):
+    for name, use in (("weights.safetensors", run.model), ("embeddings.npz", run.embeddings)):
         (run.folder / name).unlink()
         with pytest.raises(BadInput, match=f"no {name}: put back a copy .*, or train a clone"):
             use()

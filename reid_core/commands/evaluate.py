@@ -16,7 +16,7 @@ from reid_core.errors import BadInput
 
 ABOUT = """Scores a run on a test split, or stored features (--embeddings), and prints them as JSON. An
 imported run keeps its last evaluation, so that every page shows it, and the data set that it was made
-on; not with another --neck or --stage than its own, and only by the usual protocol and metric. Options
+on, and so does a trained one whose own is gone or damaged; not with another --neck or --stage than its own, and only by the usual protocol and metric. Options
 that change or add numbers add `conditions`, which say how they came about."""
 
 

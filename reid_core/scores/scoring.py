@@ -77,7 +77,8 @@ def evaluate_run(
 
     dataset and data are the run's own where they are not given; an imported run with a folder is
     evaluated on it in Market-1501's layout. An imported run keeps the usual scores of its own
-    feature, so that every page shows them. Raises BadInput.
+    feature, so that every page shows them, as does one that has lost those of its training. Raises
+    BadInput.
     """
     run, experiment = features.run, features.run.experiment
     name = named(wish.protocol, features.refined)  # a mistake is told before images are read
@@ -97,7 +98,8 @@ def evaluate_run(
     if wish.says_more or features.asked:
         conditions = dict(run=run.name, data_set=asked, **features.said)
     found = record(embeddings, wish, conditions, away)
-    if run.imported and features.own and wish.usual:
+    own_split = (asked, data) == (experiment.dataset, experiment.data)
+    if (run.imported or (own_split and run.lost)) and features.own and wish.usual:
         kept = {key: value for key, value in found.items() if key in USUAL_KEYS}
         run.keep_evaluation(embeddings, kept, asked, data)
     return found, embeddings
