@@ -213,7 +213,7 @@ class Run(RunFolder):
         if self._going:
             return "wait for its next evaluation"
         if self.has_weights:
-            return f"`python -m reid_core evaluate {self.name}` computes it anew"
+            return f"python -m reid_core evaluate {self.name} computes it anew"
         return "put back a copy of that file, or train a clone of the run"
 
     @property

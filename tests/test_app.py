@@ -178,7 +178,7 @@ def test_what_can_not_start_is_told_beside_the_button(runs, tmp_path, monkeypatc
 
 def test_a_run_without_embeddings(tiny_run, runs):
     (runs / tiny_run / "embeddings.npz").unlink()
-    way_out = f"`python -m reid_core evaluate {tiny_run}` computes it anew"
+    way_out = plain(f"python -m reid_core evaluate {tiny_run} computes it anew")
     assert way_out in said(opened("retrieval"))  # it has ended: none are to come by themselves
     assert not opened("home").error
     (runs / tiny_run / "weights.safetensors").unlink()

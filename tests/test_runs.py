@@ -157,7 +157,7 @@ def test_what_to_do_about_damaged_embeddings_can_be_done(tiny_run):
             run.embeddings()
         return str(told.value)
 
-    assert f"`python -m reid_core evaluate {tiny_run}` computes it anew" in said()
+    assert f"python -m reid_core evaluate {tiny_run} computes it anew" in said()
     run.report("stopped", epoch=0, epochs=1)
     assert "resume its training" in said()
     run.report("running", epoch=0, epochs=1)
@@ -196,7 +196,7 @@ def test_scores_without_a_rank_1_are_damaged(tiny_run, content):
 def test_an_odd_value_among_the_scores_is_damage(tiny_run, odd):
     run = open_run(tiny_run)
     (run.folder / "metrics.json").write_text(json.dumps(run.metrics() | odd))
-    with pytest.raises(BadInput, match=r"damaged metrics\.json: `python -m reid_core ev"):
+    with pytest.raises(BadInput, match=r"damaged metrics\.json: python -m reid_core ev"):
         run.metrics()
 
 
