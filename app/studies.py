@@ -81,7 +81,7 @@ def _wait(key: str, label: str) -> None:
     for other in _going():
         row.button(
             f"{other.name} of {plain(other.run.name)}",
-            key=f"make way {other.run.name} {other.file('npz')}",
+            key=f"make way for {key} {other.run.name} {other.file('npz')}",
             icon=":material/stop_circle:",
             type="tertiary",
             on_click=other.stop,

@@ -148,7 +148,9 @@ def test_a_second_graph_that_differs_leaves_both_old_files(runs, tmp_path, monke
 
 def test_mistakes(tiny_run, tmp_path, capsys, monkeypatch):
     export = ["export", "tiny", "--out"]
-    assert "is a folder" in fails(capsys, *export, str(tmp_path))
+    assert "ends in .onnx" in fails(capsys, *export, str(tmp_path))
+    (tmp_path / "folder.onnx").mkdir()
+    assert "is a folder" in fails(capsys, *export, str(tmp_path / "folder.onnx"))
     assert "no folder" in fails(capsys, *export, str(tmp_path / "none" / "f.onnx"))
     assert "unknown run" in fails(capsys, "export", "tinny", "--out", "f.onnx")
     monkeypatch.setattr(reid_core.export, "LIMIT", 1000)

@@ -149,13 +149,13 @@ def test_a_link_to_a_query(tiny_run, part):
 def test_scores_stay_when_their_images_are_gone(tiny_run, runs, monkeypatch):
     """Between two looks at the folder, that is: a study of changed images is computed anew."""
     monkeypatch.setattr("reid_core.studies.images.stamp", lambda run: [])
-    Study.asked(open_run(tiny_run), "filters").compute()
     root = runs.parent / "half"
     shutil.copytree(open_dataset("pedestrians").root, root)
-    for path in (root / "query").iterdir():
-        path.unlink() if path.name.endswith("1.jpg") else path.write_bytes(b"")
     run = open_run(tiny_run)
     run.write("experiment.json", json.dumps(run.record | dict(data=str(root))).encode())
+    Study.asked(open_run(tiny_run), "filters").compute()
+    for path in (root / "query").iterdir():
+        path.unlink() if path.name.endswith("1.jpg") else path.write_bytes(b"")
     app = opened("frequency", run=tiny_run, part="What is lost")
     assert "random order" in captions(app)
 
