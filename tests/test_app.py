@@ -40,7 +40,7 @@ def nothing_cached():
 
 def opened(page: str, **address: str) -> AppTest:
     """A page as a fresh session sees it, with what the address holds."""
-    app = AppTest.from_file(str(MAIN), default_timeout=60)
+    app = AppTest.from_file(str(MAIN), default_timeout=240)
     for key, value in address.items():
         app.query_params[key] = value
     app.run()
@@ -903,7 +903,7 @@ def test_a_failed_first_start_can_be_tried_again(runs, tmp_path, monkeypatch):
         raise BadInput("no space left")
 
     monkeypatch.setattr(jobs, "generate", fail)
-    app = AppTest.from_file(str(MAIN), default_timeout=60).run()
+    app = AppTest.from_file(str(MAIN), default_timeout=240).run()
     assert "no space left" in said(app) and not app.exception
 
     def succeed(root):

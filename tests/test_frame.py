@@ -27,7 +27,7 @@ def nothing_cached():
 
 
 def page(function, **address: str) -> AppTest:
-    app = AppTest.from_function(function, default_timeout=30)
+    app = AppTest.from_function(function, default_timeout=240)
     for key, value in address.items():
         app.query_params[key] = value
     app.run()
@@ -269,7 +269,7 @@ def test_a_study_is_started_followed_and_shown(asked):
 
 
 def test_a_study_starts_by_itself_once(asked):
-    app = AppTest.from_function(with_a_study, kwargs=dict(start=True), default_timeout=30).run()
+    app = AppTest.from_function(with_a_study, kwargs=dict(start=True), default_timeout=240).run()
     assert state(app) == ["Cancel"]
     app.button[0].click().run()
     assert (asked.run.folder / asked.file("stop")).exists()

@@ -37,7 +37,7 @@ def mapped(tiny_run) -> Run:
 
 
 def opened(**address: str) -> AppTest:
-    app = AppTest.from_file(str(MAIN), default_timeout=60)
+    app = AppTest.from_file(str(MAIN), default_timeout=240)
     for key, value in (dict(map="PCA") | address).items():
         app.query_params[key] = value
     app.run()

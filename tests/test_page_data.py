@@ -41,7 +41,7 @@ def nothing_cached(monkeypatch):
 
 
 def opened(**address: str) -> AppTest:
-    app = AppTest.from_file(str(MAIN), default_timeout=60)
+    app = AppTest.from_file(str(MAIN), default_timeout=240)
     for key, value in address.items():
         app.query_params[key] = value
     app.run()
@@ -158,7 +158,7 @@ def test_where_paths_are_off_only_the_own_folder_is_looked_at(runs, tmp_path, mo
 
 
 def test_train_opens_with_the_data_set_filled_in(runs):
-    app = AppTest.from_file(str(MAIN), default_timeout=60)
+    app = AppTest.from_file(str(MAIN), default_timeout=240)
     address = {"view": "New training", "dataset": "veri776", "data": "/some/where"}
     for key, value in address.items():
         app.query_params[key] = value

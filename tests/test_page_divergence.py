@@ -58,7 +58,7 @@ def measure(run: Run) -> dict[str, np.ndarray]:
 
 
 def opened(**address: str) -> AppTest:
-    app = AppTest.from_file(str(MAIN), default_timeout=60)
+    app = AppTest.from_file(str(MAIN), default_timeout=240)
     for key, value in address.items():
         app.query_params[key] = value
     app.run()

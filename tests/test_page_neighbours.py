@@ -35,7 +35,7 @@ def refined(runs) -> Run:
 
 
 def opened(**address: str) -> AppTest:
-    app = AppTest.from_file(str(MAIN), default_timeout=60)
+    app = AppTest.from_file(str(MAIN), default_timeout=240)
     for key, value in address.items():
         app.query_params[key] = value
     app.run()

@@ -148,7 +148,7 @@ def test_values_that_were_scored_on_other_images_are_not_compared(runs, capsys):
     assert main(["sweep", "--show", "h"]) == 0
     one, other = capsys.readouterr().out.splitlines()
     assert one.endswith(", on the test split") and other.endswith("on held-out training identities")
-    app = AppTest.from_file("../app/main.py", default_timeout=60)
+    app = AppTest.from_file("../app/main.py", default_timeout=240)
     app.query_params |= dict(view="Sweep", sweep="h")
     app.run().switch_page("../pages/train.py").run()
     captions = [each.value for each in app.caption if "not to be compared" in each.value]
@@ -164,7 +164,7 @@ def test_a_member_that_failed_is_told_with_its_reason(runs, capsys):
     assert main(["sweep", "--show", "s", "--json"]) == 0
     good, bad = json.loads(capsys.readouterr().out)
     assert good["failed"] == {} and bad["failed"] == {"s-0.5-s0": "the loss became NaN"}
-    app = AppTest.from_file("../app/main.py", default_timeout=60)
+    app = AppTest.from_file("../app/main.py", default_timeout=240)
     app.query_params |= dict(view="Sweep", sweep="s")
     app.run().switch_page("../pages/train.py").run()
     rows = app.dataframe[-1].value.set_index("erase")
