@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import contents, live
+from app import actions, contents, live
 from app.access import training_allowed
 from app.notices import plain, say
 from reid_core import jobs
@@ -33,9 +33,9 @@ def show() -> None:
 
 
 def _show() -> None:
-    live.leave()
+    actions.leave()
     _see_to_it()
-    live.problem()
+    actions.problem()
     _limits()
     found = queue.entries()
     going = [each for each in found if each.status.active]
@@ -80,7 +80,7 @@ def _limits() -> None:
 
 
 def _limit(device: str) -> None:
-    live.act("limit", device, st.session_state[f"limit-{device}"])
+    actions.act("limit", device, st.session_state[f"limit-{device}"])
 
 
 def _row(entry: queue.Entry, line: list[str] | None = None) -> None:
@@ -105,17 +105,17 @@ def _row(entry: queue.Entry, line: list[str] | None = None) -> None:
 def _buttons(run: Run, entry: queue.Entry, line: list[str]) -> None:
     status, name = entry.status, run.name
     if status.queued and name in line:
-        _button("Up", "arrow_upward", name, live.act, ("shift", name, -1), name == line[0])
-        _button("Down", "arrow_downward", name, live.act, ("shift", name, 1), name == line[-1])
+        _button("Up", "arrow_upward", name, actions.act, ("shift", name, -1), name == line[0])
+        _button("Down", "arrow_downward", name, actions.act, ("shift", name, 1), name == line[-1])
     if status.queued and not entry.here and entry.job.get("where", "here") == "here":
-        _button("Run here", "move_down", name, live.act, ("resume", name))
+        _button("Run here", "move_down", name, actions.act, ("resume", name))
     if status.queued:
-        _button("Cancel", "close", name, live.act, ("stop", name))
+        _button("Cancel", "close", name, actions.act, ("stop", name))
     elif status.active:
-        _button("Stop", "stop", name, live.act, ("stop", name), status.state == "stopping")
+        _button("Stop", "stop", name, actions.act, ("stop", name), status.state == "stopping")
     elif run.resumable:
-        _button("Resume", "play_arrow", name, live.act, ("resume", name))
-    _button("Clone", "content_copy", name, live.clone, (name,))
+        _button("Resume", "play_arrow", name, actions.act, ("resume", name))
+    _button("Clone", "content_copy", name, actions.clone, (name,))
 
 
 def _button(label: str, icon: str, name: str, act, arguments: tuple, off: bool = False) -> None:
@@ -126,7 +126,7 @@ def _button(label: str, icon: str, name: str, act, arguments: tuple, off: bool =
         key=f"{label.lower()}-{name}",
         on_click=act,
         args=arguments,
-        disabled=off or not (training_allowed() or act is live.clone),
+        disabled=off or not (training_allowed() or act is actions.clone),
     )
 
 

@@ -4,7 +4,7 @@ from inspect import cleandoc
 
 import streamlit as st
 
-from app import address, forms, live, pickers, sweeps
+from app import actions, address, forms, live, pickers, sweeps
 from app.notices import explained, plain
 from reid_core.data import DATASETS
 from reid_core.errors import BadInput
@@ -42,13 +42,13 @@ def form(allowed: bool) -> None:
     else:
         action, label = "start_sweep", f"Queue {swept.pop('count')} trainings"
         more_asked = swept
-    live.problem()  # above the button, where whoever pressed it looks
+    actions.problem()  # above the button, where whoever pressed it looks
     # Not a callback: it would be called with the form as it was drawn last, without what somebody
     # typed just before the click.
     if st.button(
         label, type="primary", icon=":material/play_arrow:", key="start", disabled=not allowed
     ):
-        live.act_next(action, **asked | kept | more_asked)
+        actions.act_next(action, **asked | kept | more_asked)
 
 
 def _source(allowed: bool) -> str:

@@ -6,11 +6,10 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import address, charts, figures, projector
+from app import actions, charts, figures, projector
 from app.access import training_allowed
 from app.figures import Said
 from app.notices import explained, plain, say
-from reid_core import jobs
 from reid_core.errors import BadInput
 from reid_core.jobs import queue, where
 from reid_core.jobs.clones import cloned_from
@@ -48,64 +47,12 @@ def badges(run: Run, state: str) -> None:
         st.badge("shipped", color="gray", help="Came with the product; regenerate it to change it.")
 
 
-def act(action: str, *arguments: Any, **keywords: Any) -> None:
-    """A callback that starts, stops or resumes; what goes wrong is told on the next page."""
-    if not training_allowed():  # the button is grey, but a message can be forged
-        return
-    try:
-        name = getattr(jobs, action)(*arguments, **keywords)
-    except BadInput as problem:
-        st.session_state["problem"] = str(problem)
-        return
-    if action == "start":
-        st.session_state["run"] = name
-        st.session_state["view"] = "Watch"
-    if action == "start_sweep":
-        st.session_state["view"] = "Queue"
-    if action in ("start", "start_sweep"):
-        address.put("clone", None)
-
-
-def act_next(action: str, **keywords: Any) -> None:
-    """Do it at the head of the app's next run (`acted`), which may then choose another run and view."""
-    st.session_state["asked to act"] = action, keywords
-    st.rerun()
-
-
-def acted() -> None:
-    """At the head of the app, before any widget: what its run before was asked to do."""
-    if asked := st.session_state.pop("asked to act", None):
-        # A moment, unless they lie in one file, which is unpacked once.
-        with st.spinner("Looking at the images"):
-            act(asked[0], **asked[1])
-
-
-def problem() -> None:
-    """Say what the last button press could not do."""
-    if message := st.session_state.pop("problem", ""):
-        say("error", message)
-
-
-def clone(name: str) -> None:
-    """A callback that opens the form with a run's experiment in it."""
-    st.session_state["view"] = "New training"
-    st.session_state.pop("cloned", None)  # the one that the form was filled from
-    address.put("clone", name)
-    st.session_state["leaves"] = True
-
-
-def leave() -> None:
-    """At the head of a fragment: a button in it has chosen another view, which is the page's to draw."""
-    if st.session_state.pop("leaves", False):
-        st.rerun()
-
-
 def _news(run: Run, status: Status) -> bool:
     return status.active or status.queued or is_open(run)
 
 
 def _show(run: Run, news: bool) -> None:
-    leave()
+    actions.leave()
     where.watch()
     with explained():
         status = run.status()
@@ -168,7 +115,7 @@ def _head(run: Run, status: Status) -> None:
                 "Stop training",
                 icon=":material/stop:",
                 key="stop",
-                on_click=act,
+                on_click=actions.act,
                 args=("stop", run.name),
                 disabled=not allowed or status.state == "stopping",
                 help="Stops at the next step and keeps its state.",
@@ -178,7 +125,7 @@ def _head(run: Run, status: Status) -> None:
                 "Cancel",
                 icon=":material/close:",
                 key="cancel",
-                on_click=act,
+                on_click=actions.act,
                 args=("stop", run.name),
                 disabled=not allowed,
                 help="Takes it out of the queue; it can be resumed later.",
@@ -188,7 +135,7 @@ def _head(run: Run, status: Status) -> None:
                 "Clone",
                 icon=":material/content_copy:",
                 key="clone run",
-                on_click=clone,
+                on_click=actions.clone,
                 args=(run.name,),
                 help="Fills the form with what this run was asked, to be changed.",
             )
@@ -198,7 +145,7 @@ def _head(run: Run, status: Status) -> None:
                 icon=":material/play_arrow:",
                 type="primary",
                 key="resume",
-                on_click=act,
+                on_click=actions.act,
                 args=("resume", run.name),
                 disabled=not allowed,
             )

@@ -9,7 +9,7 @@ if (ROOT := str(Path(__file__).resolve().parents[1])) not in sys.path:
 
 import streamlit as st
 
-from app import address, contents, jobs, lessons, live, pickers, projector
+from app import actions, address, contents, jobs, lessons, pickers, projector
 from app.first_start import ensure_data
 from app.notices import explained
 from reid_core.ranking.ranks import warm
@@ -22,7 +22,7 @@ page = contents.navigation()
 with address.told(page.url_path):
     ensure_data()
     jobs.revive()
-    live.acted()
+    actions.acted()
     lessons.begin(page.url_path)
     pickers.sidebar_run()
     projector.switch(page.url_path)

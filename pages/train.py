@@ -3,7 +3,7 @@ process of its own: it goes on when you close this page, and any browser can wat
 
 import streamlit as st
 
-from app import address, jobs, launch, live, pickers, sweeps
+from app import actions, address, jobs, launch, live, pickers, sweeps
 from app.access import WHY_NOT, training_allowed
 from app.notices import heading
 
@@ -17,7 +17,7 @@ first = "New training" if "clone" in address.names() or not st.session_state.get
 pickers.linked("view", VIEWS, first)
 view = st.segmented_control("View", VIEWS, required=True, key="view", label_visibility="collapsed")
 if view != "New training":  # which says it beside its button
-    live.problem()
+    actions.problem()
 if view == "Watch":
     live.watch(pickers.run())
 elif view == "Queue":

@@ -721,10 +721,10 @@ def test_without_permission_nothing_starts(tiny_run, monkeypatch):
     assert "REID_ALLOW_TRAINING=1" in said(app)
     assert app.button(key="start").disabled
     assert next(field for field in app.text_input if "Folder" in field.label).disabled
-    from app import live
+    from app import actions
 
-    monkeypatch.setattr(live, "training_allowed", lambda: False)
-    live.act("start", model="transreid")  # a forged message gets this far, and no further
+    monkeypatch.setattr(actions, "training_allowed", lambda: False)
+    actions.act("start", model="transreid")  # a forged message gets this far, and no further
     assert not started
 
 

@@ -1,0 +1,63 @@
+"""What a press asks of trainings: start, stop, resume, clone; and what it could not do."""
+
+from typing import Any
+
+import streamlit as st
+
+from app import address
+from app.access import training_allowed
+from app.notices import say
+from reid_core import jobs
+from reid_core.errors import BadInput
+
+
+def act(action: str, *arguments: Any, **keywords: Any) -> None:
+    """A callback that starts, stops or resumes; what goes wrong is told on the next page."""
+    if not training_allowed():  # the button is grey, but a message can be forged
+        return
+    try:
+        name = getattr(jobs, action)(*arguments, **keywords)
+    except BadInput as problem:
+        st.session_state["problem"] = str(problem)
+        return
+    if action == "start":
+        st.session_state["run"] = name
+        st.session_state["view"] = "Watch"
+    if action == "start_sweep":
+        st.session_state["view"] = "Queue"
+    if action in ("start", "start_sweep"):
+        address.put("clone", None)
+
+
+def act_next(action: str, **keywords: Any) -> None:
+    """Do it at the head of the app's next run (`acted`), which may then choose another run and view."""
+    st.session_state["asked to act"] = action, keywords
+    st.rerun()
+
+
+def acted() -> None:
+    """At the head of the app, before any widget: what its run before was asked to do."""
+    if asked := st.session_state.pop("asked to act", None):
+        # A moment, unless they lie in one file, which is unpacked once.
+        with st.spinner("Looking at the images"):
+            act(asked[0], **asked[1])
+
+
+def problem() -> None:
+    """Say what the last button press could not do."""
+    if message := st.session_state.pop("problem", ""):
+        say("error", message)
+
+
+def clone(name: str) -> None:
+    """A callback that opens the form with a run's experiment in it."""
+    st.session_state["view"] = "New training"
+    st.session_state.pop("cloned", None)  # the one that the form was filled from
+    address.put("clone", name)
+    st.session_state["leaves"] = True
+
+
+def leave() -> None:
+    """At the head of a fragment: a button in it has chosen another view, which is the page's to draw."""
+    if st.session_state.pop("leaves", False):
+        st.rerun()
