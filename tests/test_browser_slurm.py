@@ -43,7 +43,10 @@ def fill(page, tab: str, place: str, **values) -> None:
 
 
 def choose_slurm(page) -> None:
-    page.locator(".st-key-where input").click()
+    field = page.locator(".st-key-where input")
+    field.scroll_into_view_if_needed()
+    page.wait_for_timeout(300)  # a menu that opens while the page still scrolls closes again
+    field.click()
     page.get_by_role("option", name="Slurm", exact=True).click()
     settled(page)
 
