@@ -90,9 +90,7 @@ class Run(RunFolder):
                 break
             except FileExistsError:
                 if name:
-                    raise BadInput(
-                        f"run {name!r} exists already; give another --run name"
-                    ) from None
+                    raise BadInput(f"run {name!r} exists already; give another name") from None
         record = experiment.as_dict() | dict(
             run=run.name, facts=asdict(facts), seed=experiment.training.seed, **environment()
         )

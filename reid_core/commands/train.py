@@ -81,7 +81,7 @@ def _new(asked: argparse.Namespace):
         settings=dict(pair(each) for each in asked.set),
     )
     if asked.run is not None and (runs_folder() / checked(asked.run)).exists():
-        raise BadInput(f"run {asked.run!r} exists already; give another --run name")
+        raise BadInput(f"run {asked.run!r} exists already; give another name")
     with Bar() as progress:
         prepare(experiment.dataset, experiment.data, progress)
     return experiment

@@ -96,7 +96,7 @@ def located(name: str, data: str | Path | None = None) -> Path:
     root = Path(data) if data else default_root(name)
     if not os.path.isdir(root) and data is None:
         make = "; python -m reid_core synth DIR makes the pedestrians" * (name == "pedestrians")
-        raise BadInput(f"no folder {root}: give --data DIR, a {family.title} folder{make}")
+        raise BadInput(f"no folder {root}: name a {family.title} folder (--data DIR){make}")
     root = root / name if os.path.isdir(root / name) else root
     found = []
     for here in survey(DATASETS, root):

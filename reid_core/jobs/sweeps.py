@@ -76,7 +76,9 @@ def planned(
             )
             parsed = experiment.values[key] if key else ""
             if seen.setdefault((parsed, experiment.training.seed), value) != value:
-                raise BadInput(f"--sweep {key}: {value!r} and {seen[parsed, seed]!r} are one value")
+                raise BadInput(
+                    f"sweep over {key}: {value!r} and {seen[parsed, seed]!r} are one value"
+                )
             parts = [name, _word(value), f"s{seed}"] if key else [name, f"s{seed}"]
             found.append(Member(checked("-".join(parts)), value, int(seed), experiment))
     names = [each.run for each in found]
@@ -160,9 +162,7 @@ def _check(model: str, key: str, values: Sequence[str], seeds: Sequence[int], se
     if bool(key) != bool(values):
         raise BadInput("--sweep: expected KEY=VALUE,VALUE,... with at least one value")
     if key in settings or "seed" in settings:
-        raise BadInput(
-            f"{key if key in settings else 'seed'}: is swept over; leave it out of --set"
-        )
+        raise BadInput(f"{key if key in settings else 'seed'}: is swept over; don't set it as well")
     if not seeds or len(set(seeds)) < len(seeds):
         raise BadInput("--seeds: expected whole numbers, each once, such as 0,1,2")
     if (count := max(len(values), 1) * len(seeds)) > MOST:

@@ -49,7 +49,7 @@ def import_checkpoint(
     if model not in READERS:
         raise BadInput(unknown("model", model, READERS))
     if (runs_folder() / checked(name)).exists():
-        raise BadInput(f"run {name!r} exists already; give another --run name")
+        raise BadInput(f"run {name!r} exists already; give another name")
     asked = _parsed(model, settings)
     weights = read_weights(file)
     if (found := kind_of(weights)) != model:
