@@ -132,5 +132,6 @@ function gradient(palette) {
 function number(value) {
   if (value === 0) return "0"
   const size = Math.abs(value)
-  return size < 0.001 || size >= 100_000 ? value.toExponential(1) : String(Number(value.toPrecision(3)))
+  const rounded = Number(value.toPrecision(3))
+  return size < 0.001 || size >= 100_000 ? rounded.toExponential() : String(rounded)
 }
