@@ -40,7 +40,7 @@ from reid_core.evaluate import Embeddings
 from reid_core.experiment import Experiment
 from reid_core.knobs import unknown
 from reid_core.models import MODELS, Facts, ReIDModel
-from reid_core.models.weights import packed, unpacked
+from reid_core.models.weights import checksum, packed, said_checksum, unpacked
 from reid_core.run_folder import RunFolder, move, runs_folder
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -58,6 +58,8 @@ STAMPED = {
     "weights.safetensors": True,
     "embeddings.npz": True,
 }
+# Of embeddings.npz, beside its arrays: the checksum of the weights that gave them.
+WEIGHTS = "weights"
 PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow", "safetensors")
 
 
@@ -185,12 +187,14 @@ class Run(RunFolder):
         return not self.has_embeddings or self.embeddings().encoded is not None
 
     def embeddings(self) -> Embeddings:
-        """The test split as the last evaluation saw it. Raises BadInput."""
+        """The test split as the last evaluation saw it. Raises BadInput, also where that evaluation
+        was of other weights than the run's."""
         try:
             with np.load(self.folder / "embeddings.npz", allow_pickle=False) as file:
                 arrays = {
                     name: file[name] for name in Embeddings.__dataclass_fields__ if name in file
                 }
+                of = str(file[WEIGHTS]) if WEIGHTS in file else None
             kept.check_arrays(arrays)
         except FileNotFoundError:
             raise self.lacks("embeddings.npz") from None
@@ -198,8 +202,18 @@ class Run(RunFolder):
             raise BadInput(
                 f"run {self.name!r} has a damaged embeddings.npz: {self.mending}"
             ) from None
+        self._refuse_other_weights(of)
         floats = {k: v.astype(np.float32) for k, v in arrays.items() if k in ("vectors", "encoded")}
         return Embeddings(**arrays | floats)
+
+    def _refuse_other_weights(self, of: str | None) -> None:
+        """of: the checksum of those that the embeddings are of; None, of an older version's, is right."""
+        known = said_checksum(self.folder / "weights.safetensors")
+        if of and known and of != known:
+            raise BadInput(
+                f"run {self.name!r}: its embeddings.npz are of other weights than its "
+                f"weights.safetensors: {self.mending}; if you replaced one of the two, put it back"
+            )
 
     @property
     def mending(self) -> str:
@@ -276,9 +290,14 @@ class Run(RunFolder):
     def keep(self, model: ReIDModel, embeddings: Embeddings, metrics: dict[str, Any]) -> None:
         """Weights, embeddings and scores of one evaluation."""
         weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-        self.write("weights.safetensors", packed(weights))
-        self.keep_embeddings(embeddings)
-        self.write("metrics.json", _json(metrics))
+        known = checksum(weights)
+        files = {
+            "weights.safetensors": packed(weights, known),
+            "embeddings.npz": _archive(embeddings, known),
+            "metrics.json": _json(metrics),
+        }
+        for name, content in files.items():  # at once: until all are there they don't fit together
+            self.write(name, content)
 
     def keep_evaluation(
         self, embeddings: Embeddings, metrics: dict[str, Any], dataset: str, data: str | None
@@ -289,10 +308,9 @@ class Run(RunFolder):
         self.write("metrics.json", _json(metrics))
 
     def keep_embeddings(self, embeddings: Embeddings) -> None:
-        packed = io.BytesIO()
-        arrays = {k: getattr(embeddings, k) for k in Embeddings.__dataclass_fields__}
-        np.savez_compressed(packed, **{k: v for k, v in arrays.items() if v is not None})
-        self.write("embeddings.npz", packed.getvalue())
+        """Embeddings that the run's weights gave."""
+        known = said_checksum(self.folder / "weights.safetensors")
+        self.write("embeddings.npz", _archive(embeddings, known))
 
     def add_epoch(self, entry: dict[str, Any]) -> None:
         """One more line of history."""
@@ -447,6 +465,15 @@ def _damage(run: Run) -> str:
     except BadInput as error:
         return str(error)
     return ""
+
+
+def _archive(embeddings: Embeddings, weights: str | None) -> memoryview:
+    """embeddings.npz: the arrays, and the checksum of the weights that they are of."""
+    arrays = {k: getattr(embeddings, k) for k in Embeddings.__dataclass_fields__}
+    arrays[WEIGHTS] = weights
+    archive = io.BytesIO()
+    np.savez_compressed(archive, **{k: v for k, v in arrays.items() if v is not None})
+    return archive.getbuffer()
 
 
 def _json(content: Any) -> bytes:

@@ -24,6 +24,7 @@ from reid_core.experiment import Experiment, knobs
 from reid_core.jobs import queue, runner
 from reid_core.knobs import Knob, knobs_of
 from reid_core.models import MODELS, Facts
+from reid_core.models.weights import packed
 from reid_core.retrieve import retrieve
 from reid_core.runs import Run, build, open_run
 
@@ -539,6 +540,16 @@ def test_damaged_weights_are_told(runs):
     (run.folder / "weights.safetensors").write_bytes(b"no weights")
     app = give(opened("retrieval", run="brought"), ("who.jpg", jpeg()), coloured())
     assert "damaged weights" in said(app)
+    assert not opened("home").error
+
+
+def test_weights_of_another_run_are_told(runs, tiny_run):
+    """Pictures of one model beside numbers of another would fit together to the eye."""
+    run = open_run(tiny_run)
+    weights = {name: tensor + 1 for name, tensor in run.model().state_dict().items()}
+    run.write("weights.safetensors", packed(weights))
+    for page in ("retrieval", "attention", "errors", "scores"):
+        assert "of other weights" in said(opened(page, run=tiny_run)), page
     assert not opened("home").error
 
 

@@ -169,6 +169,46 @@ def test_what_to_do_about_damaged_embeddings_can_be_done(tiny_run):
     assert "evaluate it anew" in said()
 
 
+@pytest.mark.parametrize("file", ("weights.safetensors", "embeddings.npz"))
+def test_weights_and_embeddings_of_two_evaluations_are_noticed(tiny_run, file):
+    """Of one shape, so that nothing but what they know of one another can tell."""
+    run, found = open_run(tiny_run), open_run(tiny_run).embeddings()
+    before = (run.folder / file).read_bytes()
+    model = run.model()
+    with torch.no_grad():
+        next(model.parameters()).add_(1)
+    run.keep(model, found, run.metrics())
+    assert run.embeddings().vectors.shape == found.vectors.shape
+    run.write(file, before)
+    with pytest.raises(BadInput, match=r"other weights than its weights.safetensors: python -m"):
+        run.embeddings()
+    assert run.lost  # so that evaluate mends it
+    run.keep_embeddings(found)
+    assert not run.lost
+    (run.folder / "weights.safetensors").write_bytes(b"")  # which model() tells
+    assert run.embeddings()
+
+
+def test_a_run_killed_between_two_writes_shows_neither(tiny_run, monkeypatch):
+    run, found, metrics = open_run(tiny_run), open_run(tiny_run).embeddings(), {"mAP": 0.5}
+    model, write = run.model(), type(run).write
+    with torch.no_grad():
+        next(model.parameters()).add_(1)
+
+    def killed(self, name, content):
+        if name == "embeddings.npz":
+            raise KeyboardInterrupt
+        write(self, name, content)
+
+    monkeypatch.setattr(type(run), "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run.keep(model, found, metrics)
+    monkeypatch.undo()
+    run.report("stopped", epoch=1, epochs=2)
+    with pytest.raises(BadInput, match=r"other weights .*: resume its training"):
+        run.embeddings()
+
+
 @pytest.mark.parametrize("content", ['{"mAP": 0.5}', "[1]"])
 def test_scores_without_a_rank_1_are_damaged(tiny_run, content):
     run = open_run(tiny_run)

@@ -56,9 +56,9 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     }
 
 
-def packed(weights: dict[str, Tensor]) -> bytes:
-    """A safetensors file that knows its checksum."""
-    return save(weights, metadata={"crc32": _checksum(weights)})
+def packed(weights: dict[str, Tensor], known: str | None = None) -> bytes:
+    """A safetensors file that knows its checksum; known saves computing it."""
+    return save(weights, metadata={"crc32": known or checksum(weights)})
 
 
 def unpacked(file: Path) -> dict[str, Tensor]:
@@ -67,12 +67,22 @@ def unpacked(file: Path) -> dict[str, Tensor]:
     with safe_open(file, "pt") as opened:
         weights = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - no dict
         said = (opened.metadata() or {}).get("crc32")
-    if said not in (None, _checksum(weights)):
+    if said not in (None, checksum(weights)):
         raise ValueError("its checksum is another, so bytes of it have changed")
     return weights
 
 
-def _checksum(weights: dict[str, Tensor]) -> str:
+def said_checksum(file: Path) -> str | None:
+    """The checksum that such a file knows, read from its header alone; None where it tells none."""
+    try:
+        with safe_open(file, "pt") as opened:
+            return (opened.metadata() or {}).get("crc32")
+    except Exception:  # gone or damaged, which whoever reads the weights is told
+        return None
+
+
+def checksum(weights: dict[str, Tensor]) -> str:
+    """CRC-32 of names, kinds, shapes and bytes, as eight hexadecimal digits."""
     found = 0
     for key, each in sorted(weights.items()):
         found = zlib.crc32(f"{key} {each.dtype} {tuple(each.shape)}".encode(), found)
