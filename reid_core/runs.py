@@ -36,7 +36,7 @@ from torch import Tensor
 from reid_core import kept
 from reid_core.data import ROOT
 from reid_core.errors import BadInput, is_short_of_memory
-from reid_core.evaluate import Embeddings
+from reid_core.evaluate import JOINT, Embeddings
 from reid_core.experiment import Experiment
 from reid_core.knobs import unknown
 from reid_core.models import MODELS, Facts, ReIDModel
@@ -184,7 +184,12 @@ class Run(RunFolder):
         that does has been trained."""
         if not MODELS[self.experiment.model].refines:
             return False
-        return not self.has_embeddings or self.embeddings().encoded is not None
+        try:
+            return self.embeddings().encoded is not None
+        except BadInput:  # gone or damaged, and about to be made anew: the scores tell it too
+            with suppress(BadInput):
+                return self.metrics().get("protocol", JOINT) == JOINT
+            return True
 
     def embeddings(self) -> Embeddings:
         """The test split as the last evaluation saw it. Raises BadInput, also where that evaluation

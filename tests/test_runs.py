@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ import psutil
 import pytest
 import torch
 from conftest import TINY
+from test_neighbours import made as neighbours
 
+from reid_core.__main__ import main
 from reid_core.alive import alive, birth
 from reid_core.data import open_dataset
 from reid_core.embed import embed_test
@@ -207,6 +210,25 @@ def test_a_run_killed_between_two_writes_shows_neither(tiny_run, monkeypatch):
     run.report("stopped", epoch=1, epochs=2)
     with pytest.raises(BadInput, match=r"other weights .*: resume its training"):
         run.embeddings()
+
+
+@pytest.mark.parametrize("content", (b"damaged", None))
+def test_scores_tell_whether_lost_embeddings_were_refined(runs, content, capsys):
+    """Or `evaluate`, which brings them back, could not tell what to make anew."""
+    run = neighbours("refined")
+    run.report("finished")
+    path, alone = run.folder / "embeddings.npz", evaluate(replace(run.embeddings(), encoded=None))
+
+    def lose() -> None:
+        path.unlink() if content is None else path.write_bytes(content)
+
+    lose()
+    assert run.refined and main(["evaluate", run.name]) == 0
+    assert run.embeddings().encoded is not None and not run.lost
+    run.write("metrics.json", json.dumps(alone.as_dict()).encode())  # of its encoder's stage
+    lose()
+    assert not run.refined and main(["evaluate", run.name]) == 0
+    assert '"stage": "encoder"' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("content", ['{"mAP": 0.5}', "[1]"])
