@@ -9,6 +9,7 @@ from typing import NoReturn
 import streamlit as st
 
 WAITING, SEEN = "waiting for the address", "address when it waited"
+GONE = "gone from the address"
 
 
 @contextmanager
@@ -18,8 +19,9 @@ def told(page: str) -> Iterator[None]:
     What an interrupted run had to write waits for the next one, unless the visitor has gone elsewhere.
     """
     state, now = st.session_state, (page, st.query_params.to_dict())
-    if state.get(SEEN) != now:
+    if (before := state.get(SEEN)) != now:
         state[WAITING] = {}
+        state[GONE] = before[1].keys() - now[1].keys() if before and before[0] == page else set()
     state[SEEN] = now
     yield
     _tell()
@@ -42,7 +44,7 @@ def _tell() -> None:
         st.query_params.pop(key, None)
     if new := {key: value for key, value in waiting.items() if value is not None}:
         st.query_params.update(new)
-    st.session_state[WAITING] = {}
+    st.session_state[WAITING], st.session_state[GONE] = {}, set()
     page, _ = st.session_state[SEEN]
     st.session_state[SEEN] = (page, st.query_params.to_dict())
 
@@ -60,6 +62,11 @@ def get_all(key: str) -> list[str]:
         return st.query_params.get_all(key)
     value = waiting[key]
     return [value] if isinstance(value, str) else list(value or [])
+
+
+def taken_out(key: str) -> bool:
+    """Whether the visitor went back to an address of this page that had not yet got this key."""
+    return key in st.session_state.get(GONE, ())
 
 
 def names() -> set[str]:

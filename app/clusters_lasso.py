@@ -21,7 +21,7 @@ def selected(view: Shown) -> list[int]:
     asked, last = address.get(LASSO, ""), state.get(f"{LASSO} in the address", "")
     if asked and asked != last:
         state[LASSO] = asked
-    elif state.get(DRAWN_ON) != view.key:
+    elif address.taken_out(LASSO) or state.get(DRAWN_ON) != view.key:
         state[LASSO] = ""
     rows = _rows(view, state.get(LASSO, ""))
     if not rows:

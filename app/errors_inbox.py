@@ -17,7 +17,7 @@ from reid_core.errors import BadInput
 from reid_core.notes import Note, Notes
 from reid_core.runs import Run
 
-PROBLEM = "notes problem"
+PROBLEM, COUNTS = "notes problem", "counts of the inbox"
 PILLS = {errors.WRONG: "Rank 1 wrong", errors.RIGHT: "Rank 1 right", errors.EVERY: "All"}
 
 
@@ -63,6 +63,9 @@ def _chosen(case: Case, kept: Notes, bar) -> np.ndarray:
         label_visibility="collapsed",
         help="A pair of cameras: the query's, and that of a true match.",
     )
+    if st.session_state.get(COUNTS) != counts:
+        # The browser knows the choice by its label, and after Back would find none that fits.
+        st.session_state[COUNTS], st.session_state["show"] = counts, st.session_state["show"]
     st.pills(
         "Show",
         list(masks),

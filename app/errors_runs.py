@@ -90,14 +90,14 @@ def _linked(run: Run, others: list[str]) -> None:
     state = st.session_state
     asked, last = address.get_all(AGAINST), state.get(f"{AGAINST} in the address")
     if asked and asked != last:
-        state[AGAINST] = asked
+        state[AGAINST] = list(dict.fromkeys(asked))  # an address may name a run twice
     kept = [name for name in state.get(AGAINST, []) if name in others][: MOST - 1]
     if not kept and state.get(AGAINST) != []:  # nothing was chosen yet, or nothing that is there
         best = errors_others.most_different(run)
         kept = [best[0] if best else others[0]]
     state[AGAINST] = state[f"{AGAINST} in the address"] = kept
-    if gone := [name for name in asked if name not in others]:
-        say("warning", f"There is no run {gone[0]} to compare with; shown is {kept[0]}.")
+    if gone := " and ".join(name for name in dict.fromkeys(asked) if name not in others):
+        say("warning", f"There is no run {gone} to compare with; shown is {', '.join(kept)}.")
     address.put(AGAINST, kept)
 
 

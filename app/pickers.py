@@ -94,7 +94,9 @@ def typed(key: str) -> None:
     """Tie a text field to the address, as `linked` does: call it just before the widget."""
     state = st.session_state
     asked, last = address.get(key), state.get(f"{key} in the address")
-    if asked is not None and asked != last:
+    if address.taken_out(key):
+        state[key] = ""
+    elif asked is not None and asked != last:
         state[key] = asked
     else:
         state[key] = state.get(key, last or "")

@@ -40,7 +40,7 @@ from reid_core.evaluate import JOINT, Embeddings
 from reid_core.experiment import Experiment
 from reid_core.knobs import unknown
 from reid_core.models import MODELS, Facts, ReIDModel
-from reid_core.models.weights import checksum, packed, said_checksum, unpacked
+from reid_core.models.weights import checksum, header, packed, unpacked
 from reid_core.run_folder import RunFolder, move, runs_folder
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -213,12 +213,16 @@ class Run(RunFolder):
 
     def _refuse_other_weights(self, of: str | None) -> None:
         """of: the checksum of those that the embeddings are of; None, of an older version's, is right."""
-        known = said_checksum(self.folder / "weights.safetensors")
-        if of and known and of != known:
+        if of and self._checksum and of != self._checksum:
             raise BadInput(
                 f"run {self.name!r}: its embeddings.npz are of other weights than its "
                 f"weights.safetensors: {self.mending}; if you replaced one of the two, put it back"
             )
+
+    @property
+    def _checksum(self) -> str | None:
+        """Of its weights, as they say themselves; None where they don't, or are gone."""
+        return (header(self.folder / "weights.safetensors") or {}).get("crc32")
 
     @property
     def mending(self) -> str:
@@ -231,6 +235,19 @@ class Run(RunFolder):
             return "wait for its next evaluation"
         if self.has_weights:
             return f"python -m reid_core evaluate {self.name} computes it anew"
+        return "put back a copy of that file, or train a clone of the run"
+
+    @property
+    def _remaking(self) -> str:
+        """What gives it whole weights."""
+        if self._going:
+            return "wait for its next evaluation"
+        if self.resumable:
+            return "resume its training, which writes them anew"
+        if self.imported:
+            return "put back a copy of that file, or import it anew"
+        if self._has_state:
+            return "remove that file, then resume its training, which writes it anew"
         return "put back a copy of that file, or train a clone of the run"
 
     @property
@@ -249,9 +266,7 @@ class Run(RunFolder):
 
     def lacks(self, name: str) -> BadInput:
         """What to say where a file that an evaluation leaves is not there."""
-        mending = self.mending
-        if self.imported and name == "weights.safetensors":
-            mending = "put back a copy of that file, or import it anew"
+        mending = self._remaking if name == "weights.safetensors" else self.mending
         return BadInput(f"run {self.name!r} has no {name}{' yet' * self._going}: {mending}")
 
     def model(self) -> ReIDModel:
@@ -268,15 +283,17 @@ class Run(RunFolder):
                 raise
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise BadInput(
-                f"run {self.name!r} has damaged weights ({reason}): put back a copy of "
-                "weights.safetensors, or train a clone of the run"
+                f"run {self.name!r} has a damaged weights.safetensors ({reason}): {self._remaking}"
             ) from None
         # A shipped run leaves its classifiers out: nobody classifies at test.
         unused = ("classifier", "centers", "num_batches")
         missing = [key for key in missing if not any(word in key for word in unused)]
         if missing or extra:
             odd = (missing + extra)[0]
-            raise BadInput(f"run {self.name!r} has weights of another model: {odd} does not fit")
+            raise BadInput(
+                f"run {self.name!r} has a weights.safetensors of another model ({odd} does not fit): "
+                f"{self._remaking}"
+            )
         return model
 
     def stamp(self) -> int:
@@ -314,8 +331,7 @@ class Run(RunFolder):
 
     def keep_embeddings(self, embeddings: Embeddings) -> None:
         """Embeddings that the run's weights gave."""
-        known = said_checksum(self.folder / "weights.safetensors")
-        self.write("embeddings.npz", _archive(embeddings, known))
+        self.write("embeddings.npz", _archive(embeddings, self._checksum))
 
     def add_epoch(self, entry: dict[str, Any]) -> None:
         """One more line of history."""
@@ -368,14 +384,22 @@ class Run(RunFolder):
         return None
 
     @property
+    def _has_state(self) -> bool:
+        return any((self.folder / "state" / name).is_file() for name in STATES)
+
+    @property
     def resumable(self) -> bool:
-        """Whether its training can go on: not of what came with the product, nor of a damaged run."""
-        if self.status().state not in ("stopped", "failed", "interrupted"):
-            return False
+        """Whether its training can go on: not of what came with the product, nor of a damaged run.
+        One that is finished can where its weights are gone or cut short: its last state has them."""
         try:
-            return not self.shipped
+            if self.shipped:
+                return False
         except BadInput:
             return False
+        state = self.status().state
+        if state == "finished":
+            return self._has_state and header(self.folder / "weights.safetensors") is None
+        return state in ("stopped", "failed", "interrupted")
 
 
 def build(experiment: Experiment, facts: Facts, pretrained: bool = False) -> ReIDModel:

@@ -101,7 +101,7 @@ def test_weights_of_another_kind_are_noticed(tiny_run):
     run = open_run(tiny_run)
     path = run.folder / "weights.safetensors"
     path.write_bytes(path.read_bytes().replace(b'"dtype":"F32"', b'"dtype":"I32"', 1))
-    with pytest.raises(BadInput, match=r"damaged weights .its checksum is another"):
+    with pytest.raises(BadInput, match=r"damaged weights.safetensors .its checksum is another"):
         run.model()
 
 
@@ -286,8 +286,13 @@ def test_an_odd_value_in_the_history_is_damage(tiny_run, odd):
 
 def test_a_file_that_is_gone_is_told_with_the_way_out(tiny_run):
     run = open_run(tiny_run)
+    (run.folder / "weights.safetensors").unlink()
+    with pytest.raises(BadInput, match="resume its training, which writes them anew"):
+        run.model()
+    for each in (run.folder / "state").glob("*.pt"):
+        each.unlink()
+    (run.folder / "embeddings.npz").unlink()
     for name, use in (("weights.safetensors", run.model), ("embeddings.npz", run.embeddings)):
-        (run.folder / name).unlink()
         with pytest.raises(BadInput, match=f"no {name}: put back a copy .*, or train a clone"):
             use()
     run.report("queued")

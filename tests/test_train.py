@@ -285,6 +285,38 @@ def test_a_run_folder_holds_what_it_should(tiny_run, runs):
     assert any(path.name.startswith("events") for path in (run.folder / "tensorboard").iterdir())
 
 
+@pytest.mark.parametrize("state", ("last.pt", "before.pt"))
+@pytest.mark.parametrize("damage", ("gone", "cut short", "one byte"))
+def test_a_finished_run_gets_its_weights_back_from_its_last_state(runs, damage, state):
+    """The message says how, and the bits are those it had."""
+    run = train.create(experiment(epochs=2), "whole")
+    train.train(run)
+    path, history = run.folder / "weights.safetensors", numbers(run)
+    whole, metrics, vectors = path.read_bytes(), run.metrics(), run.embeddings().vectors
+    damaged = {"gone": None, "cut short": whole[:-9], "one byte": whole[:-9] + b"?" + whole[-8:]}
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(damaged[damage])
+    if state != "last.pt":
+        (run.folder / "state/last.pt").write_bytes(b"damaged too")
+    with pytest.raises(BadInput, match=r"resume its training, which writes (them|it) anew"):
+        run.model()
+    assert run.resumable == (damage != "one byte")  # which only who reads all of it can know
+    path.unlink(missing_ok=True)  # as the message says then
+    assert run.resumable
+    train.train(run)
+    assert run.status().state == "finished" and not run.resumable
+    assert (path.read_bytes(), run.metrics(), numbers(run)) == (whole, metrics, history)
+    np.testing.assert_array_equal(run.embeddings().vectors, vectors)
+    path.unlink()
+    for each in (run.folder / "state").glob("*.pt"):
+        each.unlink()
+    assert not run.resumable
+    with pytest.raises(BadInput, match="train a clone"):
+        run.model()
+
+
 def test_a_run_goes_on_without_the_batch_whose_loss_was_not_finite(runs, monkeypatch):
     """The batch, its seed and the state before are kept; the state is that of the step before."""
     run = train.create(experiment(epochs=2), "odd")

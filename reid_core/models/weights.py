@@ -72,12 +72,13 @@ def unpacked(file: Path) -> dict[str, Tensor]:
     return weights
 
 
-def said_checksum(file: Path) -> str | None:
-    """The checksum that such a file knows, read from its header alone; None where it tells none."""
+def header(file: Path) -> dict[str, str] | None:
+    """What such a file says of itself (crc32, where it knows that); None for one that is gone, cut
+    short or none. Reads no tensor."""
     try:
         with safe_open(file, "pt") as opened:
-            return (opened.metadata() or {}).get("crc32")
-    except Exception:  # gone or damaged, which whoever reads the weights is told
+            return opened.metadata() or {}
+    except Exception:  # safetensors has an exception of its own for each way
         return None
 
 

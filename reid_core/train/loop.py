@@ -90,6 +90,10 @@ class Loop:
     def run_to_its_end(self) -> None:
         """Every epoch that is left. Raises Stopped when asked to stop, and BadInput."""
         epochs = self.experiment.epochs
+        if self.standing.epoch > epochs:  # it was finished, and has lost what that left
+            log.info("all epochs are done: its last state is evaluated once more")
+            self.stage = self.stages[-1]
+            self._evaluate()
         while self.standing.epoch <= epochs:
             self._begin_stage()
             self._epoch()
