@@ -17,7 +17,7 @@ from reid_core.errors import BadInput
 from reid_core.notes import Note, Notes
 from reid_core.runs import Run
 
-PROBLEM, COUNTS = "notes problem", "counts of the inbox"
+PROBLEM = "notes problem"
 PILLS = {errors.WRONG: "Rank 1 wrong", errors.RIGHT: "Rank 1 right", errors.EVERY: "All"}
 
 
@@ -63,15 +63,14 @@ def _chosen(case: Case, kept: Notes, bar) -> np.ndarray:
         label_visibility="collapsed",
         help="A pair of cameras: the query's, and that of a true match.",
     )
-    if st.session_state.get(COUNTS) != counts:
-        # The browser knows the choice by its label, and after Back would find none that fits.
-        st.session_state[COUNTS], st.session_state["show"] = counts, st.session_state["show"]
+    called = {name: f"{PILLS.get(name, name)} {count}" for name, count in counts.items()}
+    pickers.labelled("show", called)
     st.pills(
         "Show",
         list(masks),
         key="show",
         required=True,
-        format_func=lambda name: f"{PILLS.get(name, name)} {counts[name]}",
+        format_func=called.get,
         label_visibility="collapsed",
         wrap=True,
     )

@@ -127,6 +127,7 @@ def _patterns(case: Case, runs: list[str], found: list[Pattern], stamps) -> np.n
         ),
         on_select=lambda: _take("who", "pattern"),
     )
+    pickers.labelled("pattern", said)
     st.selectbox(
         "Queries where",
         kept,

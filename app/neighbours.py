@@ -169,11 +169,12 @@ def choose(run: Run, stamp: int) -> Chosen:
         picked.append(None if chosen == MEAN else int(chosen) - 1)
     seeds = [str(seed) for seed in sorted({*range(SEEDS), max(own or 0, 0)})]
     pickers.linked("draw", seeds, str(own or 0))
-    label = lambda seed: f"{seed} (the run's own)" if seed == str(own) else seed  # noqa: E731
+    called = {seed: f"{seed} (the run's own)" if seed == str(own) else seed for seed in seeds}
+    pickers.labelled("draw", called)
     help_ = (
         "The landmarks are drawn at random from a seed. Another draw is another pass over the set."
     )
-    seed = bar.selectbox("Draw", seeds, key="draw", format_func=label, width=DRAW, help=help_)
+    seed = bar.selectbox("Draw", seeds, key="draw", format_func=called.get, width=DRAW, help=help_)
     bar.button(
         "Draw anew", icon=":material/casino:", key="draw anew", on_click=_next, args=(seeds,)
     )

@@ -57,6 +57,14 @@ def _tied(key: str, options: list[str], default: str, unlike: str = "") -> str:
     return asked if linked_anew and asked not in options else ""
 
 
+def labelled(key: str, labels: dict[str, str]) -> None:
+    """Call it just before a widget whose options are called something else for another run: the browser
+    knows a choice by its label, and goes on to show the old one, or none, unless it is told anew."""
+    state = st.session_state
+    if state.get(f"{key} labels") != labels:
+        state[f"{key} labels"], state[key] = labels, state[key]
+
+
 def preset(key: str, value: Any) -> None:
     """Set a widget's value that nobody asked for: until somebody does, another page may set another."""
     st.session_state[key] = value

@@ -262,6 +262,13 @@ def test_a_lasso_by_hand_selects_the_same_after_a_reload(lab, browser):
         settled(page)
         count = tally(page)
         assert count > 10 and len(asked(page, "lasso")) < 400
+        page.go_back()
+        page.wait_for_function("!location.href.includes('lasso=')")
+        settled(page)
+        assert tally(page) == 0
+        page.go_forward()
+        page.wait_for_function("location.href.includes('lasso=')")
+        settled(page)
         still_selected(page, count)
 
 
@@ -283,6 +290,38 @@ def test_a_link_to_a_run_that_is_not_here(lab, browser):
         page.get_by_text("There is no run named nobody here").wait_for()
         page.locator(".st-key-missing-run button").click()
         page.get_by_text("There is no run named nobody here").wait_for(state="detached")
+
+
+def test_a_choice_is_called_what_it_is_for_the_run_that_is_shown(lab, browser):
+    """The browser knows a choice by its label: another run's would stay, or leave none chosen."""
+
+    def other_run(page) -> None:
+        page.get_by_test_id("stSidebar").get_by_test_id("stSelectbox").click()
+        press(page, "rga-demo", "option")
+
+    def back(page) -> None:
+        page.go_back()
+        page.wait_for_function("location.href.includes('run=transreid-demo')")
+        settled(page)
+
+    with visitor(browser, 1440) as page:
+        opened(page, f"{lab.address}errors?run=transreid-demo")
+        lit = page.get_by_role("radio", checked=True).filter(has_text="Rank 1 wrong")
+        lit.wait_for()
+        first = lit.inner_text()
+        other_run(page)
+        assert lit.inner_text() != first
+        back(page)
+        assert lit.inner_text() == first
+        opened(page, f"{lab.address}errors?run=transreid-demo&errors=Runs&against=pha-demo&pattern=10")
+        pattern = page.locator(".st-key-pattern input")
+        pattern.wait_for()
+        said = pattern.input_value()
+        assert said.startswith("only transreid-demo is right: ")
+        other_run(page)
+        assert pattern.input_value().startswith("only rga-demo is right: ")
+        back(page)
+        assert pattern.input_value() == said
 
 
 def test_every_view_is_a_click_away_in_a_narrow_window(lab, browser):

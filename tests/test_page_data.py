@@ -125,6 +125,18 @@ def test_nothing_recognised_says_what_was_looked_for(runs, tmp_path):
     assert "no folder" in said(app).lower()
 
 
+def test_back_takes_a_folder_out(runs, tmp_path):
+    """It stays while another choice is made, or the page is drawn once more."""
+    app = opened()
+    app.text_input[0].set_value(str(tmp_path)).run()
+    assert str(tmp_path) in app.query_params["folder"]
+    app.run()
+    assert app.text_input[0].value == str(tmp_path)
+    del app.query_params["folder"]  # as the browser's button does
+    app.run()
+    assert app.text_input[0].value == "" and "folder" not in app.query_params
+
+
 def test_one_file_is_unpacked_by_the_checkup(runs, tmp_path, tiny_data, monkeypatch):
     monkeypatch.setenv("REID_DATA", str(tmp_path / "own"))
     (tmp_path / "own").mkdir()

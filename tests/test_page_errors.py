@@ -281,6 +281,9 @@ def test_the_runs_compared_with_are_in_the_address(two):
     app.multiselect(key="against").set_value(["other"]).run()
     assert "other" in app.query_params["against"] and not app.exception
     assert page(run=two[0], errors="Runs", against="gone").multiselect[0].value == ["other"]
+    app = page(run=two[0], errors="Runs", against=["gone", "other", "other", "lost"])
+    assert app.multiselect[0].value == ["other"] and not app.exception
+    assert "no run gone and lost to compare with; shown is other" in said(app)
 
 
 def test_more_own_tags_than_digits(tiny_run):
