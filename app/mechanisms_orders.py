@@ -223,8 +223,9 @@ def _offsets(picture: Picture, sampled: tuple, pair: Pair, cell: tuple[int, int]
         tiles,
         Said(
             "Left an arrow for each tap of the 3x3 kernel, from its place in a plain convolution to "
-            f"where it samples, {beyond} of them outside the image; right the mean of a cell's arrows, over the mean length of its taps' "
-            "moves in pixels of the image. Offsets start at zero, so every arrow is learned. A tap a whole "
+            f"where it samples, {beyond} of them outside the image"
+            f"{' (one without a head ends farther out than is drawn)' * bool(beyond)}; right the mean "
+            "of a cell's arrows, over the mean length of its taps' moves in pixels of the image. Offsets start at zero, so every arrow is learned. A tap a whole "
             f"patch outside the image reads zeros: {zeros:.0%} of this layer's do here; without offsets "
             f"{plain:.0%} would.",
             r"pixel $= s_0 + \tfrac{w}{2} + (p_0 + p_k + \Delta p_k) \cdot d$, window $w$, stride $d$ "
