@@ -313,7 +313,9 @@ def test_a_choice_is_called_what_it_is_for_the_run_that_is_shown(lab, browser):
         assert lit.inner_text() != first
         back(page)
         assert lit.inner_text() == first
-        opened(page, f"{lab.address}errors?run=transreid-demo&errors=Runs&against=pha-demo&pattern=10")
+        opened(
+            page, f"{lab.address}errors?run=transreid-demo&errors=Runs&against=pha-demo&pattern=10"
+        )
         pattern = page.locator(".st-key-pattern input")
         pattern.wait_for()
         said = pattern.input_value()
