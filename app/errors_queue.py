@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import figures
+from app import components, figures
 from app.errors import Case
 from app.figures import Said
 from reid_core import notes
@@ -33,7 +33,7 @@ def show(case: Case, kept: Notes, order: np.ndarray, labels: list[str]) -> None:
     st.download_button(
         "Inbox with all evidence (CSV)",
         lambda: figures.csv_of(evidence(case, notes.read(open_run(case.run)))),
-        file_name=f"{case.run}-errors.csv",
+        file_name=f"{components.file_name('inbox with evidence')}.csv",
         mime="text/csv",
         key="inbox csv file",
         icon=":material/download:",

@@ -241,6 +241,9 @@ def test_two_runs_side_by_side(tiny_run, runs):
         figures = [each for each in figures if each[0].get("src") is not None]  # not the toy
         half = len(figures) // 2
         assert half and figures[:half] == figures[half:]
+        files = {json.loads(each.json)["file"] for each in shown(app)}
+        assert files >= {each.replace("-twin-", f"-{tiny_run}-") for each in files}
+        assert any(each.startswith("attention-twin-") for each in files)
 
 
 def shown(app) -> list:

@@ -11,7 +11,10 @@ from typing import Any
 
 import streamlit as st
 
+from app import address
+
 HERE = Path(__file__).parent
+OF_NO_RUN = ("data", "ledger")  # pages
 
 
 def _component(name: str, *shared: str):
@@ -87,8 +90,15 @@ def pictures(
 
 
 def file_name(key: str) -> str:
-    """What a figure's files are called: its key in plain letters, without a fingerprint."""
-    return re.sub(r"[^a-zA-Z0-9_-]+", "-", re.sub(r" [0-9a-f]{16}$", "", key.strip())).lower()
+    """What a figure's files are called: its page, whose run it is of, and its key in plain letters,
+    without a fingerprint."""
+    state, page = st.session_state, address.page()
+    run = state.get("run", "") if page not in OF_NO_RUN else ""
+    name = re.sub(r" [0-9a-f]{16}$", "", key.strip())
+    if name.endswith(" beside"):  # on Attention, of the second run
+        name, run = name.removesuffix(" beside"), state["beside"]
+    plain = re.sub(r"[^a-zA-Z0-9_-]+", "-", name).lower()
+    return "-".join(word for word in (page, run, plain) if word)
 
 
 def downloads(chart: str, title: str) -> None:
