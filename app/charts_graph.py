@@ -45,11 +45,11 @@ def graph(centre: str, own: float, nodes: Sequence[Node], ties: Sequence[tuple[i
         colour, width = STATES[node.state][0], 1 + 11 * node.weight / most
         line = dict(color=colour, width=width) if node.mutual else dict(color=QUIET, dash="dot")
         _edge(figure, (0, 0), (x[place], y[place]), line, 0.75)
-    height = float(np.clip(4.6 / count, 0.26, 0.5))
+    height = float(np.clip(4.6 / count, 0.26, 0.7))
     for place, node in enumerate(nodes):
         frame = dict(color=STATES[node.state][0], dash="solid" if node.mutual else "dot", width=2.5)
         _thumbnail(figure, node.src, x[place], y[place], height, frame)
-    _thumbnail(figure, centre, 0, 0, 0.56, dict(color=SHADES[0], width=3))
+    _thumbnail(figure, centre, 0, 0, 0.74, dict(color=SHADES[0], width=3))
     _words(figure, own, nodes, (x, y), height)
     figure.add_scatter(
         x=x,
@@ -60,8 +60,8 @@ def graph(centre: str, own: float, nodes: Sequence[Node], ties: Sequence[tuple[i
         hovertemplate="%{text}<extra></extra>",
     )
     figure.update_xaxes(range=[-1.75, 1.75], visible=False)
-    figure.update_yaxes(range=[-1.36, 1.36], visible=False, scaleanchor="x")
-    figure.update_layout(height=500, hovermode="closest", margin=dict(l=0, r=0, t=0, b=0))
+    figure.update_yaxes(range=[-1.46, 1.46], visible=False, scaleanchor="x")
+    figure.update_layout(height=520, hovermode="closest", margin=dict(l=0, r=0, t=0, b=0))
     return figure
 
 
@@ -79,7 +79,7 @@ def _words(figure: go.Figure, own: float, nodes: Sequence[Node], places, height:
     sides = np.where(beside, np.where(x > 0, "middle right", "middle left"), sides)
     figure.add_scatter(
         x=[0, *(x + aside)],
-        y=[-0.3, *(y + over)],
+        y=[-0.39, *(y + over)],
         mode="text",
         textposition=["bottom center", *sides],
         text=[f"itself {own:.2f}", *(f"{s} {t}" for s, t in zip(signs, said, strict=True))],
