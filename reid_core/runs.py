@@ -4,7 +4,7 @@
     history.jsonl          one line per finished epoch
     metrics.json           the last evaluation
     weights.safetensors    the model
-    embeddings.npz         the test split as that evaluation saw it
+    embeddings.npz         the test split as that evaluation saw it, and the weights' checksum
     log.txt                what the training said
     tensorboard/           the history once more, for those who want it
     state/                 what resume and the live page need
@@ -213,7 +213,8 @@ class Run(RunFolder):
 
     def _refuse_other_weights(self, of: str | None) -> None:
         """of: the checksum of those that the embeddings are of; None, of an older version's, is right."""
-        if of and self._checksum and of != self._checksum:
+        known = self._checksum
+        if of and known and of != known:
             raise BadInput(
                 f"run {self.name!r}: its embeddings.npz are of other weights than its "
                 f"weights.safetensors: {self.mending}; if you replaced one of the two, put it back"
