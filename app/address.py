@@ -9,7 +9,9 @@ from typing import NoReturn
 import streamlit as st
 
 WAITING, SEEN = "waiting for the address", "address when it waited"
-GONE = "gone from the address"
+GONE, LATE, TOLD = "gone from the address", "what a late address should say", "addresses told"
+TIED = " in the address"  # after a widget's key: what the address said of it last
+RECENT = 8  # runs of the script whose addresses the browser may still show
 
 
 @contextmanager
@@ -18,13 +20,30 @@ def told(page: str) -> Iterator[None]:
 
     What an interrupted run had to write waits for the next one, unless the visitor has gone elsewhere.
     """
-    state, now = st.session_state, (page, st.query_params.to_dict())
-    if (before := state.get(SEEN)) != now:
+    state, now = st.session_state, (page, _now())
+    before = state.get(SEEN)
+    state[LATE] = before[1] if before and _late(before, now) else None
+    if before != now and state[LATE] is None:
         state[WAITING] = {}
         state[GONE] = before[1].keys() - now[1].keys() if before and before[0] == page else set()
     state[SEEN] = now
     yield
     _tell()
+
+
+def _now() -> dict[str, list[str]]:
+    return {key: st.query_params.get_all(key) for key in st.query_params}
+
+
+def _late(before: tuple, now: tuple) -> bool:
+    """Whether the browser sent a change of a widget before it had heard of the newest address, and with
+    it an older one: no link, which changes no widget."""
+    state = st.session_state
+    if before[0] != now[0] or before[1] == now[1] or now[1] not in state.get(TOLD, []):
+        return False
+    tied = [key for key in state if isinstance(key, str) and key.endswith(TIED)]
+    own = {key: key.removesuffix(TIED) for key in tied}
+    return any(name in state and state[name] != state[key] for key, name in own.items())
 
 
 def page() -> str:
@@ -45,8 +64,10 @@ def _tell() -> None:
     if new := {key: value for key, value in waiting.items() if value is not None}:
         st.query_params.update(new)
     st.session_state[WAITING], st.session_state[GONE] = {}, set()
-    page, _ = st.session_state[SEEN]
-    st.session_state[SEEN] = (page, st.query_params.to_dict())
+    page, asked = st.session_state[SEEN]
+    told = st.session_state.get(TOLD, [])
+    st.session_state[SEEN] = (page, _now())
+    st.session_state[TOLD] = [*told, asked, _now()][-2 * RECENT :]
 
 
 def get(key: str, default: str | None = None) -> str | None:
@@ -59,7 +80,8 @@ def get_all(key: str) -> list[str]:
     """All values of a key."""
     waiting = st.session_state.get(WAITING, {})
     if key not in waiting:
-        return st.query_params.get_all(key)
+        late = st.session_state.get(LATE)
+        return st.query_params.get_all(key) if late is None else late.get(key, [])
     value = waiting[key]
     return [value] if isinstance(value, str) else list(value or [])
 
@@ -72,7 +94,9 @@ def taken_out(key: str) -> bool:
 def names() -> set[str]:
     """The keys that it has."""
     waiting = st.session_state.get(WAITING, {})
-    return (set(st.query_params) - set(waiting)) | {k for k, v in waiting.items() if v is not None}
+    late = st.session_state.get(LATE)
+    keys = st.query_params if late is None else late
+    return (set(keys) - set(waiting)) | {k for k, v in waiting.items() if v is not None}
 
 
 def put(key: str, value: str | list[str] | None) -> None:

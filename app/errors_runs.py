@@ -164,10 +164,10 @@ def _lists(case: Case, stamps, asked, order: np.ndarray) -> None:
 def _scatter(case: Case, stamps, found: list[Pattern]) -> None:
     """AP per query of the sidebar's run and another."""
     others = dict(stamps[1:])
-    pickers.linked("compared", list(others), stamps[1][0])
+    pickers.linked("versus", list(others), stamps[1][0])
     if len(others) > 1:
-        st.selectbox("Beside", list(others), key="compared", label_visibility="collapsed")
-    name = st.session_state["compared"]
+        st.selectbox("Beside", list(others), key="versus", label_visibility="collapsed")
+    name = st.session_state["versus"]
     pair = (case.run, case.stamp), (name, others[name])
     a, b = (cached.evaluation(*each).average_precision for each in pair)
     labels = cached.labels(case.run, case.stamp)

@@ -4,13 +4,14 @@
     history.jsonl          one line per finished epoch
     metrics.json           the last evaluation
     weights.safetensors    the model
-    embeddings.npz         the test split as that evaluation saw it, and the weights' checksum
+    embeddings.npz         the test split as that evaluation saw it
     log.txt                what the training said
     tensorboard/           the history once more, for those who want it
     state/                 what resume and the live page need
 
 Every file but the log is written beside its place and moved there, so a reader never sees half of
-one.
+one. metrics.json and embeddings.npz know which weights they are of, so nobody shows two evaluations
+as one.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ import shutil
 import subprocess
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -58,8 +59,9 @@ STAMPED = {
     "weights.safetensors": True,
     "embeddings.npz": True,
 }
-# Of embeddings.npz, beside its arrays: the checksum of the weights that gave them.
-WEIGHTS = "weights"
+# In embeddings.npz and metrics.json, beside what they hold: what that evaluation was of.
+OF = "of"
+PATIENCE = 20  # with a training that is at writing them, in tenths of a second
 PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow", "safetensors")
 
 
@@ -161,14 +163,19 @@ class Run(RunFolder):
             ) from None
 
     def metrics(self) -> dict[str, Any]:
-        """The last evaluation; empty before the first."""
+        """The last evaluation; empty before the first. Raises BadInput, also where it was of other
+        weights than the run's."""
+        return self._evaluated("metrics.json", self._metrics)
+
+    def _metrics(self) -> tuple[dict[str, Any], str | None]:
         try:
             metrics = json.loads((self.folder / "metrics.json").read_text("utf-8"))
             if not metrics:
-                return {}
-            return kept.scores(metrics)
+                return {}, None
+            of = metrics.pop(OF, None)
+            return kept.scores(metrics), of
         except FileNotFoundError:
-            return {}
+            return {}, None
         except (ValueError, TypeError, KeyError, AttributeError, OSError):
             raise BadInput(
                 f"run {self.name!r} has a damaged metrics.json: {self.mending}"
@@ -194,12 +201,15 @@ class Run(RunFolder):
     def embeddings(self) -> Embeddings:
         """The test split as the last evaluation saw it. Raises BadInput, also where that evaluation
         was of other weights than the run's."""
+        return self._evaluated("embeddings.npz", self._embeddings)
+
+    def _embeddings(self) -> tuple[Embeddings, str | None]:
         try:
             with np.load(self.folder / "embeddings.npz", allow_pickle=False) as file:
                 arrays = {
                     name: file[name] for name in Embeddings.__dataclass_fields__ if name in file
                 }
-                of = str(file[WEIGHTS]) if WEIGHTS in file else None
+                of = str(file[OF]) if OF in file else None
             kept.check_arrays(arrays)
         except FileNotFoundError:
             raise self.lacks("embeddings.npz") from None
@@ -207,23 +217,33 @@ class Run(RunFolder):
             raise BadInput(
                 f"run {self.name!r} has a damaged embeddings.npz: {self.mending}"
             ) from None
-        self._refuse_other_weights(of)
         floats = {k: v.astype(np.float32) for k, v in arrays.items() if k in ("vectors", "encoded")}
-        return Embeddings(**arrays | floats)
+        return Embeddings(**arrays | floats), of
 
-    def _refuse_other_weights(self, of: str | None) -> None:
-        """of: the checksum of those that the embeddings are of; None, of an older version's, is right."""
-        known = self._checksum
-        if of and known and of != known:
-            raise BadInput(
-                f"run {self.name!r}: its embeddings.npz are of other weights than its "
-                f"weights.safetensors: {self.mending}; if you replaced one of the two, put it back"
-            )
+    def _evaluated(self, name: str, read: Callable[[], tuple[Any, str | None]]) -> Any:
+        """What a file of the last evaluation holds; of an older version's nobody knows what it is of.
+        Raises BadInput where it is not of what the run has now."""
+        for _ in range(2):
+            stamp = self.stamp()
+            found, of = read()
+            if None in (of, now := self._of) or of == now:
+                return found
+            for _ in range(PATIENCE * self._going):
+                if self.stamp() != stamp:
+                    break
+                time.sleep(0.1)
+        what = "weights and the data set" if self.imported else "weights"
+        way = self.mending + ("" if self._going else "; or put back what was replaced")
+        raise BadInput(f"run {self.name!r}: its {name} is not of the {what} that it has now: {way}")
 
     @property
-    def _checksum(self) -> str | None:
-        """Of its weights, as they say themselves; None where they don't, or are gone."""
-        return (header(self.folder / "weights.safetensors") or {}).get("crc32")
+    def _of(self) -> str | None:
+        """What an evaluation is of: the weights, by the checksum that they know, if they do; and the
+        data where others may be asked for."""
+        known = (header(self.folder / "weights.safetensors") or {}).get("crc32")
+        if known is None or not self.imported:
+            return known
+        return f"{known} {self.experiment.dataset} {self.experiment.data}"
 
     @property
     def mending(self) -> str:
@@ -313,11 +333,11 @@ class Run(RunFolder):
     def keep(self, model: ReIDModel, embeddings: Embeddings, metrics: dict[str, Any]) -> None:
         """Weights, embeddings and scores of one evaluation."""
         weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-        known = checksum(weights)
+        of = checksum(weights)
         files = {
-            "weights.safetensors": packed(weights, known),
-            "embeddings.npz": _archive(embeddings, known),
-            "metrics.json": _json(metrics),
+            "weights.safetensors": packed(weights, of),
+            "embeddings.npz": _archive(embeddings, of),
+            "metrics.json": _scores(metrics, of),
         }
         for name, content in files.items():  # at once: until all are there they don't fit together
             self.write(name, content)
@@ -328,11 +348,11 @@ class Run(RunFolder):
         """An evaluation of an imported run, and on which data set and folder it was."""
         self.write("experiment.json", _json(self.record | dict(dataset=dataset, data=data)))
         self.keep_embeddings(embeddings)
-        self.write("metrics.json", _json(metrics))
+        self.write("metrics.json", _scores(metrics, self._of))
 
     def keep_embeddings(self, embeddings: Embeddings) -> None:
         """Embeddings that the run's weights gave."""
-        self.write("embeddings.npz", _archive(embeddings, self._checksum))
+        self.write("embeddings.npz", _archive(embeddings, self._of))
 
     def add_epoch(self, entry: dict[str, Any]) -> None:
         """One more line of history."""
@@ -497,13 +517,17 @@ def _damage(run: Run) -> str:
     return ""
 
 
-def _archive(embeddings: Embeddings, weights: str | None) -> memoryview:
-    """embeddings.npz: the arrays, and the checksum of the weights that they are of."""
-    arrays = {k: getattr(embeddings, k) for k in Embeddings.__dataclass_fields__}
-    arrays[WEIGHTS] = weights
+def _archive(embeddings: Embeddings, of: str | None) -> memoryview:
+    """embeddings.npz."""
+    arrays = {k: getattr(embeddings, k) for k in Embeddings.__dataclass_fields__} | {OF: of}
     archive = io.BytesIO()
     np.savez_compressed(archive, **{k: v for k, v in arrays.items() if v is not None})
     return archive.getbuffer()
+
+
+def _scores(metrics: dict[str, Any], of: str | None) -> bytes:
+    """metrics.json."""
+    return _json(metrics | ({OF: of} if metrics and of else {}))
 
 
 def _json(content: Any) -> bytes:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from reid_core.embed import embed_test
 from reid_core.errors import BadInput
 from reid_core.evaluate import evaluate
 from reid_core.experiment import Experiment
-from reid_core.models import Facts
+from reid_core.models import Facts, ReIDModel
 from reid_core.runs import Run, build, damaged_runs, list_runs, open_run, runs_folder
 
 FACTS = Facts(8, (1, 2, 3), (0, 1, 2))
@@ -172,44 +173,91 @@ def test_what_to_do_about_damaged_embeddings_can_be_done(tiny_run):
     assert "evaluate it anew" in said()
 
 
-@pytest.mark.parametrize("file", ("weights.safetensors", "embeddings.npz"))
-def test_weights_and_embeddings_of_two_evaluations_are_noticed(tiny_run, file):
-    """Of one shape, so that nothing but what they know of one another can tell."""
-    run, found = open_run(tiny_run), open_run(tiny_run).embeddings()
-    before = (run.folder / file).read_bytes()
+def moved(run: Run) -> ReIDModel:
+    """The run's model after another step, as it were."""
     model = run.model()
     with torch.no_grad():
         next(model.parameters()).add_(1)
-    run.keep(model, found, run.metrics())
+    return model
+
+
+@pytest.mark.parametrize("file", ("weights.safetensors", "embeddings.npz", "metrics.json"))
+def test_files_of_two_evaluations_are_noticed(tiny_run, file):
+    """Of one shape, so that nothing but what they know of one another can tell."""
+    run, found, scores = open_run(tiny_run), open_run(tiny_run).embeddings(), {"mAP": 0.5}
+    scores = open_run(tiny_run).metrics() | scores
+    before = (run.folder / file).read_bytes()
+    run.keep(moved(run), found, scores)
     assert run.embeddings().vectors.shape == found.vectors.shape
+    assert run.metrics() == scores and not run.lost
     run.write(file, before)
-    with pytest.raises(BadInput, match=r"other weights than its weights.safetensors: python -m"):
-        run.embeddings()
+    use = run.metrics if file == "metrics.json" else run.embeddings
+    with pytest.raises(BadInput, match=r"not of the weights that it has now: python -m"):
+        use()
     assert run.lost  # so that evaluate mends it
-    run.keep_embeddings(found)
-    assert not run.lost
+    assert main(["evaluate", tiny_run]) == 0
+    assert run.metrics()["mAP"] != 0.5 and not run.lost
     (run.folder / "weights.safetensors").write_bytes(b"")  # which model() tells
     assert run.embeddings()
 
 
-def test_a_run_killed_between_two_writes_shows_neither(tiny_run, monkeypatch):
-    run, found, metrics = open_run(tiny_run), open_run(tiny_run).embeddings(), {"mAP": 0.5}
-    model, write = run.model(), type(run).write
-    with torch.no_grad():
-        next(model.parameters()).add_(1)
+@pytest.mark.parametrize("at", (0, 1, 2))
+def test_a_run_killed_between_two_writes_shows_neither(tiny_run, monkeypatch, at):
+    run, found, scores = open_run(tiny_run), open_run(tiny_run).embeddings(), {"mAP": 0.5}
+    model, write, scores = moved(run), type(run).write, run.metrics() | scores
+    files = ("weights.safetensors", "embeddings.npz", "metrics.json")
+    monkeypatch.setattr("reid_core.runs.PATIENCE", 1)
 
     def killed(self, name, content):
-        if name == "embeddings.npz":
+        if name == files[at]:
             raise KeyboardInterrupt
         write(self, name, content)
 
     monkeypatch.setattr(type(run), "write", killed)
     with pytest.raises(KeyboardInterrupt):
-        run.keep(model, found, metrics)
+        run.keep(model, found, scores)
     monkeypatch.undo()
     run.report("stopped", epoch=1, epochs=2)
-    with pytest.raises(BadInput, match=r"other weights .*: resume its training"):
-        run.embeddings()
+    told = 0
+    for use in (run.embeddings, run.metrics):
+        try:
+            use()
+        except BadInput as error:
+            told += 1
+            assert "not of the weights that it has now: resume its training" in str(error)
+    assert told == (0, 2, 1)[at]
+
+
+def test_a_reader_waits_for_a_training_that_is_at_writing(tiny_run):
+    run, found = open_run(tiny_run), open_run(tiny_run).embeddings()
+    run.report("running", epoch=1, epochs=2)
+    before = (run.folder / "embeddings.npz").read_bytes()
+    run.keep(moved(run), found, run.metrics())
+    after = (run.folder / "embeddings.npz").read_bytes()
+    run.write("embeddings.npz", before)
+    timer = threading.Timer(0.5, run.write, ("embeddings.npz", after))
+    timer.start()
+    assert run.embeddings()
+    timer.join()
+
+
+def test_an_imported_run_shows_no_embeddings_of_another_data_set(tiny_run, tmp_path):
+    """Names may be alike: the pictures of one would stand beside the distances of the other."""
+    run = open_run(tiny_run)
+    found, scores = run.embeddings(), run.metrics()
+    record = run.record | {"imported": dict(file="f", sha256="0")}
+    run.write("experiment.json", json.dumps(record).encode())
+    run.keep_evaluation(found, scores, "pedestrians", None)
+    assert run.embeddings() and run.metrics() == scores
+    for name, value in (("data", str(tmp_path)), ("dataset", "market1501")):
+        run.write("experiment.json", json.dumps(run.record | {name: value}).encode())
+        for use in (run.embeddings, run.metrics):
+            with pytest.raises(
+                BadInput, match="the weights and the data set that it has now: eval"
+            ):
+                use()
+        run.keep_evaluation(found, scores, run.experiment.dataset, run.experiment.data)
+        assert run.embeddings() and run.metrics() == scores
 
 
 @pytest.mark.parametrize("content", (b"damaged", None))
