@@ -10,6 +10,7 @@ import streamlit as st
 
 WAITING, SEEN = "waiting for the address", "address when it waited"
 GONE, LATE, TOLD = "gone from the address", "what a late address should say", "addresses told"
+TURN, ENDED = "turns of the script", "the last turn that ended"
 TIED = " in the address"  # after a widget's key: what the address said of it last
 RECENT = 8  # runs of the script whose addresses the browser may still show
 
@@ -26,7 +27,7 @@ def told(page: str) -> Iterator[None]:
     if before != now and state[LATE] is None:
         state[WAITING] = {}
         state[GONE] = before[1].keys() - now[1].keys() if before and before[0] == page else set()
-    state[SEEN] = now
+    state[SEEN], state[TURN] = now, turn() + 1
     yield
     _tell()
 
@@ -51,6 +52,17 @@ def page() -> str:
     return st.session_state[SEEN][0] if SEEN in st.session_state else ""
 
 
+def turn() -> int:
+    """The number of this run of the script, in this session."""
+    return st.session_state.get(TURN, 0)
+
+
+def mounted() -> list[tuple[str, int]]:
+    """The page and the runs of the script whose widgets the browser still has: the last one that ended,
+    be it early, and those since, which were interrupted."""
+    return [(page(), each) for each in range(st.session_state.get(ENDED, 0), turn())]
+
+
 def stop() -> NoReturn:
     """Streamlit's stop, for a page that ends early; after it nothing could be told."""
     _tell()
@@ -64,6 +76,7 @@ def _tell() -> None:
     if new := {key: value for key, value in waiting.items() if value is not None}:
         st.query_params.update(new)
     st.session_state[WAITING], st.session_state[GONE] = {}, set()
+    st.session_state[ENDED] = turn()
     page, asked = st.session_state[SEEN]
     told = st.session_state.get(TOLD, [])
     st.session_state[SEEN] = (page, _now())

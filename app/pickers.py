@@ -49,9 +49,11 @@ def _tied(key: str, options: list[str], default: str, unlike: str = "") -> str:
             state[key] = last
         else:
             preset(key, default)
-    elif state.get(f"{key} on") != address.page():
-        state[key] = state[key]  # or another page's widget of that key would start anew
-    state[f"{key} on"] = address.page()
+    elif state.get(f"{key} on") not in address.mounted():
+        # Another page's widget of that key would start anew; and one that a run which ended early did
+        # not draw is gone from the browser, where it comes back as its first choice.
+        state[key] = state[key]
+    state[f"{key} on"] = address.page(), address.turn()
     address.put(key, state[key])
     state[f"{key} in the address"] = state[key]
     return asked if linked_anew and asked not in options else ""

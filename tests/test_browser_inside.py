@@ -326,6 +326,22 @@ def test_a_choice_is_called_what_it_is_for_the_run_that_is_shown(lab, browser):
         assert pattern.input_value() == said
 
 
+def test_a_box_that_was_away_comes_back_with_its_choice(lab, browser):
+    """While a map is computed the page ends above it, and the browser forgets what it held."""
+    query = "0294_c6s1_009402_03.jpg"
+    with visitor(browser, 1440) as page:
+        opened(page, f"{lab.address}clusters?run=pha-demo&map=PCA&dimensions=3-D&query={query}")
+        box = page.locator(".st-key-query input")
+        box.wait_for()
+        page.get_by_test_id("stSidebar").get_by_test_id("stSelectbox").click()
+        page.get_by_role("option", name="rga-demo", exact=True).click()
+        box.wait_for(state="detached")
+        box.wait_for()
+        settled(page)
+        assert asked(page, "run") == "rga-demo"
+        assert box.input_value() == asked(page, "query") == query
+
+
 def test_every_view_is_a_click_away_in_a_narrow_window(lab, browser):
     """None is cut off or to be scrolled to sideways."""
     with visitor(browser, 900) as page:
