@@ -206,7 +206,7 @@ def test_a_run_killed_between_two_writes_shows_neither(tiny_run, monkeypatch, at
     run, found, scores = open_run(tiny_run), open_run(tiny_run).embeddings(), {"mAP": 0.5}
     model, write, scores = moved(run), type(run).write, run.metrics() | scores
     files = ("weights.safetensors", "embeddings.npz", "metrics.json")
-    monkeypatch.setattr("reid_core.runs.PATIENCE", 1)
+    monkeypatch.setattr("reid_core.runs.run.PATIENCE", 1)
 
     def killed(self, name, content):
         if name == files[at]:

@@ -781,7 +781,7 @@ def test_whatever_is_said_where_memory_is_short(tiny_run, monkeypatch, capsys, e
     def short(*given, **how):
         raise error
 
-    monkeypatch.setattr("reid_core.runs.unpacked", short)
+    monkeypatch.setattr("reid_core.runs.run.unpacked", short)
     assert main(["evaluate", tiny_run, "--dataset", "pedestrians"]) == 2
     assert "reid_core: out of memory (" in capsys.readouterr().err
     monkeypatch.setattr("reid_core.models.weights.load_file", short)
