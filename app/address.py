@@ -4,14 +4,14 @@ Streamlit makes every single write a step of the browser's back button.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import streamlit as st
 
 WAITING, SEEN = "waiting for the address", "address when it waited"
 GONE, LATE, TOLD = "gone from the address", "what a late address should say", "addresses told"
 TURN, ENDED = "turns of the script", "the last turn that ended"
-TIED = " in the address"  # after a widget's key: what the address said of it last
+TIED = " in the address"  # after a widget's key: what was written of it last
 RECENT = 8  # runs of the script whose addresses the browser may still show
 
 
@@ -97,6 +97,17 @@ def get_all(key: str) -> list[str]:
         return st.query_params.get_all(key) if late is None else late.get(key, [])
     value = waiting[key]
     return [value] if isinstance(value, str) else list(value or [])
+
+
+def tie(key: str, value: str | list[str]) -> None:
+    """Write what a widget of that key shows."""
+    put(key, value)
+    st.session_state[f"{key}{TIED}"] = value
+
+
+def tied(key: str) -> Any:
+    """What was written of that widget last, here or on another page; None before."""
+    return st.session_state.get(f"{key}{TIED}")
 
 
 def taken_out(key: str) -> bool:

@@ -18,7 +18,7 @@ MOST = 500  # numbers; the map sends 40 corners at most
 def selected(view: Shown) -> list[int]:
     """The rows in the lasso. It is dropped when another map is shown; a link and the back button win."""
     state = st.session_state
-    asked, last = address.get(LASSO, ""), state.get(f"{LASSO} in the address", "")
+    asked, last = address.get(LASSO), address.tied(LASSO)
     if asked and asked != last:
         state[LASSO] = asked
     elif address.taken_out(LASSO) or state.get(DRAWN_ON) != view.key:
@@ -26,8 +26,8 @@ def selected(view: Shown) -> list[int]:
     rows = _rows(view, state.get(LASSO, ""))
     if not rows:
         state[LASSO] = ""
-    state[DRAWN_ON], state[f"{LASSO} in the address"] = view.key, state[LASSO]
-    address.put(LASSO, state[LASSO])
+    state[DRAWN_ON] = view.key
+    address.tie(LASSO, state[LASSO])
     return rows
 
 

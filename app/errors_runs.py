@@ -88,17 +88,17 @@ def _linked(run: Run, others: list[str]) -> None:
     """Tie the chosen runs to the address, as `pickers.linked` does one choice; at first the run that
     differs most."""
     state = st.session_state
-    asked, last = address.get_all(AGAINST), state.get(f"{AGAINST} in the address")
+    asked, last = address.get_all(AGAINST), address.tied(AGAINST)
     if asked and asked != last:
         state[AGAINST] = list(dict.fromkeys(asked))  # an address may name a run twice
     kept = [name for name in state.get(AGAINST, []) if name in others][: MOST - 1]
     if not kept and state.get(AGAINST) != []:  # nothing was chosen yet, or nothing that is there
         best = errors_others.most_different(run)
         kept = [best[0] if best else others[0]]
-    state[AGAINST] = state[f"{AGAINST} in the address"] = kept
+    state[AGAINST] = kept
     if gone := " and ".join(name for name in dict.fromkeys(asked) if name not in others):
         say("warning", f"There is no run {gone} to compare with; shown is {', '.join(kept)}.")
-    address.put(AGAINST, kept)
+    address.tie(AGAINST, kept)
 
 
 def _patterns(case: Case, runs: list[str], found: list[Pattern], stamps) -> np.ndarray:

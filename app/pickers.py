@@ -40,7 +40,7 @@ def linked(key: str, options: list[str], default: str, unlike: str = "") -> None
 def _tied(key: str, options: list[str], default: str, unlike: str = "") -> str:
     """As `linked`; returns what a link asks for in vain when it is opened, else an empty text."""
     state = st.session_state
-    asked, last = address.get(key), state.get(f"{key} in the address")
+    asked, last = address.get(key), address.tied(key)
     linked_anew = asked is not None and asked != last
     if linked_anew and asked in options:
         state[key] = asked
@@ -54,8 +54,7 @@ def _tied(key: str, options: list[str], default: str, unlike: str = "") -> str:
         # not draw is gone from the browser, where it comes back as its first choice.
         state[key] = state[key]
     state[f"{key} on"] = address.page(), address.turn()
-    address.put(key, state[key])
-    state[f"{key} in the address"] = state[key]
+    address.tie(key, state[key])
     return asked if linked_anew and asked not in options else ""
 
 
@@ -76,7 +75,7 @@ def preset(key: str, value: Any) -> None:
 def chosen(key: str) -> bool:
     """Whether the visitor chose what a widget holds, or held on a page before this one."""
     state = st.session_state
-    held = state.get(key, state.get(f"{key} in the address"))
+    held = state.get(key, address.tied(key))
     return held is not None and held != state.get(BY_ITSELF, {}).get(key)
 
 
@@ -89,7 +88,7 @@ def missing(
     state, asked = st.session_state, address.get(key, "")
     there, opened = {"", *options, *known}, key not in state
     # An address that stayed behind when the page chose something else is no link.
-    left = state.get(key) in options and asked == state.get(f"{key} in the address")
+    left = state.get(key) in options and asked == address.tied(key)
     _tied(key, options, default)
     if asked not in there and not left:
         state[f"{key} missing"] = (asked, (state[key], of))
@@ -103,15 +102,14 @@ def missing(
 def typed(key: str) -> None:
     """Tie a text field to the address, as `linked` does: call it just before the widget."""
     state = st.session_state
-    asked, last = address.get(key), state.get(f"{key} in the address")
+    asked, last = address.get(key), address.tied(key)
     if address.taken_out(key):
         state[key] = ""
     elif asked is not None and asked != last:
         state[key] = asked
     else:
         state[key] = state.get(key, last or "")
-    address.put(key, state[key])
-    state[f"{key} in the address"] = state[key]
+    address.tie(key, state[key])
 
 
 def sidebar_run() -> None:
