@@ -53,7 +53,8 @@ def _show() -> None:
         st.caption("Nothing waits. A training that is started while a device is full waits here.")
     if len(waiting) > SHOWN:
         st.caption(f"And {len(waiting) - SHOWN} more behind them.")
-    if ended := queue.ended(ENDED):
+    drawn = {each.run.name for each in found}  # one may have ended since
+    if ended := [each for each in queue.ended(ENDED) if each.run.name not in drawn]:
         st.subheader("Ended lately", anchor=False)
         for entry in ended:
             _row(entry)

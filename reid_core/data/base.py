@@ -150,7 +150,7 @@ def first_names(folder: Path, count: int = 20) -> list[str]:
 
 def masks_only(folder: Path) -> str:
     """What to say of a folder of part masks, else "": their layout and names are the photographs' own."""
-    if (folder / "palette.json").is_file() or _repeats(folder.absolute()):
+    if os.path.isfile(folder / "palette.json") or _repeats(folder.absolute()):
         return f"{folder} holds part masks (a palette.json, or the folders beside it again), no photographs"
     return ""
 
@@ -203,7 +203,7 @@ def _folders_in(folder: Path, seen: set[str]) -> list[Path]:
             real = os.path.realpath(entry.path) if entry.is_dir() else ""
         except OSError:
             continue
-        if real and real not in seen:
+        if real and real not in seen and os.access(real, os.R_OK | os.X_OK):
             seen.add(real)
             found.append(folder / entry.name)
     return found

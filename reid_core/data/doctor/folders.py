@@ -89,16 +89,18 @@ def _alike(one: str, other: str) -> bool:
 
 def _half(here: Found, other: str, families, severity: str) -> Finding | None:
     """Where some of what only the other one's layout has lies in the folder, and some is missing."""
-    shared = {name for layout in families[here.name].layouts for name in layout}
+    there = lambda layout: all((here.home / name).exists() for name in layout)  # noqa: E731
+    whole = [layout for each in families.values() for layout in each.layouts if there(layout)]
+    shared = {name for layout in (*whole, *families[here.name].layouts) for name in layout}
     for layout in families[other].layouts:
         own = [n for n in layout if n not in shared and n not in families[other].apart]
         lacks = [name for name in own if not (here.home / name).exists()]
         if lacks and len(lacks) < len(own):
-            there = [name for name in own if name not in lacks]
+            has = [name for name in own if name not in lacks]
             return Finding(
                 "half-extracted",
                 severity,
-                f"there is {few(there)} in {here.home}, but not {few(lacks)}, which belongs to it in "
+                f"there is {few(has)} in {here.home}, but not {few(lacks)}, which belongs to it in "
                 f"{families[other].title}",
                 f"extract the archive again, or train on {here.name}, which is whole",
                 cases=tuple(Case(name) for name in lacks),
