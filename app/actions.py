@@ -15,10 +15,11 @@ def act(action: str, *arguments: Any, **keywords: Any) -> None:
     """A callback that starts, stops or resumes; what goes wrong is told on the next page."""
     if not training_allowed():  # the button is grey, but a message can be forged
         return
+    st.session_state.pop("problem", None)
     try:
         name = getattr(jobs, action)(*arguments, **keywords)
     except BadInput as problem:
-        st.session_state["problem"] = str(problem)
+        st.session_state["problem"] = str(problem), _place()
         return
     if action == "start":
         st.session_state["run"] = name
@@ -37,16 +38,27 @@ def act_next(action: str, **keywords: Any) -> None:
 
 def acted() -> None:
     """At the head of the app, before any widget: what its run before was asked to do."""
+    if address.page() != "train":
+        st.session_state.pop("problem", None)
     if asked := st.session_state.pop("asked to act", None):
         # A moment, unless they lie in one file, which is unpacked once.
         with st.spinner("Looking at the images"):
             act(asked[0], **asked[1])
 
 
-def problem() -> None:
-    """Say what the last button press could not do."""
-    if message := st.session_state.pop("problem", ""):
+def problem(once: bool = False) -> None:
+    """Say what the last press could not do: once, or until the next press or another view or run, which
+    is for what redraws itself every two seconds."""
+    message, place = st.session_state.get("problem", ("", None))
+    if said := message and place == _place():
         say("error", message)
+    if once or not said:
+        st.session_state.pop("problem", None)
+
+
+def _place() -> tuple[str | None, str | None]:
+    """The view and the run that are looked at."""
+    return st.session_state.get("view"), st.session_state.get("run")
 
 
 def clone(name: str) -> None:

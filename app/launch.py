@@ -42,7 +42,7 @@ def form(allowed: bool) -> None:
     else:
         action, label = "start_sweep", f"Queue {swept.pop('count')} trainings"
         more_asked = swept
-    actions.problem()  # above the button, where whoever pressed it looks
+    actions.problem(once=True)  # above the button, where whoever pressed it looks
     # Not a callback: it would be called with the form as it was drawn last, without what somebody
     # typed just before the click.
     if st.button(

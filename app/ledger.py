@@ -111,6 +111,8 @@ def _unpublished(found: Ledger) -> None:
                 "run": run.run,
                 "model": TITLES[run.model],
                 "evaluated on": run.evaluated_on,
+                "queries": run.queries,
+                "gallery": run.gallery,
                 "protocol": protocol,
                 **{name: f"{scores[name]:.1%}" for name in METRICS if name in scores},
                 "why": run.why,

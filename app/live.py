@@ -60,6 +60,7 @@ def _show(run: Run, news: bool) -> None:
     if news != _news(run, status):
         st.rerun()  # it has just ended, or goes on: the whole page should know how often to ask
     _head(run, status)
+    actions.problem()
     _origin(run)
     if status.queued:
         st.info(plain(f"Waits: {place_of(run).describe(run)}."), icon=":material/schedule:")

@@ -31,7 +31,13 @@ def say(level: str, message: str) -> None:
         "warning": ":material/warning:",
         "info": ":material/info:",
     }
-    getattr(st, level)(plain(message[:1].upper() + message[1:]), icon=icons[level])
+    getattr(st, level)(plain(as_sentence(message)), icon=icons[level])
+
+
+def as_sentence(message: str) -> str:
+    """A message with a capital, unless it begins with the name of a knob or a file."""
+    word = message.partition(" ")[0].translate({ord(sign): None for sign in "'-,"})
+    return message[:1].upper() + message[1:] if word.isalpha() else message
 
 
 def plain(text: str) -> str:

@@ -16,8 +16,6 @@ VIEWS = ["Watch", "New training", "Queue", *(["Sweep"] if sweeps.any_there() els
 first = "New training" if "clone" in address.names() or not st.session_state.get("run") else "Watch"
 pickers.linked("view", VIEWS, first)
 view = st.segmented_control("View", VIEWS, required=True, key="view", label_visibility="collapsed")
-if view != "New training":  # which says it beside its button
-    actions.problem()
 if view == "Watch":
     live.watch(pickers.run())
 elif view == "Queue":

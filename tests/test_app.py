@@ -842,6 +842,23 @@ def test_a_run_that_waits_is_watched_and_cancelled(tiny_run, monkeypatch):
     assert open_run("a").status().state == "stopped" and app.button(key="resume")
 
 
+@pytest.mark.parametrize("view, key", (("Queue", "cancel-a"), ("Watch", "cancel")))
+def test_what_a_press_could_not_do_stays_until_the_next_one(tiny_run, monkeypatch, view, key):
+    monkeypatch.setenv("REID_ALLOW_TRAINING", "1")
+    monkeypatch.setattr(runner, "revive", lambda: None)
+    waiting(tiny_run, "a", "b")
+    app = opened("train", view=view, run="a")
+    jobs.stop("a")  # by somebody else
+    app.button(key=key).click().run()
+    for _ in range(2):  # the view redraws itself
+        assert [each.value for each in app.error] == ["Run 'a' can't be stopped\\: it is stopped"]
+        app.run()
+    app.session_state["view"] = "New training"
+    assert not app.run().error
+    app.session_state["view"] = view
+    assert not app.run().error
+
+
 def test_the_queue_is_not_for_everybody(tiny_run, monkeypatch):
     monkeypatch.delenv("REID_ALLOW_TRAINING", raising=False)
     monkeypatch.setattr(runner, "revive", lambda: None)

@@ -30,6 +30,8 @@ def test_the_ledger_lists_the_numbers_of_a_data_set(tiny_run):
     assert (shown["difference"] == "").all() and "No run here" in captions(app)
     assert tables(app)[1]["run"].tolist() == [tiny_run]
     assert "synthetic" in tables(app)[1]["why"][0]
+    metrics = open_run(tiny_run).metrics()  # which of the folders of one name it was
+    assert tables(app)[1]["gallery"][0] == metrics["gallery"] > tables(app)[1]["queries"][0] > 0
     app.segmented_control(key="metric").set_value("rank-1").run()
     assert "95.1%" in tables(app)[0]["reported"].tolist() and not app.exception
     app.selectbox(key="set").select("cuhk03-labeled").run()

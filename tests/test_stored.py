@@ -359,6 +359,7 @@ def test_an_approximate_search_tells_its_recall(stored, capsys):
     pytest.importorskip("faiss")
     exact, said = scored(capsys, stored), scored(capsys, stored, "--approximate", "faiss")
     assert 0 < said["recall"] <= 1 and said["conditions"]["approximate"] == "faiss"
+    assert said["conditions"]["nearest"] == min(100, said["gallery"])
     assert 0 < said["mAP"] <= exact["mAP"] + 1e-9  # what it misses stands last
     ask = ["evaluate", "--embeddings", str(stored), "--approximate", "faiss"]
     assert "exact distances" in fails(capsys, *ask, "--protocol", "single-gallery-shot")

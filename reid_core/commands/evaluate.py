@@ -87,7 +87,8 @@ def _how(command: argparse.ArgumentParser) -> None:
         "--approximate",
         choices=("faiss",),
         default=None,
-        help="search approximately; tells its recall",
+        help="search approximately for the 100 nearest (a match beyond them ranks last); tells the "
+        "search's recall",
     )
 
 

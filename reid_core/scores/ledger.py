@@ -21,8 +21,8 @@ SAME = {CUHK03: PROTOCOL}  # two names of one rule
 class Given:
     """A run that was evaluated: on what, and what it gave by which protocol.
 
-    dataset as in SETS, None where nothing is published for its images; why says why. scores is
-    protocol -> metric -> share.
+    dataset as in SETS, None where nothing is published for its images; why says why. queries and
+    gallery count images. scores is protocol -> metric -> share.
     """
 
     run: str
@@ -32,6 +32,8 @@ class Given:
     dataset: str | None
     why: str
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    queries: int = 0
+    gallery: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,8 @@ def given_by(run: Run) -> Given | None:
     if dataset and run.has_embeddings and _wants(asked.model, dataset, LEGACY):
         legacy = score(run.embeddings(), LEGACY) if not run.refined else None
         scores |= {LEGACY: {"mAP": legacy.mAP}} if legacy else {}
-    return Given(run.name, asked.model, asked.recipe, asked.dataset, dataset, why, scores)
+    sizes = (int(metrics.get(key, 0)) for key in ("queries", "gallery"))
+    return Given(run.name, asked.model, asked.recipe, asked.dataset, dataset, why, scores, *sizes)
 
 
 def published(name: str, metrics: dict[str, Any], holdout: float = 0) -> tuple[str | None, str]:

@@ -130,6 +130,10 @@ def numbers(found: Scored, ranks=RANKS) -> dict[str, Any]:
 
 def stated(found: Scored, wish: Wish, more: dict[str, Any]) -> dict[str, Any]:
     """How the numbers came about."""
+    if wish.approximate:
+        from reid_core.ranking.approximate import COUNT
+
+        more = dict(nearest=min(COUNT, found.gallery)) | more  # matches beyond them rank last
     return dict(
         protocol=found.protocol,
         about=PROTOCOLS[found.protocol].about,
