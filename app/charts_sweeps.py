@@ -27,6 +27,7 @@ def bands(found: dict[str, Band], title: str) -> go.Figure:
             mode="lines+markers" if len(each.epochs) < 40 else "lines",
             line=dict(color=shade, width=2.2, dash=DASHES[again % len(DASHES)]),
             marker=dict(size=5),
+            error_y=_bar(each, shade),
             name=name,
             legendgroup=name,
             hovertemplate="%{y:.3f} (%{customdata[0]:.3f} to %{customdata[1]:.3f}, "
@@ -36,6 +37,14 @@ def bands(found: dict[str, Band], title: str) -> go.Figure:
     whole_steps(figure, longest)
     figure.update_layout(showlegend=len(found) > 1, hovermode="x unified")
     return figure
+
+
+def _bar(band: Band, shade: str) -> dict | None:
+    """A band of a single epoch has no width: a bar instead."""
+    if len(band.epochs) != 1:
+        return None
+    more, less = band.high - band.mean, band.mean - band.low
+    return dict(array=more, arrayminus=less, symmetric=False, color=shade, thickness=1.5, width=8)
 
 
 def _pale(shade: str) -> str:

@@ -837,17 +837,47 @@ def test_sixteen_bits_are_divided_not_cut_off(tmp_path):
     assert seen[0].max() < 16 < 200 < seen[-1].min() and (seen == 255).mean() < 0.1
 
 
-def test_a_closed_folder_beside_a_data_set_is_passed_over(market):
-    """As lost+found lies at the root of a disk; a superuser gives up the right to look into it."""
-    closed = market.parent / "lost+found"
-    closed.mkdir()
+def as_anybody(root: Path, closed: Path) -> tuple[int, dict]:
+    """Exit code and report of `check` where something is closed; a superuser gives up the right to look
+    into it."""
+    command = [sys.executable, "-m", "reid_core", "check", str(root), "--json"]
     layouts.close(closed)
-    command = [sys.executable, "-m", "reid_core", "check", str(market.parent), "--json"]
     if os.access(closed, os.R_OK):
         if not shutil.which("setpriv"):
             pytest.skip("whoever runs this may look into every folder")
         rights = "-dac_override,-dac_read_search"
         command = ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}", *command]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert said.returncode == 0, said.stderr
-    assert "market1501" in {each["name"] for each in json.loads(said.stdout)["recognised"]}
+    closed.chmod(0o700)
+    assert said.stdout, said.stderr
+    return said.returncode, json.loads(said.stdout)
+
+
+def test_a_closed_folder_beside_a_data_set_is_passed_over(market):
+    """As lost+found lies at the root of a disk."""
+    closed = market.parent / "lost+found"
+    closed.mkdir()
+    code, report = as_anybody(market.parent, closed)
+    assert code == 0 and "market1501" in {each["name"] for each in report["recognised"]}
+
+
+CLOSED = {  # layout -> what nobody may read
+    "folder": "people.csv",
+    "market1501-flat": "market1501/query",
+    "cuhk03-images": "cuhk03_new_protocol_config_labeled.mat",
+    "cuhk03-mat": "cuhk03_release/cuhk-03.mat",
+    "msmt17-v1": "MSMT17_V1/test",
+    "vehicleid": "VehicleID_V1.0/train_test_split",
+}
+
+
+@pytest.mark.parametrize("layout", CLOSED)
+def test_a_closed_part_of_a_data_set_is_named(layout, tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("REID_DATA", str(tmp_path / "own"))
+    root, closed = tmp_path / layout, tmp_path / layout / CLOSED[layout]
+    layouts.build(layout, tiny_data, root)
+    code, report = as_anybody(root, closed)
+    told = [each for each in report["findings"] if each["kind"] == "permission"]
+    assert code == (1 if report["recognised"] else 2)
+    assert told and all(closed.name in str(each) for each in told)
+    assert not [each for each in report["findings"] if each["kind"] == "layout"]

@@ -219,3 +219,7 @@ def test_a_figure_draws_the_bands_that_it_is_given():
     assert list(high.y) == [0.3, 0.9] and list(low.y) == [0.1, 0.3] and low.fill == "tonexty"
     assert list(mean.y) == [0.2, 0.4] and mean.name == "erase 0" and figure.layout.showlegend
     assert figure.data[5].line.color != mean.line.color
+    assert mean.error_y.array is None
+    alone = Band(*(np.atleast_1d(each[0]) for each in vars(one).values()))
+    bar = charts_sweeps.bands({"seeds": alone}, "mAP").data[2].error_y  # a band without width
+    assert np.allclose([bar.array[0], bar.arrayminus[0]], [0.1, 0.1])

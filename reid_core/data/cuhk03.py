@@ -17,7 +17,7 @@ from reid_core.data import cuhk03_mat
 from reid_core.data.base import Dataset, Family, Progress, Split, first_names
 from reid_core.data.lists import AGAIN, all_there
 from reid_core.data.market import FOLDERS, has_folders, read_market
-from reid_core.errors import BadInput
+from reid_core.errors import BadInput, from_system
 
 SPLITS = ("train", "query", "gallery")
 SPELLINGS = {"labeled": ("labeled", "labelled"), "detected": ("detected",)}
@@ -97,7 +97,8 @@ def _splits(protocol: Path, folder: Path) -> list[Split]:
     from scipy.io import loadmat
 
     try:
-        said = loadmat(protocol)
+        with protocol.open("rb") as file:  # scipy doesn't say why it can't
+            said = loadmat(file)
         names = [str(cell.item()) for cell in said["filelist"].ravel()]
         identities = said["labels"].ravel().astype(int)
         cameras = [int(name.split("_")[2]) for name in names]
@@ -108,7 +109,9 @@ def _splits(protocol: Path, folder: Path) -> list[Split]:
         if odd := [name for name in names if not PLAIN.fullmatch(name)]:
             raise ValueError(f"it names {odd[0]!r}, which is no image right in {folder.name}")
     except OSError as error:
-        raise BadInput(f"{protocol} can't be read ({error}): download it anew") from None
+        known = from_system(error) if error.errno else None
+        damaged = BadInput(f"{protocol} can't be read ({error}): download it anew")
+        raise (known if isinstance(known, BadInput) else damaged) from None
     except Exception as error:  # whatever scipy says of a damaged file
         raise BadInput(f"{protocol} is no protocol file ({error}): {WHERE}") from None
     paths = [folder / name for name in names]

@@ -36,6 +36,10 @@ def extract(file: Path, kind: str, progress: Progress | None = None) -> Path:
     folder = place_of(file, kind)
     if (folder / WHOLE).is_file():
         return folder
+    try:
+        file.open("rb").close()  # h5py doesn't say which file it may not open
+    except OSError as error:
+        raise from_system(error) from None
     import h5py  # a second to load, and only this file needs it
 
     try:

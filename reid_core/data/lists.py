@@ -1,5 +1,7 @@
 """List files: their lines, their numbers, and whether the images that they name are there."""
 
+import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -51,7 +53,10 @@ def absent_allowed() -> Iterator[list[tuple[Path, list[Path], str]]]:
 
 def all_there(paths: Sequence[Path], said_by: Path, remedy: str = "") -> None:
     """Raises BadInput where images that a list names are missing: how many, the first, and what to do."""
-    missing = [path for path in paths if not path.is_file()]
+    try:
+        missing = [path for path in paths if not _is_file(path)]
+    except PermissionError as error:
+        raise from_system(error) from None
     remedy = remedy or f"{AGAIN}; if the images are there, mend the paths in {said_by.name}"
     if missing and (told := _absent.get()) is not None:
         told.append((said_by, missing, remedy))
@@ -60,3 +65,13 @@ def all_there(paths: Sequence[Path], said_by: Path, remedy: str = "") -> None:
             f"{said_by} names {len(paths)} images and {len(missing)} of them are missing, the first "
             f"is {missing[0]}: {remedy}"
         )
+
+
+def _is_file(path: Path) -> bool:
+    """Whether an image is there. Raises PermissionError where its folder doesn't say."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except PermissionError:
+        raise
+    except (OSError, ValueError):
+        return False

@@ -60,10 +60,16 @@ def _separator(file: TextIO) -> str:
     return max(SEPARATORS, key=header.count)
 
 
+def closed_tables(folder: Path) -> list[Path]:
+    """The CSV files of a folder that this user may not read."""
+    return [file for file in _sheets(folder, ".csv") if not os.access(file, os.R_OK)]
+
+
 def near_misses(folder: Path, meant: bool = False) -> list[str]:
     """Of each CSV that is no table of images, though it has one of our columns or can't be read as
     text: what it lacks. meant: of every CSV and spreadsheet there, whatever it holds."""
-    headers = {sheet: _header(sheet) for sheet in _sheets(folder, SHEETS if meant else ".csv")}
+    sheets = _sheets(folder, SHEETS if meant else ".csv")
+    headers = {sheet: _header(sheet) for sheet in sheets if os.access(sheet, os.R_OK)}
     return [
         f"{sheet.name} {_lacking(sheet, header)}"
         for sheet, header in headers.items()

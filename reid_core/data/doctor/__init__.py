@@ -25,7 +25,7 @@ from reid_core.data.doctor.pictures import Progress, Scan, scan
 from reid_core.data.doctor.reading import called
 from reid_core.data.doctor.sizes import examine_files, examine_sizes
 from reid_core.data.doctor.unrecognised import unrecognised, unusable
-from reid_core.errors import BadInput
+from reid_core.errors import BadInput, as_told
 from reid_core.words import number
 
 # Where the first lies, the second holds the same images and more, and its findings are of both.
@@ -44,7 +44,8 @@ def examine(root: Path, name: str | None = None, progress: Progress | None = Non
     asked = names_of(name) if name is not None else []
     known = tuple(folders.looked_for(DATASETS))
     try:
-        found, findings = find(root, asked), list(folders.closed(root))
+        found = find(root, asked)
+        findings = list(folders.closed(root, beside=not found))
     except BadInput as problem:
         return Report(str(root), (), (unusable(root, str(problem)),), known)
     if not found:
@@ -63,7 +64,7 @@ def examine(root: Path, name: str | None = None, progress: Progress | None = Non
             opened.append((each, data))
             findings += absent
         except (BadInput, OSError) as problem:
-            findings.append(reading.closed(each, str(problem)))
+            findings.append(reading.closed(each, str(as_told(problem))))
     recognised = tuple(_recognised(each, None) for each in wanted)
     if opened:
         recognised, more = _examine(opened, wanted, asked, progress)

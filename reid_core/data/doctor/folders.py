@@ -1,5 +1,6 @@
 """What folders say before their images are opened: closed ones, other versions, images left out."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,14 +20,19 @@ def looked_for(families) -> list[str]:
     return [f"{names} ({', '.join(these)})" for names, these in titles.items()]
 
 
-def closed(root: Path) -> Iterator[Finding]:
-    """The folders below root that may not be read."""
+def closed(root: Path, beside: bool = False) -> Iterator[Finding]:
+    """The folders below root that may not be read; beside: those as well in which nobody looks for a
+    data set, such as a disk's lost+found."""
     shut = []
     for folder in walk(root):
         try:
-            entries(folder)
+            inside = entries(folder)
         except BadInput as problem:
             shut.append(Case(below(folder, root), note=str(problem)))
+            continue
+        for entry in inside if beside else ():
+            if entry.is_dir() and not os.access(entry.path, os.R_OK | os.X_OK):
+                shut.append(Case(below(Path(entry.path), root)))
     if shut:
         yield Finding(
             "permission",
@@ -43,6 +49,7 @@ SAID = {
     "is named like": "misnamed",
     "there is no image in it": "empty-split",
     "of them are missing": "missing-file",
+    "not allowed to": "permission",
 }
 
 
@@ -61,7 +68,7 @@ def wrong_version(found: list[Found], asked: str | None, families) -> Iterator[F
             yield half
             return
         wanted, here = families[asked], families[other.name].title
-        lacks = [name for name in wanted.apart if not (other.home / name).exists()]
+        lacks = [name for name in wanted.apart if not os.path.exists(other.home / name)]
         where = apart({asked: wanted}, other.home, lacks)[1] if related else ""
         more = f"download {lacks[0]} and put it into {other.home}; {where}" if where else ""
         yield Finding(
@@ -89,12 +96,12 @@ def _alike(one: str, other: str) -> bool:
 
 def _half(here: Found, other: str, families, severity: str) -> Finding | None:
     """Where some of what only the other one's layout has lies in the folder, and some is missing."""
-    there = lambda layout: all((here.home / name).exists() for name in layout)  # noqa: E731
+    there = lambda layout: all(os.path.exists(here.home / n) for n in layout)  # noqa: E731
     whole = [layout for each in families.values() for layout in each.layouts if there(layout)]
     shared = {name for layout in (*whole, *families[here.name].layouts) for name in layout}
     for layout in families[other].layouts:
         own = [n for n in layout if n not in shared and n not in families[other].apart]
-        lacks = [name for name in own if not (here.home / name).exists()]
+        lacks = [name for name in own if not os.path.exists(here.home / name)]
         if lacks and len(lacks) < len(own):
             has = [name for name in own if name not in lacks]
             return Finding(

@@ -70,6 +70,7 @@ def closed(found: Found, problem: str) -> Finding:
     title = DATASETS[found.name].title
     own = found.name == OWN  # nobody has an archive of it
     remedy = "mend that, then check again" if own else f"mend that, or extract {title} again"
-    return Finding(
-        kind_of(problem), ERROR, f"{title}: {problem}", remedy, "", found.name, str(found.home)
-    )
+    kind = kind_of(problem)
+    if kind == "permission":
+        remedy = "allow this user to read it, then check again"
+    return Finding(kind, ERROR, f"{title}: {problem}", remedy, "", found.name, str(found.home))

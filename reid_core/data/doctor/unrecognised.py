@@ -10,9 +10,9 @@ from reid_core.data.base import ARCHIVES, DEPTH, SUFFIXES, entries, masks_only, 
 from reid_core.data.doctor.findings import ERROR, Case, Finding
 from reid_core.data.doctor.folders import below, kind_of
 from reid_core.data.market import has_folders, parse_name
-from reid_core.data.own import near_misses
+from reid_core.data.own import closed_tables, near_misses
 from reid_core.data.places import apart, in_small, spelled
-from reid_core.errors import BadInput
+from reid_core.errors import BadInput, as_told
 from reid_core.words import few
 
 ABOVE = 3  # folders above the given one that are tried
@@ -99,15 +99,18 @@ def _refused(root: Path, families) -> Iterator[Finding]:
     (called like another version, images with other names)."""
     for folder in walk(root):
         for name, family in families.items():
-            if any(all((folder / each).exists() for each in layout) for layout in family.layouts):
+            if any(
+                all(os.path.exists(folder / each) for each in layout) for layout in family.layouts
+            ):
                 try:
                     family.read(folder)
                 except (BadInput, OSError) as problem:
-                    kind = kind_of(str(problem))
+                    said = str(as_told(problem))
+                    kind = kind_of(said)
                     remedy = f"mend that, or give another folder than {folder}"
                     # Market's folders are those of several data sets, and no name says of which.
                     whose = "" if has_folders(folder) else name
-                    yield Finding(kind, ERROR, str(problem), remedy, "", whose, str(folder))
+                    yield Finding(kind, ERROR, said, remedy, "", whose, str(folder))
 
 
 @dataclass(frozen=True)
@@ -186,9 +189,12 @@ def _tables(root: Path, meant: bool = False) -> Iterator[Finding]:
     """Tables that nearly are tables of images; meant: any, as nothing else says who the images show."""
     for folder in walk(root):
         try:
-            misses = near_misses(folder, meant)
+            misses, closed = near_misses(folder, meant), closed_tables(folder)
         except BadInput:
             continue
+        if closed and meant:
+            problem = f"not allowed to read {few(map(str, closed))}"
+            yield Finding("permission", ERROR, problem, "allow this user to, then check again")
         for said in misses:
             yield Finding(
                 "layout",
