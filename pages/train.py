@@ -3,7 +3,7 @@ process of its own: it goes on when you close this page, and any browser can wat
 
 import streamlit as st
 
-from app import actions, address, jobs, launch, live, pickers, sweeps
+from app import address, jobs, launch, live, pickers, sweeps
 from app.access import WHY_NOT, training_allowed
 from app.notices import heading
 
