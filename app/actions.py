@@ -1,5 +1,6 @@
 """What a press asks of trainings: start, stop, resume, clone; and what it could not do."""
 
+import time
 from typing import Any
 
 import streamlit as st
@@ -10,6 +11,8 @@ from app.notices import say
 from reid_core import jobs
 from reid_core.errors import BadInput
 
+WHILE = 30  # seconds that a message stays: what it says may be over by then
+
 
 def act(action: str, *arguments: Any, **keywords: Any) -> None:
     """A callback that starts, stops or resumes; what goes wrong is told on the next page."""
@@ -19,7 +22,7 @@ def act(action: str, *arguments: Any, **keywords: Any) -> None:
     try:
         name = getattr(jobs, action)(*arguments, **keywords)
     except BadInput as problem:
-        st.session_state["problem"] = str(problem), _place()
+        st.session_state["problem"] = str(problem), _place(), time.monotonic()
         return
     if action == "start":
         st.session_state["run"] = name
@@ -47,10 +50,10 @@ def acted() -> None:
 
 
 def problem(once: bool = False) -> None:
-    """Say what the last press could not do: once, or until the next press or another view or run, which
-    is for what redraws itself every two seconds."""
-    message, place = st.session_state.get("problem", ("", None))
-    if said := message and place == _place():
+    """Say what the last press could not do: once, or, where a view redraws itself, for a while, until
+    the next press or another view or run."""
+    message, place, when = st.session_state.get("problem", ("", None, 0))
+    if said := message and place == _place() and time.monotonic() < when + WHILE:
         say("error", message)
     if once or not said:
         st.session_state.pop("problem", None)

@@ -85,7 +85,9 @@ def _shown(value: Any) -> Any:
     """A value as its field holds it: numbers with a point and sizes are typed as text."""
     if isinstance(value, tuple):
         return "x".join(map(str, value))
-    return f"{value:g}" if isinstance(value, float) else value
+    if isinstance(value, float):
+        return short if float(short := f"{value:g}") == value else repr(value)
+    return value
 
 
 def _summary(changed: dict[str, Any], usual: dict[str, Any], key: str) -> None:

@@ -99,7 +99,7 @@ def query(
 
 def upload(picture: Upload, image: Image.Image) -> dict[str, Any]:
     """A visitor's picture as the query."""
-    facts = [["Camera", str(picture.camera or "unknown")]]
+    facts = [["Camera", "unknown" if picture.camera is None else str(picture.camera)]]
     facts.append(["Pixels", f"{image.width} x {image.height}"])
     src = cached.data_url(image, LARGE)
     return dict(src=src, title=picture.name, facts=facts, caption="Your picture")

@@ -33,7 +33,12 @@ STATES = {  # state -> colour, icon
 def watch(run: Run) -> None:
     """The run's live view; asks the folder every two seconds for as long as there is news."""
     news = _news(run, run.status())
-    st.fragment(_show, run_every=2 if news else None)(run, news)
+    st.fragment(_show, run_every=every([run], news))(run, news)
+
+
+def every(runs: list[Run], news: bool) -> int | None:
+    """How many seconds to wait before asking again. What has stopped may go on by another viewer."""
+    return 2 if news else 5 if any(run.resumable for run in runs) else None
 
 
 def badges(run: Run, state: str) -> None:
@@ -76,7 +81,8 @@ def _show(run: Run, news: bool) -> None:
         return
     died = status.state in ("failed", "interrupted")
     with st.expander("Log", icon=":material/notes:", expanded=died):
-        st.code(run.log_tail(40) or "The log is empty.", language=None, wrap_lines=True, height=260)
+        with st.container(height=260, border=False, autoscroll=True):  # its last lines
+            st.code(run.log_tail(40) or "The log is empty.", language=None, wrap_lines=True)
 
 
 def _origin(run: Run) -> None:

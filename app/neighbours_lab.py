@@ -14,6 +14,11 @@ from reid_core.models.nformer import mutual_neighbours
 from reid_core.runs import Run
 from reid_core.studies import neighbour_count, set_size
 
+COARSE = (
+    "Where the model finds float32 too coarse for its softmax, it computes anew in float64; that is in "
+    "its time."
+)
+
 
 def count(run: Run) -> None:
     """The number of neighbours against mAP, and whom the weight falls on."""
@@ -83,7 +88,7 @@ def _counted(found, refined: list[Line]) -> list[tuple]:
             [Line("pass", found["seconds"])],
             "seconds",
             "One pass over the set for each k, made once, on this machine as busy as it was then: what "
-            "else ran moves single points.",
+            "else ran moves single points. " + COARSE,
             (neighbour_count.compute,),
         ),
     ]
@@ -139,7 +144,8 @@ def _sizes(found) -> str:
         f"{found['disagreement'].max():.0e} at every size, else the measurement would have failed. "
         f"Queries, keys and values are those of the run's first layer ({int(found['heads'])} heads of "
         f"{int(found['width'])}, {int(found['own'])} landmarks, k = {int(found['k'])}); beyond its "
-        f"{int(found['images']):,} images the set is filled up with its own features and 10 % of noise."
+        f"{int(found['images']):,} images the set is filled up with its own features and 10 % of noise. "
+        f"All sizes are computed with numbers of {int(found['bits'])} bits."
     )
 
 

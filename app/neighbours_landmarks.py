@@ -6,7 +6,7 @@ import streamlit as st
 from app import studies
 from app.charts_neighbours import Line
 from app.neighbours import PAPER
-from app.neighbours_lab import marks_of, panels
+from app.neighbours_lab import COARSE, marks_of, panels
 from reid_core.analysis import neighbours as analysis
 from reid_core.runs import Run
 from reid_core.studies import landmarks as of_landmarks
@@ -107,7 +107,7 @@ def _costs(found) -> list[tuple]:
             "seconds",
             "(c) One pass over the set, the search for neighbours included, which does not depend on "
             "the landmarks. Above D / H landmarks this product sums over them first, so the cost stops "
-            "growing." + DRAWS,
+            f"growing. {COARSE}" + DRAWS,
             (of_landmarks.compute,),
         ),
     ]

@@ -69,7 +69,7 @@ def show() -> None:
     name = st.selectbox("Sweep", list(found), key="sweep", width=300)
     runs = [run for each in found[name].runs.values() for run in each]
     news = any(run.status().active or run.status().queued for run in runs)
-    st.fragment(_show, run_every=2 if news else None)(name)
+    st.fragment(_show, run_every=live.every(runs, news))(name)
 
 
 def _show(name: str) -> None:

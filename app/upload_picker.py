@@ -19,6 +19,7 @@ def ask(run: Run, asked: Experiment, label: str, named: bool = False) -> Upload 
     """
     cameras = run.facts.cameras if asked.knows_cameras else ()
     views = run.facts.views if asked.knows_views else ()
+    unsaid = BY_NAME if named and cameras else "unknown"
     spots = st.columns([3, 1, 1] if views else [3, 1])
     file = spots[0].file_uploader(
         label, uploads.TYPES, max_upload_size=uploads.MEGABYTES, key="picture"
@@ -26,7 +27,7 @@ def ask(run: Run, asked: Experiment, label: str, named: bool = False) -> Upload 
     camera = spots[1].selectbox(
         "Taken by camera",
         [None, *cameras],
-        format_func=lambda number: str(number or (BY_NAME if named and cameras else "unknown")),
+        format_func=lambda number: unsaid if number is None else str(number),
         required=True,
         key="camera",
         disabled=not cameras,
@@ -40,7 +41,7 @@ def ask(run: Run, asked: Experiment, label: str, named: bool = False) -> Upload 
         view = spots[2].selectbox(
             "Seen from", [None, *views], format_func=side, required=True, key="view of it"
         )
-    told = [_told("camera", cameras, str(camera or ""))]
+    told = [_told("camera", cameras, "" if camera is None else str(camera))]
     told += [_told("view", views, "" if view is None else _side(run, view))] if views else []
     st.caption(" ".join(told))
     return Upload(file.name, file.getvalue(), camera, view) if file else None

@@ -5,8 +5,9 @@ import io
 import warnings
 from dataclasses import dataclass
 
-from PIL import Image, ImageOps
+from PIL import Image
 
+from reid_core.data.images import opened
 from reid_core.errors import BadInput
 
 TYPES = ["jpg", "jpeg", "png", "webp"]
@@ -58,7 +59,7 @@ def picture(content: bytes) -> Image.Image:
     if min(width, height) < 8:
         raise BadInput(f"expected at least 8 x 8 pixels, got {width} x {height}: give a larger one")
     try:
-        return ImageOps.exif_transpose(image).convert("RGB")
+        return opened(image)
     except Exception:
         raise BadInput(
             f"this {image.format} file is damaged or cut off: open and save it anew, or give another"

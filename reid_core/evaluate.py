@@ -44,6 +44,11 @@ class Embeddings:
     def gallery_rows(self) -> np.ndarray:
         return np.flatnonzero(~self.is_query)
 
+    @cached_property
+    def judged(self) -> int:
+        """Gallery images that a protocol counts: all but junk (identity -1)."""
+        return int((self.identities[self.gallery_rows] != -1).sum())
+
     def labels(self, rows: np.ndarray) -> Labels:
         """The identities and cameras of some rows."""
         return Labels(self.identities[rows], self.cameras[rows])
@@ -232,7 +237,7 @@ def evaluate(
     protocol = protocol or (PROTOCOL if embeddings.encoded is None else JOINT)
     return Evaluation(
         *(hits.average_precision, hits.inverse_negative_penalty, hits.first_hit),
-        gallery=len(gallery),
+        gallery=embeddings.judged,
         protocol=protocol,
     )
 

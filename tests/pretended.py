@@ -113,6 +113,15 @@ def _device(given) -> torch.device | None:
     return torch.device(given) if isinstance(given, (str, torch.device)) else None
 
 
+def _casting(usual):
+    """torch.autocast for a GPU casts the processor's operations."""
+
+    def init(self, device_type, *args, **kwargs):
+        usual(self, "cpu" if device_type == "cuda" else device_type, *args, **kwargs)
+
+    return init
+
+
 @contextmanager
 def pretended(memory: int = 2**34) -> Iterator[None]:
     """A machine with one GPU."""
@@ -148,6 +157,7 @@ def pretended(memory: int = 2**34) -> Iterator[None]:
         mock.patch.object(torch, "save", lambda what, *a, **k: save(here(what), *a, **k)),
         mock.patch.object(torch.accelerator, "current_stream", lambda *_: stream),
         mock.patch.object(Tensor, "pin_memory", lambda x, *_: x),
+        mock.patch.object(torch.autocast, "__init__", _casting(torch.autocast.__init__)),
         Pretended(),
     ):
         yield

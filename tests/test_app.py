@@ -14,7 +14,7 @@ from conftest import TINY
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from app import cards, charts, figures, forms, galleries, own, uploads
+from app import actions, cards, charts, figures, forms, galleries, own, uploads
 from app.notices import plain
 from reid_core import jobs, train
 from reid_core.embed import embed_images, refine
@@ -70,13 +70,13 @@ def captions(app: AppTest) -> str:
     return " ".join(each.value for each in app.caption)
 
 
-def imported(name: str, model: str = "transreid", **settings) -> Run:
+def imported(name: str, model: str = "transreid", cameras=(1, 2, 3), **settings) -> Run:
     """A run as an import makes it: weights (here drawn at random) and no test split."""
     known = {knob.name for knob in knobs(model)}
     small = TINY | dict(trunk_width=8, layers=1) | settings
     small = {key: value for key, value in small.items() if key in known}
     asked = Experiment.create(model=model, recipe="demo", settings=small)
-    facts = Facts(5, (1, 2, 3), (0, 1))
+    facts = Facts(5, cameras, (0, 1))
     torch.manual_seed(0)
     weights = build(asked, facts).state_dict()
     source = dict(file="transformer_*_120.pth", sha256="ab" * 32)
@@ -463,6 +463,21 @@ def test_a_querys_name_tells_its_camera(runs):
     assert "Unknown camera" in captions(app)
 
 
+@pytest.mark.parametrize("camera", (None, 0))
+def test_camera_0_is_a_camera(runs, camera):
+    run = imported("brought", cameras=(0, 1, 2))
+    app = opened("retrieval", run="brought")
+    give(app, ("who.jpg", jpeg()), coloured())
+    assert app.selectbox(key="camera").options[1:] == ["0", "1", "2"]
+    app.selectbox(key="camera").set_value(camera).run()
+    expected = by_hand(run, [camera, None, 2, None, None], [None] * 5)
+    assert shown_distances(app)["a.jpg"] == f"{expected[0]:.3f}"
+    words = "Unknown camera" if camera is None else "Camera 0: the picture takes that camera's"
+    assert words in captions(app)
+    shown = dict(drawn(app, "ranked_gallery")["query"]["facts"])["Camera"]
+    assert shown == ("unknown" if camera is None else "0")
+
+
 def test_a_model_that_knows_views_is_told_them(runs):
     run = imported("sided", sie="both")
     app = opened("retrieval", run="sided")
@@ -763,6 +778,10 @@ def test_a_clone_fills_the_form_and_says_the_difference(tiny_run, monkeypatch):
     key = "knob-transreid-demo-"
     assert app.number_input(key=f"{key}epochs").value == TINY["epochs"]
     assert "Nothing is changed" in said(app) and not app.warning
+    assert [forms._shown(rate) for rate in (3.5e-4, 0.000123456789)] == [
+        "0.00035",
+        "0.000123456789",
+    ]
     app.number_input(key=f"{key}epochs").set_value(7).run()
     assert f"Against {tiny_run}" in said(app) and "epochs 7" in said(app)
     app.button(key="start").click().run()
@@ -856,6 +875,11 @@ def test_what_a_press_could_not_do_stays_until_the_next_one(tiny_run, monkeypatc
     app.session_state["view"] = "New training"
     assert not app.run().error
     app.session_state["view"] = view
+    assert not app.run().error
+    jobs.resume("a"), app.run(), jobs.stop("a")
+    app.button(key=key).click().run()
+    assert app.error
+    monkeypatch.setattr(actions, "WHILE", 0)
     assert not app.run().error
 
 

@@ -837,6 +837,15 @@ def test_sixteen_bits_are_divided_not_cut_off(tmp_path):
     assert seen[0].max() < 16 < 200 < seen[-1].min() and (seen == 255).mean() < 0.1
 
 
+def test_numbers_without_a_white_are_no_picture(tmp_path):
+    Image.fromarray(np.linspace(0, 1, 512, dtype=np.float32).reshape(32, 16)).save(
+        tmp_path / "float.tif"
+    )
+    assert "32-bit numbers" in pictures._open(tmp_path / "float.tif")[1]
+    with pytest.raises(BadInput, match="save it with 8 bits"):
+        opened(tmp_path / "float.tif")
+
+
 def as_anybody(root: Path, closed: Path) -> tuple[int, dict]:
     """Exit code and report of `check` where something is closed; a superuser gives up the right to look
     into it."""

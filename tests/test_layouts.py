@@ -630,6 +630,34 @@ def test_joined_sets_train_together_and_test_on_the_first(tiny_data, tmp_path):
         open_dataset("market1501+nothing", tmp_path / "disk")
 
 
+def test_ones_own_folder_is_not_another_data_set_beside_it(tiny_data, tmp_path):
+    disk = tmp_path / "disk"
+    build("market1501", tiny_data, disk)
+    assert open_dataset("folder", disk).root.name == "Market-1501-v15.09.15"  # what else
+    with pytest.raises(BadInput, match=r"both train on 64 images .* two persons"):
+        open_dataset("market1501+folder", disk)
+    build("folder", tiny_data, disk / "mine")
+    assert open_dataset("folder", disk).root == disk / "mine"
+    assert len(open_dataset("market1501+folder", disk).train) == 128
+    assert open_dataset("folder", disk / "Market-1501-v15.09.15").query.paths
+    build("folder", tiny_data, disk / "more")
+    with pytest.raises(BadInput, match=r"several lie in .*mine, .*more; name one"):
+        open_dataset("folder", disk)
+
+
+def test_sets_that_train_on_the_same_images_are_not_joined(tiny_data, tmp_path):
+    build("msmt17-v1", tiny_data, tmp_path)
+    with pytest.raises(BadInput, match="msmt17-v1 and msmt17-v1-trainval both train on"):
+        open_dataset("msmt17-v1+msmt17-v1-trainval", tmp_path)
+
+
+def test_an_older_matlab_file_is_told(make):
+    home = make("cuhk03-mat")
+    (home / "cuhk03_release" / "cuhk-03.mat").write_bytes(b"MATLAB 5.0 MAT-file" + b"\0" * 500)
+    with pytest.raises(BadInput, match=r"of version 5, .* save it with -v7.3"):
+        prepare("cuhk03-labeled", home)
+
+
 def test_views_of_other_words_become_unknown(made, tiny_data, tmp_path, own_place):
     own_place.mkdir()
     (own_place / "pedestrians").symlink_to(tiny_data)

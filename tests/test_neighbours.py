@@ -330,6 +330,22 @@ def test_set_size(refined, monkeypatch):
         Study.asked(refined, "set-size", dict(repeats=2)).compute()
 
 
+def test_one_precision_for_all_sizes(refined, monkeypatch):
+    """Where the model finds float32 too coarse at one size, memory grows with the size all the same."""
+    monkeypatch.setattr(set_size, "SIZES", (40, 80, 160))
+    usual = set_size.first_layer
+
+    def coarse(model, vectors, seed):
+        given = usual(model, vectors, seed)
+        return (*(x.double() for x in given[:3]), *given[3:]) if len(vectors) == 40 else given
+
+    monkeypatch.setattr(set_size, "first_layer", coarse)
+    found = Study.asked(refined, "set-size", dict(repeats=1)).compute()
+    assert found["bits"] == 64 and found["disagreement"].max() < 1e-12
+    growth = found["megabytes"][0, 1:] / found["megabytes"][0, :-1]
+    assert growth == pytest.approx([4, 4], rel=0.1)
+
+
 def test_a_form_that_would_need_too_much_memory_is_left_out(refined, monkeypatch):
     monkeypatch.setattr(set_size, "SIZES", (20, 4000, 8000))
     assert set_size.expected([20, 40], np.array([3.0, np.nan]), 1) == 12

@@ -1,18 +1,20 @@
 """Who is this, or nobody: one picture against a gallery, from the command line and on the page."""
 
+import io
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from test_app import captions, coloured, drawn, give, imported, jpeg, opened, said
 from test_cli import fails
 from test_nformer import refined  # noqa: F401 - a fixture
 
-from app import own
+from app import own, uploads
 from app.scores import RATES
 from reid_core.__main__ import main
+from reid_core.data import images
 from reid_core.embed import embed_images, refine
 from reid_core.evaluate import Embeddings, directions, distances
 from reid_core.runs import open_run
@@ -204,6 +206,35 @@ def test_an_upload_has_a_verdict_too(tiny_run):
     app.file_uploader[0].upload("somebody.png", jpeg(kind="PNG")).run()
     assert not app.exception and "match" in said(app)
     assert "not measured on your pictures" not in captions(app)
+
+
+def turned(image: Image.Image) -> bytes:
+    """As a telephone that was held sideways keeps it."""
+    exif, packed = Image.Exif(), io.BytesIO()
+    exif[ExifTags.Base.Orientation] = 6
+    image.transpose(Image.Transpose.ROTATE_90).save(packed, "PNG", exif=exif)
+    return packed.getvalue()
+
+
+def deep(image: Image.Image) -> bytes:
+    """Grey, of sixteen bits."""
+    packed = io.BytesIO()
+    Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257).save(packed, "PNG")
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize("odd, plain", [(turned, "RGB"), (deep, "L")])
+def test_an_odd_picture_is_one_to_page_and_command(odd, plain, tiny_data, tmp_path):
+    """A turned one is upright, and one of sixteen bits is divided, whoever reads it."""
+    with Image.open(next((tiny_data / "query").glob("*.jpg"))) as image:
+        seen = np.asarray(image.convert(plain).convert("RGB"))
+        (tmp_path / "odd.png").write_bytes(odd(image))
+    for read in (
+        images.opened(tmp_path / "odd.png"),
+        uploads.picture((tmp_path / "odd.png").read_bytes()),
+        images.read(tmp_path / "odd.png", seen.shape[:2]),
+    ):
+        np.testing.assert_array_equal(np.asarray(read), seen)
 
 
 def test_without_a_test_split_nothing_is_decided(runs):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from app import uploads
 from reid_core.data import Dataset, default_root, open_dataset
-from reid_core.data.depth import DAMAGED, regular
+from reid_core.data.depth import DAMAGED, plain, regular
 from reid_core.embed import embed_images
 from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings, Evaluation, evaluate
@@ -138,8 +138,8 @@ def picture(name: str, data: str, image: str, height: int) -> str:
 
 
 def data_url(image: Image.Image, height: int) -> str:
-    """An image, at most `height` pixels high, as a JPEG that needs no request of its own."""
-    image = image.convert("RGB")
+    """An image, upright and at most `height` pixels high, as a JPEG that needs no request of its own."""
+    image = plain(image).convert("RGB")
     image.thumbnail((2 * height, height), Image.Resampling.LANCZOS)
     packed = io.BytesIO()
     image.save(packed, "JPEG", quality=82)

@@ -21,6 +21,7 @@ from reid_core.data.market_500k import MARKET_500K
 from reid_core.data.places import OWN, no_folder, not_found, survey, was_drawn
 from reid_core.errors import BadInput
 from reid_core.knobs import unknown
+from reid_core.words import few
 
 PEDESTRIAN_IDENTITIES = 340
 
@@ -98,11 +99,17 @@ def located(name: str, data: str | Path | None = None) -> Path:
         make = "; python -m reid_core synth DIR makes the pedestrians" * (name == "pedestrians")
         raise BadInput(f"no folder {root}: name a {family.title} folder (--data DIR){make}")
     root = root / name if os.path.isdir(root / name) else root
-    found = []
+    found, own, others = [], [], []
     for here in survey(DATASETS, root):
         if any(each.name == name for each in here):
-            return here[0].home
+            if name != OWN or here[0].home == root:
+                return here[0].home
+            (own if len(here) == 1 else others).append(here[0].home)
         found += here
+    if homes := own or others:  # Market-1501 is meant by `folder` only where nothing else can be
+        if len(homes) > 1:
+            raise BadInput(f"{name}: several lie in {root}: {few(homes)}; name one of them")
+        return homes[0]
     alike = name in ALIKE and root != own_place()  # what was named is meant, whatever else it is
     if alike and found and all(each.name in ALIKE for each in found):
         return found[0].home

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from reid_core.data.depth import DAMAGED, regular
+from reid_core.data.depth import DAMAGED, regular, turned
 from reid_core.errors import BadInput
 
 KEYS = ("folder", "name")
@@ -50,6 +50,6 @@ def sizes(root: Path, names: Sequence[str]) -> np.ndarray:
 def _size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(regular(path)) as image:
-            return image.height, image.width
+            return image.size if turned(image) else image.size[::-1]
     except DAMAGED:
         return -1, -1

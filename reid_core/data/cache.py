@@ -23,7 +23,7 @@ import numpy as np
 
 from reid_core.data.base import own_place
 
-VERSION = 1  # of the records, and of how `images.read` makes pixels
+VERSION = 2  # of the records, and of how `images.read` makes pixels
 SPARE = 2**30  # bytes left free for what a training has to save
 
 log = logging.getLogger("reid_core")

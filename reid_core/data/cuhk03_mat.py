@@ -21,6 +21,7 @@ from reid_core.data.base import Progress, own_place
 from reid_core.errors import BadInput, from_system
 
 WHOLE = ".whole"  # written when every image is there
+OLDER = b"MATLAB 5.0"  # what a file begins with that is no HDF5
 
 
 def place_of(file: Path, kind: str) -> Path:
@@ -37,7 +38,8 @@ def extract(file: Path, kind: str, progress: Progress | None = None) -> Path:
     if (folder / WHOLE).is_file():
         return folder
     try:
-        file.open("rb").close()  # h5py doesn't say which file it may not open
+        with file.open("rb") as opened:  # h5py doesn't say which file it may not open
+            older = opened.read(len(OLDER)) == OLDER
     except OSError as error:
         raise from_system(error) from None
     import h5py  # a second to load, and only this file needs it
@@ -56,6 +58,11 @@ def extract(file: Path, kind: str, progress: Progress | None = None) -> Path:
         if isinstance(known, BadInput):
             unpacked = f"{own_place() / 'unpacked'}; $REID_DATA names another place"
             raise BadInput(f"{known} (the images go to {unpacked})") from None
+        if older:
+            raise BadInput(
+                f"{file} is a MATLAB file of version 5, CUHK03's own is of 7.3: unpack cuhk03_release.zip "
+                "again, or save it with -v7.3"
+            ) from None
         raise BadInput(
             f"{file} can't be read ({error}): unpack cuhk03_release.zip again, it looks half extracted"
         ) from None

@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 # What it raises, among the many formats that it knows, for a file that can't be read as an image.
 DAMAGED = (OSError, ValueError, SyntaxError, RuntimeError, ArithmeticError, LookupError, TypeError)
@@ -15,12 +15,22 @@ DAMAGED += (AttributeError, EOFError, struct.error, Image.DecompressionBombError
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
-def eight_bits(image: Image.Image) -> Image.Image:
-    """The upper byte of a grey image of sixteen bits, of which PIL would make white; others as they
-    are. Raises what PIL raises for a damaged file."""
-    if not image.mode.startswith("I;16"):
+def plain(image: Image.Image) -> Image.Image:
+    """Upright, as a camera says that it was held, and of eight bits a channel: the upper byte of
+    sixteen, of which PIL would make white. Others as they are. Raises what PIL raises for a damaged
+    file, and ValueError for numbers whose white nobody knows."""
+    sixteen = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PNG")
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("F", "I") and not sixteen:
+        raise ValueError("its pixels are 32-bit numbers: save it with 8 bits a channel")
+    if not sixteen:
         return image
     return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+
+
+def turned(image: Image.Image) -> bool:
+    """Whether its height and width in the file are its width and height upright."""
+    return image.getexif().get(ExifTags.Base.Orientation, 1) > 4
 
 
 def regular(path: str | Path) -> Path:

@@ -15,7 +15,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
 from reid_core.data.cache import PixelFile
-from reid_core.data.depth import DAMAGED, eight_bits, regular
+from reid_core.data.depth import DAMAGED, plain, regular
 from reid_core.data.erasing import Among, erased
 from reid_core.errors import BadInput
 
@@ -40,14 +40,14 @@ def read(
 
 
 def opened(source: Path | Image.Image) -> Image.Image:
-    """One image as it is in its file, in RGB. Raises BadInput."""
+    """One image of its own size, upright, in RGB. Raises BadInput."""
     with _explained(source):
         return _opened(source)
 
 
 def _opened(source: Path | Image.Image) -> Image.Image:
     image = source if isinstance(source, Image.Image) else Image.open(regular(source))
-    return eight_bits(image).convert("RGB")
+    return plain(image).convert("RGB")
 
 
 @contextmanager

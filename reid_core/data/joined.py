@@ -7,21 +7,32 @@ Views are kept where a set names its views as the first does, and unknown otherw
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from reid_core.data.base import Dataset, Family, Split
 from reid_core.errors import BadInput
+from reid_core.words import number as number_of
 
 IDENTITIES, CAMERAS = 10**9, 1000
 
 
 def join(names: Sequence[str], families: Sequence[Family], parts: Sequence[Dataset]) -> Dataset:
-    """The joined set. Raises BadInput for numbers too large to be told apart."""
+    """The joined set. Raises BadInput for numbers too large to be told apart, and for images that two
+    of them train on."""
     first = parts[0]
-    splits = []
+    splits: list[Split] = []
+    whose: dict[Path, str] = {}
     for number, (name, family, part) in enumerate(zip(names, families, parts, strict=True)):
         train = part.train
+        if twice := [path for path in train.paths if path in whose]:
+            raise BadInput(
+                f"{whose[twice[0]]} and {name} both train on {number_of(twice, 'image')} of "
+                f"{part.root}, {twice[0].name} the first: each would be two persons; join sets that "
+                "share none"
+            )
+        whose |= dict.fromkeys(train.paths, name)
         identities = _moved(train.identities, number, IDENTITIES, name, "identity")
         cameras = _moved(train.cameras, number, CAMERAS, name, "camera")
         views = train.views

@@ -207,7 +207,7 @@ def score(
             total, times = np.zeros((count, values.shape[1])), np.zeros(count, int)
         total[places[valid]] += values[valid]
         times[places[valid]] += 1
-        sizes.append((len(places), int(valid.sum()), len(split.gallery_rows)))
+        sizes.append((len(places), int(valid.sum()), split.judged))
     if not any(valid for _, valid, _ in sizes):
         refuse_unmatched(split.labels(split.query_rows), split.labels(split.gallery_rows))
     means = np.divide(

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from reid_core.data import open_dataset
-from reid_core.data.depth import DAMAGED, regular
+from reid_core.data.depth import DAMAGED, plain, regular
 from reid_core.runs import Run
 
 SMALL, LARGE, MANY = (32, 16), (64, 32), 3000  # pixels (height, width); small for more than so many
@@ -36,7 +36,9 @@ def compute(run: Run, options: Options, progress) -> dict[str, np.ndarray]:
         try:
             with Image.open(regular(root / str(name))) as image:
                 image.draft("RGB", (2 * width, 2 * height))  # a JPEG decodes faster when smaller
-                crop = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+                crop = (
+                    plain(image).convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+                )
         except DAMAGED:
             continue
         sheet.paste(crop, (place % columns * width, place // columns * height))

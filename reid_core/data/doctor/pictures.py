@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from reid_core.data.depth import DAMAGED, eight_bits
+from reid_core.data.depth import DAMAGED, plain
 
 SIDE, LOOK = 32, 16  # pixels of what is hashed, and of what two pictures are compared by
 STEP = 256  # images between two words on how far it is
@@ -81,7 +81,9 @@ def _open(path: Path) -> tuple[str, str, tuple[int, int], str, np.ndarray]:
     try:
         with Image.open(io.BytesIO(content)) as image:
             size = image.height, image.width
-            grey = eight_bits(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+            image = plain(image)
+            size = image.height, image.width
+            grey = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     except DAMAGED as error:
         said = "no image" if isinstance(error, UnidentifiedImageError) else str(error)
         return "truncated" if _cut(content) else "unreadable", said, size, digest, nothing
