@@ -1,9 +1,10 @@
 """A run's training images as batches: of images, or of sequences of stored features."""
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,14 @@ class Feed:
         self.classes = np.unique(split.identities, return_inverse=True)[1]
         self.cameras = rows_of(split.cameras.tolist(), run.facts.cameras)
         self.views = rows_of(split.views.tolist(), run.facts.views)
+
+    @cached_property
+    def trained_on(self) -> dict[str, int | str]:
+        """How many images, and a digest of which they are."""
+        split = self.dataset.train
+        rows = zip(self.names(np.arange(len(split))), split.identities.tolist(), strict=True)
+        digest = hashlib.sha256(repr(list(rows)).encode())
+        return dict(images=len(split), digest=digest.hexdigest()[:16])
 
     def begin(self, epoch: int, alive: Callable[..., None]) -> None:
         """Before an epoch: the first time, the images that shall be kept on disk are decoded. Calls

@@ -179,7 +179,8 @@ class RunFolder:
                 os.fsync(file.fileno())
             move(beside, path)
         except OSError as error:
-            error.filename = error.filename or str(path)
+            if error.filename in (None, str(beside), beside):  # nobody knows of that one
+                error.filename = str(path)
             raise
         finally:
             with suppress(OSError):  # or it would hide what went wrong

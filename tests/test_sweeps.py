@@ -102,6 +102,17 @@ def test_a_taken_name_stops_the_whole_sweep(runs):
         planned("s", **ASKED, key="erase", values=["0", "0.5"], seeds=[0, 1])
 
 
+def test_another_sweep_of_that_name_is_refused_and_more_of_it_is_not(runs):
+    """It would stand in one table with the first."""
+    made("s", "0.5", 1, [0.1])
+    with pytest.raises(BadInput, match="sweep 's' is over erase"):
+        planned("s", **ASKED, seeds=[0, 1], settings=TINY)
+    more = dict(key="erase", values=["0.2", "0.5"], seeds=[0])
+    with pytest.raises(BadInput, match="sweep 's' has other epochs; give"):
+        planned("s", **ASKED, **more, settings=TINY | dict(epochs=7))
+    assert len(planned("s", **ASKED, **more, settings=TINY)) == 2
+
+
 def test_mean_and_spread_over_the_seeds_that_have_come_so_far(runs):
     histories = {0: [0.1, 0.4, 0.6], 1: [0.3, 0.2], 2: [None, 0.9, 0.3]}
     for seed, scores in histories.items():

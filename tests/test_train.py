@@ -229,6 +229,23 @@ def test_images_that_changed_are_noticed(runs, tiny_data, tmp_path, monkeypatch)
         train.train(run)
 
 
+def test_a_run_that_goes_on_with_other_images_says_so(runs, tiny_data, tmp_path, capsys, monkeypatch):
+    """Its scores are of two training sets."""
+    data = tmp_path / "data" / "pedestrians"
+    shutil.copytree(tiny_data, data)
+    monkeypatch.setenv("REID_DATA", str(tmp_path / "data"))
+    run = train.create(experiment(epochs=2), "fewer")
+    stepped = train.Progress.stepped
+    with monkeypatch.context() as patch, pytest.raises(train.Stopped):
+        ask = lambda *given: run.ask_stop() or stepped(*given)  # noqa: E731
+        patch.setattr(train.Progress, "stepped", ask)
+        train.train(run)
+    next((data / "bounding_box_train").glob("0001_*")).unlink()
+    train.train(run)
+    for said in (run.log_tail(200), capsys.readouterr().err):
+        assert "training images: others than before (63 now, 64 then)" in said
+
+
 def test_more_identities_in_a_batch_than_there_are(runs):
     with pytest.raises(BadInput, match="give fewer"):
         train.create(experiment(identities_per_batch=50))

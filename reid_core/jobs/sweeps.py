@@ -10,6 +10,7 @@ import numpy as np
 
 from reid_core.errors import BadInput
 from reid_core.experiment import Experiment, knobs
+from reid_core.jobs.clones import difference
 from reid_core.knobs import unknown
 from reid_core.runs import Run, checked, list_runs, runs_folder
 
@@ -87,7 +88,22 @@ def planned(
             raise BadInput(f"two trainings of the sweep would be named {each!r}; give other values")
         if (runs_folder() / each).exists():
             raise BadInput(f"run {each!r} exists already; give the sweep another name")
+    _refuse_other(name, key, found)
     return found
+
+
+def _refuse_other(name: str, key: str, found: list[Member]) -> None:
+    """A sweep that there is may get more values and seeds. Raises BadInput where more would differ."""
+    if not (there := sweeps().get(name)):
+        return
+    if there.key != key:
+        over = there.key or "seeds alone"
+        raise BadInput(f"sweep {name!r} is over {over}; give this one another name")
+    kept = next(iter(there.runs.values()))[0].experiment
+    if other := difference(kept, found[0].experiment).keys() - {key, "seed"}:
+        raise BadInput(
+            f"sweep {name!r} has other {', '.join(sorted(other))}; give this one another name"
+        )
 
 
 def sweeps() -> dict[str, Sweep]:

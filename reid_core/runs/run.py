@@ -310,7 +310,10 @@ class Run(RunFolder):
         if state := states.load(self, own):
             return state
         names = " and ".join(there)
-        raise BadInput(f"run {self.name!r} has a damaged {names}: start a new run, or clone it")
+        raise BadInput(
+            f"run {self.name!r} has a damaged {names}: start a new run, or remove "
+            f"{'it' if len(there) == 1 else 'both'} and resume, which begins anew"
+        )
 
     @property
     def has_state(self) -> bool:

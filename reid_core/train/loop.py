@@ -79,13 +79,13 @@ class Loop:
             log.info("%d processes, mining=%s, sync_batchnorm=%s", count, *how)
         if size % count:
             log.info("second stage: each process computes all of %d sequences_per_batch", size)
+        other = "; from here on the numbers are not, to the last bit, those of a training that never stopped"
         if before != count:
-            log.info(
-                "processes: %d in place of %d; from here on the numbers are not, to the last bit, "
-                "those of a training that never stopped",
-                count,
-                before,
-            )
+            log.info("processes: %d in place of %d%s", count, before, other)
+        now = self.feed.trained_on
+        if (then := (self.kept or {}).get("trained_on", now)) != now:
+            words = "training images: others than before (%d now, %d then)%s"
+            log.warning(words, now["images"], then["images"], other)
 
     def run_to_its_end(self) -> None:
         """Every epoch that is left. Raises Stopped when asked to stop, and BadInput."""
@@ -271,5 +271,6 @@ class Loop:
         return self.stages.index(self.stage)
 
     def _save(self) -> None:
-        states.save(self.run, self.bare, self.optimizers, self._stage_number, self.standing)
+        stage, seen = self._stage_number, self.feed.trained_on
+        states.save(self.run, self.bare, self.optimizers, stage, self.standing, seen)
         self.saved = time.monotonic()

@@ -37,8 +37,15 @@ class Standing:
         return found | dict(images_per_second=images / self.seconds, seconds=self.seconds)
 
 
-def save(run: Run, model: ReIDModel, optimizers: list, stage: int, standing: Standing) -> None:
-    """Keep weights, optimisers and where the training stands."""
+def save(
+    run: Run,
+    model: ReIDModel,
+    optimizers: list,
+    stage: int,
+    standing: Standing,
+    trained_on: dict[str, int | str],
+) -> None:
+    """Keep weights, optimisers, where the training stands and which images it saw."""
     states = [each.optimizer.state_dict() for each in optimizers]
     run.save_state(
         dict(
@@ -46,6 +53,7 @@ def save(run: Run, model: ReIDModel, optimizers: list, stage: int, standing: Sta
             optimizers=states,
             stage=stage,
             processes=world(),
+            trained_on=trained_on,
             **asdict(standing),
         )
     )
