@@ -19,20 +19,17 @@ NOTES = "state/nonfinite.json"
 UNSTEADY = re.compile(r"(\S+(?: when .+?)?) does not have a deterministic implementation")
 
 
-def keep_nonfinite(run: Run, note: dict[str, Any]) -> bool:
-    """Remember a step whose loss or gradient was not finite, with the state before it; returns whether
-    there is one.
+def keep_nonfinite(run: Run, note: dict[str, Any]) -> None:
+    """Remember a step whose loss or gradient was not finite, with the state before it.
 
     note holds epoch, step, the seed's numbers, the images and the terms. What is remembered is left
     out when the run goes on.
     """
     state = run.folder / "state" / "last.pt"
-    if known := state.is_file():  # none where the first step is found out after it was taken
-        with state.open("rb") as source, run.writing("state/nonfinite.pt") as target:
-            shutil.copyfileobj(source, target)
+    with state.open("rb") as source, run.writing("state/nonfinite.pt") as target:
+        shutil.copyfileobj(source, target)
     notes = [*nonfinite(run), note]
     run.write(NOTES, (json.dumps(notes, indent=2) + "\n").encode())
-    return known
 
 
 def nonfinite(run: Run) -> list[dict[str, Any]]:

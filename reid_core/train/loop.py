@@ -89,13 +89,16 @@ class Loop:
 
     def run_to_its_end(self) -> None:
         """Every epoch that is left. Raises Stopped when asked to stop, and BadInput."""
-        epochs = self.experiment.epochs
+        epochs, fresh = self.experiment.epochs, self.kept is None
         if self.standing.epoch > epochs:  # it was finished, and has lost what that left
             log.info("all epochs are done: its last state is evaluated once more")
             self.stage = self.stages[-1]
             self._evaluate()
         while self.standing.epoch <= epochs:
             self._begin_stage()
+            if fresh:  # so that the first step has a state before it
+                self._save()
+                fresh = False
             self._epoch()
         self.run.report("finished", epoch=epochs, epochs=epochs)
 
@@ -221,13 +224,12 @@ class Loop:
         seeds = [self.stage.training.seed, epoch, step]
         note = dict(epoch=epoch, step=step, seed=seeds, reason=reason, learning_rate=rate)
         note |= dict(images=feed.names(plan[step]))
-        kept = "the batch and its seed are in state/nonfinite.json, and no state was before it"
-        if accidents.keep_nonfinite(self.run, note):
-            kept = "the batch, its seed and the state before are in state/nonfinite.json and nonfinite.pt"
+        accidents.keep_nonfinite(self.run, note)
         exact = precision_of(self.fabric) == "32-true"
         return NotFinite(
-            f"{reason} in epoch {epoch}, step {step + 1} (learning rate {rate:g}): {kept}; resume to go "
-            "on without this batch, or start anew with a lower learning_rate"
+            f"{reason} in epoch {epoch}, step {step + 1} (learning rate {rate:g}): the batch, its seed "
+            "and the state before are in state/nonfinite.json and nonfinite.pt; resume to go on without "
+            "this batch, or start anew with a lower learning_rate"
             + ("" if exact else " or precision=fp32")
         )
 
