@@ -114,9 +114,7 @@ class RunFolder:
             return replace(status, state="interrupted", message="its process is gone")
         quiet = time.time() - max(status.time, self._sign())
         if status.active and status.pid is not None and quiet > QUIET:
-            said = (
-                f"no sign of life for {quiet / 60:.0f} min: its process is there, and does nothing"
-            )
+            said = f"no sign of life for {quiet / 60:.0f} min: its process is there, and is stuck or hardly gets to compute"
             status = replace(status, message=said)
         if status.active and self.stop_asked:
             return replace(status, state="stopping")
