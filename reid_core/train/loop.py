@@ -20,7 +20,7 @@ from reid_core.models import MODELS, Batch
 from reid_core.models.norms import share_norms
 from reid_core.optimize import fabric_for, learning_rate, optimizers_for, precision_of
 from reid_core.runs import Run, build
-from reid_core.train import accidents
+from reid_core.train import accidents, beginning
 from reid_core.train import state as states
 from reid_core.train.ending import log
 from reid_core.train.equip import equip, not_compiled
@@ -64,28 +64,8 @@ class Loop:
         self.unchecked: list[tuple[int, Tensor]] = []  # steps, and what of each is finite
         self.saved = time.monotonic()
         self.fitted = False  # whether this process has taken a step of this stage
-        self._announce()
-
-    def _announce(self) -> None:
-        """What is trained on what, in the log."""
-        run, training = self.run, self.experiment.training
-        size = getattr(self.experiment.options, "sequences_per_batch", 0)
-        name, device = self.experiment.model, self.fabric.device
-        log.info("%s: %s on %s, %s", run.name, name, device, precision_of(self.fabric))
-        log.info("%d images of %d identities", len(self.feed.images), run.facts.classes)
-        count, before = world(), self.kept.get("processes", 1) if self.kept else world()
-        if count > 1:
-            how = training.mining, training.sync_batchnorm
-            log.info("%d processes, mining=%s, sync_batchnorm=%s", count, *how)
-        if size % count:
-            log.info("second stage: each process computes all of %d sequences_per_batch", size)
-        other = "; from here on the numbers are not, to the last bit, those of a training that never stopped"
-        if before != count:
-            log.info("processes: %d in place of %d%s", count, before, other)
-        now = self.feed.trained_on
-        if (then := (self.kept or {}).get("trained_on", now)) != now:
-            words = "training images: others than before (%d now, %d then)%s"
-            log.warning(words, now["images"], then["images"], other)
+        precision = precision_of(self.fabric)
+        beginning.tell(run, self.feed, f"{self.fabric.device}, {precision}", self.kept)
 
     def run_to_its_end(self) -> None:
         """Every epoch that is left. Raises Stopped when asked to stop, and BadInput."""
