@@ -94,7 +94,7 @@ def _what() -> tuple[str, str, str]:
     pickers.linked("recipe", recipes, recipes[0])
     recipe = how.selectbox("Recipe", recipes, key="recipe", help="Every setting's first value.")
     what.caption(MODELS[model].idea)
-    with what.popover("The model, and what of it is ours", icon=":material/menu_book:"):
+    with what.popover("About the model", icon=":material/menu_book:"):
         st.caption(MODELS[model].paper)
         st.markdown(cleandoc(MODELS[model].__doc__))
     where.caption(DATASETS[dataset].about)
