@@ -79,9 +79,8 @@ class Training:
         "fast",
         "fast resizes each image once and augments whole batches on the device. official reads each "
         "image from its file every time and augments it by itself, through PIL and torchvision, as "
-        "the official repositories do: slower, for comparison. Both draw alike, but for the aspect of "
-        "erased rectangles that are not noise and the border cases of `translate`: official draws "
-        "them as the convolutional models' code does.",
+        "the official repositories do: slower, for comparison. Both draw alike; for `translate` fast "
+        "enlarges what it has resized, official the file's image.",
         "Images",
         choices=("fast", "official"),
     )

@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
-from reid_core.data.erasing import Among, Evenly
+from reid_core.data.erasing import Among, eraser
 from reid_core.data.images import NORMALISATIONS, Images, augment, opened
 from reid_core.device import sent
 from reid_core.experiment import Training
@@ -68,8 +67,9 @@ class Official:
         crop = [transforms.Pad(training.pad), transforms.RandomCrop(training.size)]
         flip, self.tensor = transforms.RandomHorizontalFlip(training.flip), transforms.ToTensor()
         self.moved = transforms.Compose([flip, *crop[: 2 * bool(training.pad)], self.tensor])
+        erase = eraser(training.erase, training.erase_area, training.erase_fill)
         self.end = transforms.Compose(
-            [transforms.Normalize(*NORMALISATIONS[training.normalisation]), _eraser(training)]
+            [transforms.Normalize(*NORMALISATIONS[training.normalisation]), erase]
         )
 
     def read(self, rows: np.ndarray) -> list:
@@ -139,13 +139,6 @@ class Ahead:
 
 def _use(device: torch.device) -> None:
     torch.cuda.set_device(device)
-
-
-def _eraser(training: Training) -> Callable[[Tensor], Tensor]:
-    probability, area, fill = training.erase, training.erase_area, training.erase_fill
-    if fill == "noise":
-        return RandomErasing(probability, max_area=area, mode="pixel", device="cpu")
-    return Evenly(probability, area, fill)
 
 
 def seed(*numbers: int) -> None:

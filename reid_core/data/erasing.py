@@ -1,12 +1,14 @@
 """Random erasing (Zhong et al. 2020) of normalised images. B images of H x W pixels.
 
 A rectangle of 0.02 to `area` of the image, its aspect from 0.3 to its inverse, becomes noise, zero, or
-the numbers of ImageNet's mean. timm draws the logarithm of the aspect evenly; the official code of the
-convolutional models, as Zhong's own, the aspect itself.
+the numbers of ImageNet's mean. Noise is drawn as timm does, which the transformers' official code calls:
+the logarithm of the aspect evenly. The others as the convolutional models' code, and Zhong's own, has
+them: the aspect itself.
 """
 
 import math
 import random
+from collections.abc import Callable
 
 import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN
@@ -30,23 +32,27 @@ def erased(
     count, own = among or (len(seen), slice(0, len(seen)))
     if seen.device.type != "cpu":
         return at_once(seen, probability, area, fill, (count, own))
-    mode = "pixel" if fill == "noise" else "const"
-    eraser = RandomErasing(probability, max_area=area, mode=mode, device="cpu")
-    mean = _mean(seen) if fill == "mean" else None  # timm's constant is zero
-    seen = seen if mean is None else seen - mean
+    erase = eraser(probability, area, fill)
     others = torch.empty_like(seen[0])  # takes what is drawn for images that are not here
     for row in range(count):
-        eraser(seen[row - own.start] if own.start <= row < own.stop else others)
-    return seen if mean is None else seen + mean
+        erase(seen[row - own.start] if own.start <= row < own.stop else others)
+    return seen
+
+
+def eraser(probability: float, area: float, fill: str) -> Callable[[Tensor], Tensor]:
+    """Erases in one image (3, H, W) on the CPU, in place."""
+    if fill == "noise":
+        return RandomErasing(probability, max_area=area, mode="pixel", device="cpu")
+    return Evenly(probability, area, fill)
 
 
 def at_once(seen: Tensor, probability: float, area: float, fill: str, among: Among) -> Tensor:
-    """`erased` in a few operations for the whole batch, as a GPU wants it: timm's rectangles from the
+    """`erased` in a few operations for the whole batch, as a GPU wants it: the same rectangles from the
     same draws, filled with other noise of the same kind. Does not wait for the GPU."""
-    count, own = among
+    (count, own), evenly = among, fill != "noise"
     height, width = seen.shape[2:]
     boxes = [  # an empty one where nothing is erased
-        (random.random() <= probability and box(height, width, area)) or (0, 0, 0, 0)
+        (random.random() <= probability and box(height, width, area, evenly)) or (0, 0, 0, 0)
         for _ in range(count)
     ][own]
     edges = sent(torch.tensor(boxes), seen.device)[:, :, None]  # (B, 4, 1)
@@ -72,9 +78,9 @@ class Evenly:
 
     def __call__(self, image: Tensor) -> Tensor:
         """(3, H, W), changed in place."""
-        if random.random() >= self.probability:
+        if random.random() > self.probability:
             return image
-        if found := box(*image.shape[1:], self.area, attempts=100, evenly=True):
+        if found := box(*image.shape[1:], self.area, evenly=True):
             top, left, tall, wide = found
             filled = _mean(image) if self.fill == "mean" else 0.0
             image[:, top : top + tall, left : left + wide] = filled
@@ -82,10 +88,10 @@ class Evenly:
 
 
 def box(
-    height: int, width: int, area: float, attempts: int = 10, evenly: bool = False
+    height: int, width: int, area: float, evenly: bool = False
 ) -> tuple[int, int, int, int] | None:
     """(top, left, height, width) of a rectangle, or None where none that was drawn fits."""
-    for _ in range(attempts):
+    for _ in range(100 if evenly else 10):
         target = random.uniform(LEAST, area) * (height * width)
         if evenly:
             aspect = random.uniform(ASPECT, 1 / ASPECT)

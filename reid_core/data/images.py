@@ -203,7 +203,7 @@ def augment(
         # RGA's code enlarges the file's image; this one has been resized before.
         size = (round(1.125 * height), round(1.125 * width))
         chosen = (torch.rand(count, device=image.device) < translate)[own]
-        places = drawn_places(size, (height, width), among, image.device)
+        places = drawn_places(size, (height, width), among, image.device, rounded=True)
         if image.device.type == "cpu":  # where to look at a number is not to wait for it
             chosen = chosen.nonzero().flatten()
             larger = F.interpolate(clean[chosen], size=size, mode="bilinear")
@@ -216,12 +216,21 @@ def augment(
 
 
 def drawn_places(
-    of: tuple[int, int], size: tuple[int, int], among: Among, device: torch.device
+    of: tuple[int, int],
+    size: tuple[int, int],
+    among: Among,
+    device: torch.device,
+    rounded: bool = False,
 ) -> Tensor:
-    """(2, B) the top and left of a part of this size in each image, drawn for all that it is among."""
+    """(2, B) the top and left of a part of this size in each image, drawn for all that it is among;
+    rounded: as RGA's code does, so that the first and the last place are half as likely as others."""
     count, own = among
-    rooms = (whole - part + 1 for whole, part in zip(of, size, strict=True))
-    return torch.stack([torch.randint(0, room, (count,), device=device)[own] for room in rooms])
+    rooms = (whole - part for whole, part in zip(of, size, strict=True))
+    if rounded:
+        drawn = ((torch.rand(count, device=device) * room).round().long() for room in rooms)
+    else:
+        drawn = (torch.randint(0, room + 1, (count,), device=device) for room in rooms)
+    return torch.stack([each[own] for each in drawn])
 
 
 def cropped(image: Tensor, size: tuple[int, int], places: Tensor) -> Tensor:
