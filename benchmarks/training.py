@@ -78,6 +78,12 @@ def main() -> int:
 def measured(name: str, asked: argparse.Namespace) -> list[dict]:
     """A model's rows: passes and steps, then input and epochs."""
     loop = ours.began(ours.experiment(name, asked.batch, asked.device, "fp32"))
+    wanted, there = max(INPUTS, asked.batches), ours.fewest_batches(loop, 2 + asked.rounds)
+    if there < wanted:
+        raise SystemExit(
+            f"--batch {asked.batch}: an epoch of these images has {there} batches and {wanted} are timed; "
+            "give a smaller one, or fewer --batches"
+        )
     batch, paths = ours.first_batch(loop)
     sides, problem = {}, ""
     for precision in asked.precisions:
