@@ -1,6 +1,5 @@
 """What the views Gates, Orders, Why similar, On the person and Deletion have in common."""
 
-import re
 from collections.abc import Collection
 
 import streamlit as st
@@ -15,13 +14,6 @@ from reid_core.analysis.similarity import LeftOut
 from reid_core.models.base import Tokens
 from reid_core.runs import Run
 
-PLACES = (  # in a probe's name, where it is in words
-    (r"\bblocks\.(\d+)\b", "layer {}", 1),
-    (r"\blayer(\d+)\b", "stage {}", 0),
-    (r"\borders\.(\d+)\b", "order {}", 0),
-    (r"\b(global)_layer\.", "last layer", None),  # the branch that ends in the global feature
-)
-
 # Of maps that other views draw in another way.
 TARGET = (
     " The gradient-weighted rollout is that of the squared norm of the embedding, so that no other image "
@@ -31,16 +23,6 @@ DIVIDED = (
     " The class token's attention is its row over the patches, divided by what they have of it, so that it "
     "sums to 1 (Rollout's head mean and Layers and heads leave it undivided)."
 )
-
-
-def place(probe: str) -> str:
-    """Where a probe sits, in words: trunk.blocks.1.orders.2.attention is "layer 2, order 2"."""
-    found = []
-    for pattern, words, first in PLACES:
-        if match := re.search(pattern, probe):
-            number = match[1] if first is None else int(match[1]) + first
-            found.append(words.format(number))
-    return ", ".join(found) or probe.replace("_", " ")
 
 
 def here(run: Run, query: int, view: str) -> dict[str, str]:

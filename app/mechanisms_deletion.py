@@ -106,8 +106,9 @@ def _maps(picture: Picture, found: Tested) -> None:
             for method, each in found.maps.items()
         ],
         Said(
-            "Every map of this picture that can be put to the test, on the grid at which the image is "
-            f"altered, with the area under its curve; random order has {chance.mean():.3f} "
+            "Every map of this picture that can be put to the test, each of the last layer that has one, "
+            "on the grid at which the image is altered (coarser ones are spread over their pixels), with "
+            f"the area under its curve; random order has {chance.mean():.3f} "
             f"({chance.min():.3f} to {chance.max():.3f} over {DRAWS} draws).{otherwise(found.maps)}",
             code=(faithfulness.candidates,),
         ),

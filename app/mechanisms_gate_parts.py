@@ -4,9 +4,9 @@ import streamlit as st
 
 from app import cached, figures
 from app.figures import Said
-from app.mechanisms import place
 from app.pictures import Picture
 from reid_core.analysis import gates
+from reid_core.analysis.maps import place
 from reid_core.look import Looked
 from reid_core.models.rga import RelationAware
 

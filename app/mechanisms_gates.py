@@ -11,11 +11,11 @@ from app import cached, figures, mechanisms_gate_parts, pictures
 from app import charts_mechanisms as charts
 from app.figures import Said
 from app.lessons import Step
-from app.mechanisms import at, here, kept, place, places, take
+from app.mechanisms import at, here, kept, places, take
 from app.mechanisms_gate_parts import BOTH
 from app.pictures import Picture
 from reid_core.analysis import gates
-from reid_core.analysis.maps import GATE, POOLING
+from reid_core.analysis.maps import GATE, POOLING, place
 from reid_core.look import Looked
 from reid_core.models.attentions import SimplifiedNonLocal
 from reid_core.models.base import Tokens

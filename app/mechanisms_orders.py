@@ -9,8 +9,9 @@ import streamlit as st
 from app import cached, figures, pictures
 from app.figures import Said
 from app.lessons import Step
-from app.mechanisms import at, here, kept, place, places, take
+from app.mechanisms import at, here, kept, places, take
 from app.pictures import Picture
+from reid_core.analysis.maps import place
 from reid_core.analysis.offsets import source_of, taps, unseen
 from reid_core.analysis.orders import Pair, pairs
 from reid_core.divergence import js_divergence, pooled_map

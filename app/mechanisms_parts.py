@@ -12,12 +12,12 @@ from app import cached, figures, mechanisms_shares, pictures
 from app import charts_mechanisms as charts
 from app.figures import Said
 from app.lessons import Step
-from app.mechanisms import here, otherwise, place
+from app.mechanisms import here, otherwise
 from app.mechanisms_shares import FORMULA, SOURCE
 from app.notices import explained, say
 from app.pictures import Picture
 from reid_core.analysis.intervals import interval
-from reid_core.analysis.maps import KINDS, LayerMap, maps_of
+from reid_core.analysis.maps import KINDS, LayerMap, maps_of, place
 from reid_core.analysis.parts import chance, even_shares, points, shares
 from reid_core.data.masks import IDS, PERSON
 from reid_core.runs import Run

@@ -10,11 +10,10 @@ from app import cached, figures, pictures, studies
 from app import charts_mechanisms as charts
 from app.charts_mechanisms import Line
 from app.figures import Said
-from app.mechanisms import place
 from app.passes import about
 from app.pictures import Picture
 from reid_core.analysis.intervals import band, interval
-from reid_core.analysis.maps import LayerMap
+from reid_core.analysis.maps import LayerMap, place
 from reid_core.analysis.parts import points, shares
 from reid_core.errors import BadInput
 from reid_core.runs import Run

@@ -187,8 +187,12 @@ def test_a_rollout_needs_the_same_tokens_in_every_layer():
         attention.rollout(maps)
     with pytest.raises(BadInput, match="got none"):
         attention.rollout([])
-    with pytest.raises(BadInput, match="gradient for each of 1"):
-        attention.gradient_rollout(maps[:1], [])
+    for wrong in ([], [torch.ones(2, 4, 4)]):
+        with pytest.raises(BadInput, match="gradient of its shape for each of 1"):
+            attention.gradient_rollout(maps[:1], wrong)
+    for wrong in (torch.eye(4), torch.ones(2, 3, 4), torch.ones(1, 2, 4, 4)):
+        with pytest.raises(BadInput, match=r"expected maps .heads, tokens, tokens., got"):
+            attention.rollout([wrong])
 
 
 def test_the_gradient_is_that_of_the_target():

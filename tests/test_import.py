@@ -3,6 +3,7 @@ the same features."""
 
 import csv
 import json
+import math
 import re
 from collections import OrderedDict
 from pathlib import Path
@@ -444,6 +445,7 @@ ONE = torch.ones(1)
         ("transreid", {}, ["trunk=vit_huge"], "unknown trunk"),
         ("transreid", dict(base__sie_embed=torch.ones(6, 1, 32)), ["views=4"], "give a divisor"),
         ("transreid", dict(base__cls_token=ONE), [], "of 3 dimensions"),
+        ("transreid", dict(base__cls_token=torch.full((1, 1, 32), math.nan)), [], "holds NaN"),
         ("transreid", dict(base__pos_embed=None), [], "it has no base.pos_embed"),
         ("transreid", dict(base__pos_embed=torch.ones(1, 8, 32)), [], "7 positions"),
         ("transreid", {"b1.0.norm1.weight": None}, [], "lacks 1 tensor of"),

@@ -12,8 +12,9 @@ from test_app import captions, imported, jpeg, opened, said
 from app import cached, mechanisms_orders, passes
 from app import charts_mechanisms as charts
 from app.cached import mechanism_views
-from app.mechanisms import at, place, places
+from app.mechanisms import at, places
 from reid_core.analysis.costs import seconds_a_pass
+from reid_core.analysis.maps import place
 from reid_core.data.masks import IDS, outline
 from reid_core.models.base import Tokens
 from reid_core.runs import open_run

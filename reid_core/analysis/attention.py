@@ -65,7 +65,7 @@ def rollout(maps: Sequence[Tensor]) -> np.ndarray:
     """Attention rollout (Abnar and Zuidema 2020): L maps (H, N, N) -> (N, N), rows sum to 1.
 
     The mean over heads A of each layer is mixed with the residual path, (A + I) / 2, and the layers
-    are multiplied, the last one on the left.
+    are multiplied, the last one on the left. Raises BadInput for maps of other shapes.
     """
     _checked(maps)
     joint = torch.eye(maps[0].shape[-1], dtype=torch.float64)
@@ -83,8 +83,11 @@ def gradient_rollout(maps: Sequence[Tensor], gradients: Sequence[Tensor]) -> np.
     layer adds A' R. The I is taken off again in the end.
     """
     _checked(maps)
-    if len(maps) != len(gradients):
-        raise BadInput(f"expected a gradient for each of {len(maps)} maps, got {len(gradients)}")
+    if [each.shape for each in maps] != [each.shape for each in gradients]:
+        raise BadInput(
+            f"expected a gradient of its shape for each of {len(maps)} maps, got {len(gradients)} of "
+            f"{sorted({tuple(each.shape) for each in gradients})}"
+        )
     start = torch.eye(maps[0].shape[-1], dtype=torch.float64)
     relevance = start
     for attention, gradient in zip(maps, gradients, strict=True):
@@ -100,6 +103,8 @@ def _checked(maps: Sequence[Tensor]) -> None:
             f"expected maps over the same tokens in every layer, got {sizes or 'none'}: a rollout "
             "needs a transformer whose layers see all tokens"
         )
+    if odd := [tuple(x.shape) for x in maps if x.dim() != 3 or x.shape[1] != x.shape[2]]:
+        raise BadInput(f"expected maps (heads, tokens, tokens), got {odd[0]}")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 Shapes: B images, H heads, N = h * w positions, D width.
 """
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,12 @@ from reid_core.models.base import Tokens
 KINDS = ("attention", "spatial", "pooling", "high frequency", "features", "tokens")
 CLASS, RECEIVED = "class token's attention to patches", "attention received"
 GATE, POOLING, MASK, NORM = "spatial gate", "pooling map", "high-frequency patches", "feature norm"
+PLACES = (  # in a probe's name, where it is in words
+    (r"\bblocks\.(\d+)\b", "layer {}", 1),
+    (r"\blayer(\d+)\b", "stage {}", 0),
+    (r"\borders\.(\d+)\b", "order {}", 0),
+    (r"\b(global)_layer\.", "last layer", None),  # the branch that ends in the global feature
+)
 PLAIN = {"spatial": GATE, "pooling": POOLING, "high frequency": MASK}  # the layer's map as it is
 
 
@@ -84,6 +91,24 @@ def on_grid(each: LayerMap, tokens: Tokens, size: tuple[int, int]) -> np.ndarray
 
 
 def last_maps(looked: Looked, tokens: Tokens, size: tuple[int, int]) -> dict[str, np.ndarray]:
-    """For each method the map of the last layer that has it, on one grid: (B, h, w) by name."""
+    """For each method the map of the last layer that has it, on one grid: (B, h, w) by the method and
+    where that is."""
     last = {each.method: each for each in maps_of(looked)}
-    return {f"{method}, last layer": on_grid(each, tokens, size) for method, each in last.items()}
+    return {
+        ", ".join([method, *_places(each.probe)]): on_grid(each, tokens, size)
+        for method, each in last.items()
+    }
+
+
+def place(probe: str) -> str:
+    """Where a probe sits, in words: trunk.blocks.1.orders.2.attention is "layer 2, order 2"."""
+    return ", ".join(_places(probe)) or probe.replace("_", " ")
+
+
+def _places(probe: str) -> list[str]:
+    found = []
+    for pattern, words, first in PLACES:
+        if match := re.search(pattern, probe):
+            number = match[1] if first is None else int(match[1]) + first
+            found.append(words.format(number))
+    return found

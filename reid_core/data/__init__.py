@@ -97,7 +97,10 @@ def located(name: str, data: str | Path | None = None) -> Path:
     root = Path(data) if data else default_root(name)
     if not os.path.isdir(root) and data is None:
         make = "; python -m reid_core synth DIR makes the pedestrians" * (name == "pedestrians")
-        raise BadInput(f"no folder {root}: name a {family.title} folder (--data DIR){make}")
+        raise BadInput(
+            f"no folder {root}: put {family.title} there, or name its folder where the command asks for one "
+            f"(--data DIR), or the one above it in $REID_DATA{make}"
+        )
     root = root / name if os.path.isdir(root / name) else root
     found, own, others = [], [], []
     for here in survey(DATASETS, root):

@@ -93,6 +93,11 @@ def fit(file: Path, weights: Weights, experiment: Experiment, reading: Reading) 
             continue
         given = weights[official].T if official.endswith(".w") else weights[official]
         if given.shape == own.shape:
+            if not given.isfinite().all():
+                raise BadInput(
+                    f"{file}: {official} holds NaN or infinity: its training had failed, or it was "
+                    "damaged on its way; fetch it again or take another one"
+                )
             kept[key] = given.to(own.dtype).contiguous()
         elif "classifier" in key:
             ignored.setdefault("of another number of identities", []).append(official)
