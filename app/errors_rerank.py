@@ -146,7 +146,7 @@ def _all(case: Case, found: dict[str, np.ndarray], settings: dict, line: str) ->
     """The scores of all queries before and after."""
     scored = cached.evaluation(case.run, case.stamp)
     before, after = scored.average_precision, found["average_precision"]
-    _, low, high = paired(after, before)
+    mean, low, high = paired(after, before)
     first = found["first_hit"][found["first_hit"] > 0]
     matched = int((np.isfinite(before) & np.isfinite(after)).sum())
     every = f"All {len(after)} queries"
@@ -156,9 +156,8 @@ def _all(case: Case, found: dict[str, np.ndarray], settings: dict, line: str) ->
     left, right = numbers.columns(2)
     old, new = round(scored.mAP, 4), round(float(np.nanmean(after)), 4)
     old_first, new_first = round(float(scored.cmc[0]), 3), round(float((first == 1).mean()), 3)
-    # Differences of the numbers as they are shown, so that they add up.
-    change = new - old
-    left.metric("mAP", f"{new:.4f}", f"{change:+.4f}")
+    # To a digit less than the numbers, with which it then adds up.
+    left.metric("mAP", f"{new:.4f}", f"{mean:+.3f}")
     right.metric("Rank-1", f"{new_first:.3f}", f"{new_first - old_first:+.3f}")
     better, worse = int((after > before).sum()), int((after < before).sum())
     same = int((after == before).sum())
@@ -173,8 +172,8 @@ def _all(case: Case, found: dict[str, np.ndarray], settings: dict, line: str) ->
         figures.chart(
             charts_errors.moved(before, after, line),
             Said(
-                f"Change of AP by query against the run's own lists: mean {change:+.4f} (95 % paired "
-                f"bootstrap {low:+.4f} to {high:+.4f}). Grey: the {counts[middle]} lists that change by "
+                f"Change of AP by query against the run's own lists: mean {mean:+.3f} (95 % paired "
+                f"bootstrap {low:+.3f} to {high:+.3f}). Grey: the {counts[middle]} lists that change by "
                 f"less than {edges[middle + 1]:.3f} either way, the unchanged among them. Distances on "
                 "the tiles are those of the method.",
                 said.formula,
@@ -182,7 +181,7 @@ def _all(case: Case, found: dict[str, np.ndarray], settings: dict, line: str) ->
                 said.code,
             ),
             key="moved",
-            alt=f"Histogram of the change of average precision; mean {change:+.4f}",
+            alt=f"Histogram of the change of average precision; mean {mean:+.3f}",
             table=pd.DataFrame(
                 dict(query=cached.labels(case.run, case.stamp), before=before, after=after)
             ),

@@ -68,7 +68,8 @@ def _taken(runs: list[Run], results: dict[str, Found], row: int) -> None:
     caption = (
         "How much of a token's attention output comes from high-frequency tokens, averaged over "
         f"{st.session_state['over']} of an image: mean and 95 % bootstrap interval over {images} test "
-        "images. Dotted: as many tokens drawn at random. Above its dotted line a layer takes more from "
+        "images. Dotted: the same for random splits of the same sizes, over whose own tokens it is then "
+        "averaged. Above its dotted line a layer takes more from "
         "detail than chance would, below it less."
     )
     last = ", ".join(f"{line.name} {line.values[-1]:.0%}" for line in curves)

@@ -112,7 +112,8 @@ def _pca(points, found, *, metric, dimensions, n_neighbors, min_dist, seed, star
 
     if points.shape[1] < dimensions:
         raise BadInput(f"expected at least {dimensions} dimensions, got {points.shape[1]}")
-    return PCA(dimensions, random_state=seed).fit_transform(points)
+    tall = len(points) >= points.shape[1]  # exact either way; the usual solver may be a random one
+    return PCA(dimensions, svd_solver="covariance_eigh" if tall else "full").fit_transform(points)
 
 
 def _meanwhile(work: Callable[[], np.ndarray], tell: Tell) -> np.ndarray:
