@@ -106,7 +106,7 @@ def _maps(picture: Picture, found: Tested) -> None:
             for method, each in found.maps.items()
         ],
         Said(
-            "Every map of this picture that can be put to the test, each of the last layer that has one, "
+            "Every map of this picture that can be put to the test (of each kind of layer's map the last), "
             "on the grid at which the image is altered (coarser ones are spread over their pixels), with "
             f"the area under its curve; random order has {chance.mean():.3f} "
             f"({chance.min():.3f} to {chance.max():.3f} over {DRAWS} draws).{otherwise(found.maps)}",
