@@ -12,6 +12,7 @@ from PIL import Image
 
 from reid_core.__main__ import main
 from reid_core.data import DATASETS, base, default_root, find, joined, open_dataset, prepare
+from reid_core.data.doctor import examine
 from reid_core.errors import BadInput
 
 
@@ -636,13 +637,18 @@ def test_ones_own_folder_is_not_another_data_set_beside_it(tiny_data, tmp_path):
     assert open_dataset("folder", disk).root.name == "Market-1501-v15.09.15"  # what else
     with pytest.raises(BadInput, match=r"both train on 64 images .* two persons"):
         open_dataset("market1501+folder", disk)
+    told = examine(disk, "market1501+folder")
+    assert told.code == 1 and any("two persons" in each.message for each in told.findings)
     build("folder", tiny_data, disk / "mine")
     assert open_dataset("folder", disk).root == disk / "mine"
     assert len(open_dataset("market1501+folder", disk).train) == 128
+    assert [each.home for each in examine(disk, "folder").recognised] == [str(disk / "mine")]
     assert open_dataset("folder", disk / "Market-1501-v15.09.15").query.paths
     build("folder", tiny_data, disk / "more")
     with pytest.raises(BadInput, match=r"several lie in .*mine, .*more; name one"):
         open_dataset("folder", disk)
+    told = examine(disk, "folder")
+    assert told.code == 1 and "several lie in" in told.findings[0].message
 
 
 def test_sets_that_train_on_the_same_images_are_not_joined(tiny_data, tmp_path):

@@ -15,6 +15,7 @@ from app import own, uploads
 from app.scores import RATES
 from reid_core.__main__ import main
 from reid_core.data import images
+from reid_core.data.attributes import sizes
 from reid_core.embed import embed_images, refine
 from reid_core.evaluate import Embeddings, directions, distances
 from reid_core.runs import open_run
@@ -208,11 +209,11 @@ def test_an_upload_has_a_verdict_too(tiny_run):
     assert "not measured on your pictures" not in captions(app)
 
 
-def turned(image: Image.Image) -> bytes:
+def turned(image: Image.Image, kind: str = "PNG") -> bytes:
     """As a telephone that was held sideways keeps it."""
     exif, packed = Image.Exif(), io.BytesIO()
     exif[ExifTags.Base.Orientation] = 6
-    image.transpose(Image.Transpose.ROTATE_90).save(packed, "PNG", exif=exif)
+    image.transpose(Image.Transpose.ROTATE_90).save(packed, kind, exif=exif)
     return packed.getvalue()
 
 
@@ -235,6 +236,18 @@ def test_an_odd_picture_is_one_to_page_and_command(odd, plain, tiny_data, tmp_pa
         images.read(tmp_path / "odd.png", seen.shape[:2]),
     ):
         np.testing.assert_array_equal(np.asarray(read), seen)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_the_size_of_a_turned_picture_is_that_upright(kind, tmp_path):
+    (tmp_path / "odd").write_bytes(turned(Image.new("RGB", (20, 50)), kind))
+    assert images.opened(tmp_path / "odd").size == (20, 50)
+    assert sizes(tmp_path, ["odd"]).tolist() == [[50, 20]]
+
+
+def test_sixteen_bits_of_another_format(tmp_path):
+    (tmp_path / "deep.pgm").write_bytes(b"P5 8 8 65535\n" + b"\x40\x00" * 64)
+    assert np.asarray(images.opened(tmp_path / "deep.pgm")).max() == 0x40
 
 
 def test_without_a_test_split_nothing_is_decided(runs):

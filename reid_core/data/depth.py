@@ -19,7 +19,8 @@ def plain(image: Image.Image) -> Image.Image:
     """Upright, as a camera says that it was held, and of eight bits a channel: the upper byte of
     sixteen, of which PIL would make white. Others as they are. Raises what PIL raises for a damaged
     file, and ValueError for numbers whose white nobody knows."""
-    sixteen = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PNG")
+    deep = image.mode == "I" and image.format in ("PNG", "PPM")  # which have no more
+    sixteen = image.mode.startswith("I;16") or deep
     image = ImageOps.exif_transpose(image)
     if image.mode in ("F", "I") and not sixteen:
         raise ValueError("its pixels are 32-bit numbers: save it with 8 bits a channel")
@@ -30,7 +31,8 @@ def plain(image: Image.Image) -> Image.Image:
 
 def turned(image: Image.Image) -> bool:
     """Whether its height and width in the file are its width and height upright."""
-    return image.getexif().get(ExifTags.Base.Orientation, 1) > 4
+    said = image.getexif().get(ExifTags.Base.Orientation)
+    return said in (5, 6, 7, 8) and image.format != "TIFF"  # whose size is that upright already
 
 
 def regular(path: str | Path) -> Path:

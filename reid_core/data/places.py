@@ -15,7 +15,7 @@ from reid_core.data.base import (
     walk,
 )
 from reid_core.data.market import FOLDERS
-from reid_core.data.own import near_misses
+from reid_core.data.own import closed_tables, near_misses
 from reid_core.errors import BadInput
 
 ABOVE = 2  # folders above the given one that are tried
@@ -159,6 +159,7 @@ def _hints(families: Mapping[str, Family], family: Family, root: Path) -> Iterat
         try:
             packed += [e.path for e in entries(folder) if e.name.lower().endswith(ARCHIVES)]
             if family is families[OWN]:
+                tables += [f"not allowed to read {table}" for table in closed_tables(folder)]
                 tables += [f"in {folder} {said}" for said in near_misses(folder, meant=True)]
         except BadInput:
             closed.append(folder)

@@ -25,6 +25,7 @@ from reid_core.data.doctor.pictures import Progress, Scan, scan
 from reid_core.data.doctor.reading import called
 from reid_core.data.doctor.sizes import examine_files, examine_sizes
 from reid_core.data.doctor.unrecognised import unrecognised, unusable
+from reid_core.data.places import OWN
 from reid_core.errors import BadInput, as_told
 from reid_core.words import number
 
@@ -54,6 +55,9 @@ def examine(root: Path, name: str | None = None, progress: Progress | None = Non
     for each in asked:
         found = reading.read_as(each, found)
         findings += folders.wrong_version(found, each, DATASETS)
+    if OWN in asked:
+        found, several = reading.own_one(root, found)
+        findings += several
     if not asked:
         findings += folders.half_there(found, DATASETS)
     wanted = [each for each in found if not asked or each.name in asked]
@@ -99,6 +103,8 @@ def _examine(
         folder = str(data.root)
         findings += [replace(each, dataset=found.name, folder=folder) for each in told]
     by_name = {found.name: (data, rows[found]) for found, data in opened}
+    if len(asked) > 1 and all(name in by_name for name in asked):
+        findings += reading.twice_trained_on(asked, [by_name[name][0] for name in asked])
     if len(asked) > 1 and asked[0] in by_name:
         findings += _shared({name: by_name[name] for name in asked if name in by_name}, seen)
     read = dict(opened)

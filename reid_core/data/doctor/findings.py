@@ -7,7 +7,7 @@ ERROR, WARNING = "error", "warning"
 
 # Every kind of finding, and what it means.
 KINDS: dict[str, str] = {
-    "wrong-level": "the folder lies inside a data set: its folder above is the one to give",
+    "wrong-level": "the folder lies inside a data set, or holds several of one's own: another is the one to give",
     "archive": "an archive that has not been extracted",
     "half-extracted": "some folders or files of a layout are there and others are missing",
     "wrong-version": "another version of the data set than its folder's name or the question says",

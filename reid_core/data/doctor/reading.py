@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_core.data import ALIKE, DATASETS, Dataset, Found
+from reid_core.data import ALIKE, DATASETS, Dataset, Found, joined, located
 from reid_core.data.doctor.findings import ERROR, Case, Finding
 from reid_core.data.doctor.folders import kind_of
 from reid_core.data.doctor.labels import SPLITS
 from reid_core.data.doctor.pictures import Progress
 from reid_core.data.lists import absent_allowed
 from reid_core.data.places import OWN
+from reid_core.errors import BadInput
 from reid_core.words import number
 
 
@@ -37,6 +38,28 @@ def read(found: Found, progress: Progress | None) -> tuple[Dataset, list[Finding
         there = np.array([path not in gone for path in images.paths], bool)
         data = replace(data, **{split: images.take(there)})
     return data, [_absent(found, data, listed, *each) for each in absent]
+
+
+def own_one(root: Path, found: list[Found]) -> tuple[list[Found], list[Finding]]:
+    """Of what can be one's own folder that which a training would take; where several are meant alike,
+    all, and that it can't be told."""
+    if not any(each.name == OWN for each in found):
+        return found, []
+    try:
+        home = located(OWN, root)
+    except BadInput as problem:
+        return found, [Finding("wrong-level", ERROR, str(problem), "give the folder that is meant")]
+    return [each for each in found if each.name != OWN or each.home == home], []
+
+
+def twice_trained_on(names: list[str], parts: list[Dataset]) -> list[Finding]:
+    """Why data sets can't be joined, as a training would say it."""
+    try:
+        joined.join(names, [DATASETS[name] for name in names], parts)
+    except BadInput as problem:
+        remedy = "join sets that share no image"
+        return [Finding("label-conflict", ERROR, str(problem), remedy, "train", "+".join(names))]
+    return []
 
 
 def _absent(
