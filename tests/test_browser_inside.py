@@ -187,12 +187,48 @@ def test_tags_and_notes_stay(lab, browser):
         assert second != query
         page.keyboard.type("jnxk of 12")  # while the next query is still being fetched
         page.get_by_placeholder("N to write").filter(has_text="xk of 12").wait_for()
+        settled(page)
         third = asked(page, "query")
+        assert third not in (query, second)
         page.keyboard.press("Escape")
         settled(page)
     kept = notes.read(lab.run("rga-demo")).queries.items()
     found = {name.rpartition("/")[2]: note for name, note in kept}
     assert found == {query: Note(reviewed=True), third: Note(text="xk of 12")}
+
+
+SLOW_WIRE = """
+const Wire = WebSocket
+window.WebSocket = class extends Wire {
+  send(data) { setTimeout(() => super.send(data), window.late ?? 0) }
+}
+"""
+
+
+@pytest.mark.parametrize("by_mouse", [False, True])
+def test_a_note_waits_for_a_slow_server(lab, browser, by_mouse):
+    """What is typed before the next query has come is that query's note, and is not lost."""
+    with visitor(browser, 1440) as page:
+        page.add_init_script(SLOW_WIRE)
+        opened(page, f"{lab.address}errors?run=transreid-demo")
+        hears_keys(page)
+        page.evaluate("window.late = 1200")
+        before, field = asked(page, "query"), page.get_by_placeholder("N to write")
+        page.keyboard.press("j")
+        field.click() if by_mouse else page.keyboard.press("n")
+        page.keyboard.type("xk of 12")
+        field.filter(has_text="xk of 12").wait_for()
+        page.wait_for_function(f"!location.href.includes({before!r})")
+        page.evaluate("window.late = 0")
+        settled(page)
+        after = asked(page, "query")
+        assert field.input_value() == "xk of 12"
+        page.keyboard.press("Escape")
+        settled(page)
+    kept = notes.read(lab.run("transreid-demo"))
+    assert [note.text for name, note in kept.queries.items()] == ["xk of 12"]
+    assert kept.of(f"query/{after}").text == "xk of 12"
+    (lab.runs / "transreid-demo" / "notes.json").unlink()
 
 
 def tally(page) -> int:
