@@ -87,8 +87,9 @@ def missing(
     belongs to, if that may change while the choice keeps its name."""
     state, asked = st.session_state, address.get(key, "")
     there, opened = {"", *options, *known}, key not in state
-    # An address that stayed behind when the page chose something else is no link.
-    left = state.get(key) in options and asked == address.tied(key)
+    # An address that stayed behind when the page chose something else is no link, and what came by
+    # itself for another run is nobody's wish.
+    left = asked == address.tied(key) and (state.get(key) in options or not chosen(key))
     _tied(key, options, default)
     if asked not in there and not left:
         state[f"{key} missing"] = (asked, (state[key], of))

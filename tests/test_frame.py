@@ -164,6 +164,35 @@ def _code_of():
 # ---- lessons
 
 
+def with_queries():
+    import streamlit as st
+
+    from app import address, pickers
+
+    with address.told("page"):
+        names = ["a", "b"] if st.session_state.get("run", "one") == "one" else ["c", "d"]
+        pickers.linked_query("some", names)
+        st.selectbox("Query", names, key="query")
+
+
+def another_run(app):
+    app.session_state["run"] = "two"
+    app.run()
+    assert app.selectbox(key="query").value == "c"
+    return [each.value for each in app.warning]
+
+
+def test_a_query_that_nobody_chose_is_not_missed_in_another_run():
+    assert not another_run(page(with_queries))
+
+
+def test_a_chosen_query_that_another_run_has_not_is_told():
+    app = page(with_queries)
+    app.selectbox(key="query").select("b").run()
+    assert another_run(app) == ["Run some has no query b; shown is c."]
+    assert page(with_queries, query="x").warning
+
+
 def with_lessons():
     import streamlit as st
 

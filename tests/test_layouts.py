@@ -657,6 +657,23 @@ def test_sets_that_train_on_the_same_images_are_not_joined(tiny_data, tmp_path):
         open_dataset("msmt17-v1+msmt17-v1-trainval", tmp_path)
 
 
+def test_numbers_too_large_to_be_joined(tiny_data, tmp_path):
+    build("market1501", tiny_data, tmp_path)
+    build("msmt17-v1", tiny_data, tmp_path)
+    path = next(tmp_path.rglob("bounding_box_train/*.jpg"))
+    path.rename(path.with_name(f"{joined.IDENTITIES}_c1s1_000000_00.jpg"))
+    with pytest.raises(BadInput, match="identity 1000000000 is too large to be joined"):
+        open_dataset("market1501+msmt17-v1", tmp_path)
+    told = [
+        each
+        for each in examine(tmp_path, "market1501+msmt17-v1").findings
+        if each.severity == "error"
+    ]
+    assert [(each.kind, each.remedy) for each in told] == [
+        ("layout", "number its identities and cameras anew, from 1")
+    ]
+
+
 def test_an_older_matlab_file_is_told(make):
     home = make("cuhk03-mat")
     (home / "cuhk03_release" / "cuhk-03.mat").write_bytes(b"MATLAB 5.0 MAT-file" + b"\0" * 500)

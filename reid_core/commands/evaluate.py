@@ -87,8 +87,8 @@ def _how(command: argparse.ArgumentParser) -> None:
         "--approximate",
         choices=("faiss",),
         default=None,
-        help="search approximately for the 100 nearest (a match beyond them ranks last); tells the "
-        "search's recall",
+        help="search approximately for each query's nearest images (a match beyond them ranks last); "
+        "tells how many they are, and the search's recall",
     )
 
 

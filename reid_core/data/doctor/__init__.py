@@ -104,7 +104,7 @@ def _examine(
         findings += [replace(each, dataset=found.name, folder=folder) for each in told]
     by_name = {found.name: (data, rows[found]) for found, data in opened}
     if len(asked) > 1 and all(name in by_name for name in asked):
-        findings += reading.twice_trained_on(asked, [by_name[name][0] for name in asked])
+        findings += reading.unjoined(asked, [by_name[name][0] for name in asked])
     if len(asked) > 1 and asked[0] in by_name:
         findings += _shared({name: by_name[name] for name in asked if name in by_name}, seen)
     read = dict(opened)

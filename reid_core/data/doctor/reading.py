@@ -52,13 +52,15 @@ def own_one(root: Path, found: list[Found]) -> tuple[list[Found], list[Finding]]
     return [each for each in found if each.name != OWN or each.home == home], []
 
 
-def twice_trained_on(names: list[str], parts: list[Dataset]) -> list[Finding]:
+def unjoined(names: list[str], parts: list[Dataset]) -> list[Finding]:
     """Why data sets can't be joined, as a training would say it."""
     try:
         joined.join(names, [DATASETS[name] for name in names], parts)
     except BadInput as problem:
-        remedy = "join sets that share no image"
-        return [Finding("label-conflict", ERROR, str(problem), remedy, "train", "+".join(names))]
+        kind, remedy = "label-conflict", "join sets that share no image"
+        if "too large to be joined" in str(problem):
+            kind, remedy = "layout", "number its identities and cameras anew, from 1"
+        return [Finding(kind, ERROR, str(problem), remedy, "train", "+".join(names))]
     return []
 
 
