@@ -25,10 +25,10 @@ def act(action: str, *arguments: Any, **keywords: Any) -> None:
         st.session_state["problem"] = str(problem), _place(), time.monotonic()
         return
     if action == "start":
-        st.session_state["run"] = name
-        st.session_state["view"] = "Watch"
+        address.choose("run", name)
+        address.choose("view", "Watch")
     if action == "start_sweep":
-        st.session_state["view"] = "Queue"
+        address.choose("view", "Queue")
     if action in ("start", "start_sweep"):
         address.put("clone", None)
 

@@ -1,5 +1,9 @@
 """What the page's address says. All that one run of the script writes goes there together, at its end:
 Streamlit makes every single write a step of the browser's back button.
+
+A browser sends all its widgets with every press, also those that the run before has set anew and it
+has not yet heard of. So each run ends with its number in a hidden field: what comes back in it tells
+what the browser knew, and what it did not know is no choice of the visitor's.
 """
 
 from collections.abc import Iterator
@@ -11,6 +15,9 @@ import streamlit as st
 WAITING, SEEN = "waiting for the address", "address when it waited"
 GONE, LATE, TOLD = "gone from the address", "what a late address should say", "addresses told"
 TURN, ENDED = "turns of the script", "the last turn that ended"
+ECHO = "echo"  # the hidden field
+HEARD, MEANT = "what each run of the script told", "what the last run was about to tell"
+KNEW = "the last run that the browser had heard of when it sent this"
 TIED = " in the address"  # after a widget's key: what was written of it last
 RECENT = 8  # runs of the script whose addresses the browser may still show
 
@@ -22,9 +29,14 @@ def told(page: str) -> Iterator[None]:
     What an interrupted run had to write waits for the next one, unless the visitor has gone elsewhere.
     """
     state, now = st.session_state, (page, _now())
+    _catch_up()
+    meant = state.setdefault(MEANT, {})
+    meant |= {key: state[key] for key in meant.keys() & state.keys()}
     before = state.get(SEEN)
     state[LATE] = before[1] if before and _late(before, now) else None
-    if before != now and state[LATE] is None:
+    if state[LATE] is not None:
+        now = before
+    elif before != now:
         state[WAITING] = {}
         state[GONE] = before[1].keys() - now[1].keys() if before and before[0] == page else set()
     state[SEEN], state[TURN] = now, turn() + 1
@@ -37,14 +49,22 @@ def _now() -> dict[str, list[str]]:
 
 
 def _late(before: tuple, now: tuple) -> bool:
-    """Whether the browser sent a change of a widget before it had heard of the newest address, and with
-    it an older one: no link, which changes no widget."""
+    """Whether the browser had not yet heard of the newest address, and sent an older one: no link."""
     state = st.session_state
-    if before[0] != now[0] or before[1] == now[1] or now[1] not in state.get(TOLD, []):
-        return False
-    tied = [key for key in state if isinstance(key, str) and key.endswith(TIED)]
-    own = {key: key.removesuffix(TIED) for key in tied}
-    return any(name in state and state[name] != state[key] for key, name in own.items())
+    known = before[1] == now[1] or now[1] not in state.get(TOLD, [])
+    return before[0] == now[0] and not known and state.get(KNEW) != state.get(ENDED)
+
+
+def _catch_up() -> None:
+    """Give the widgets that the browser had not yet heard of what they were set to."""
+    state = st.session_state
+    if not state.get(ECHO):  # done, or nothing was told yet
+        return
+    state[KNEW], state[ECHO] = int(state[ECHO]), ""
+    heard, meant = state[HEARD].get(state[KNEW], {}), state.setdefault(MEANT, {})
+    for key in meant.keys() & state.keys():
+        if key in heard and state[key] == heard[key] != meant[key]:
+            state[key] = meant[key]
 
 
 def page() -> str:
@@ -76,11 +96,23 @@ def _tell() -> None:
     if new := {key: value for key, value in waiting.items() if value is not None}:
         st.query_params.update(new)
     st.session_state[WAITING], st.session_state[GONE] = {}, set()
-    st.session_state[ENDED] = turn()
+    if (
+        st.session_state.get(ENDED) != turn()
+    ):  # else a part of the page that redraws itself ends early
+        st.session_state[ENDED] = turn()
+        _ask_back()
     page, asked = st.session_state[SEEN]
     told = st.session_state.get(TOLD, [])
     st.session_state[SEEN] = (page, _now())
     st.session_state[TOLD] = [*told, asked, _now()][-2 * RECENT :]
+
+
+def _ask_back() -> None:
+    state, number = st.session_state, turn()
+    told = state.get(HEARD, {}) | {number: dict(state.get(MEANT, {}))}
+    state[HEARD] = dict(list(told.items())[-RECENT:])
+    state[ECHO] = str(number)
+    st.text_input("Echo", key=ECHO, label_visibility="collapsed")
 
 
 def get(key: str, default: str | None = None) -> str | None:
@@ -103,6 +135,19 @@ def tie(key: str, value: str | list[str]) -> None:
     """Write what a widget of that key shows."""
     put(key, value)
     st.session_state[f"{key}{TIED}"] = value
+    st.session_state.setdefault(MEANT, {})[key] = value
+
+
+def held(key: str) -> Any:
+    """What a widget holds, for what a button does: also where the browser does not know it yet."""
+    _catch_up()
+    return st.session_state[key]
+
+
+def choose(key: str, value: str) -> None:
+    """Set a widget from what a button does: so it stands even if the next press comes before the page
+    has begun to show it."""
+    st.session_state[key] = st.session_state.setdefault(MEANT, {})[key] = value
 
 
 def tied(key: str) -> Any:

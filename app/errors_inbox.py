@@ -7,7 +7,7 @@ import numpy as np
 import streamlit as st
 
 from app import address, cached, errors, errors_queue, galleries, pickers, projector
-from app.components import focus, query_strip, ranked_gallery
+from app.components import query_strip, ranked_gallery
 from app.errors import Case
 from app.errors_walk import current, walk
 from app.notices import explained, plain, say
@@ -196,4 +196,3 @@ def _note(run: Run, name: str, note: Note) -> None:
             shortcut="N",
             type="tertiary",
         )
-    focus("note", "n")

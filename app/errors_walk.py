@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from app import cached, pickers, projector
+from app import address, cached, pickers, projector
 
 
 def walk(run: str, stamp: int, order: np.ndarray, place: Any) -> int:
@@ -42,9 +42,9 @@ def walk(run: str, stamp: int, order: np.ndarray, place: Any) -> int:
 def current(run: str, stamp: int) -> int:
     """The position of the query that is chosen now. For callbacks: who types faster than the page
     answers means the query that the keys before have led to."""
-    return cached.labels(run, stamp).index(st.session_state["query"])
+    return cached.labels(run, stamp).index(address.held("query"))
 
 
 def _go(names: list[str], step: int) -> None:
-    here = names.index(st.session_state["query"])
-    st.session_state["query"] = names[(here + step) % len(names)]
+    here = names.index(address.held("query"))
+    address.choose("query", names[(here + step) % len(names)])

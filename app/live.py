@@ -112,6 +112,7 @@ def _learned(run: Run, status: Status) -> None:
 
 
 def _head(run: Run, status: Status) -> None:
+    """Its name and buttons: one of each for every run, so that none is pressed for another."""
     allowed = training_allowed()
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader(run.name, anchor=False, width="content")
@@ -121,7 +122,7 @@ def _head(run: Run, status: Status) -> None:
             st.button(
                 "Stop training",
                 icon=":material/stop:",
-                key="stop",
+                key=f"stop {run.name}",
                 on_click=actions.act,
                 args=("stop", run.name),
                 disabled=not allowed or status.state == "stopping",
@@ -131,7 +132,7 @@ def _head(run: Run, status: Status) -> None:
             st.button(
                 "Cancel",
                 icon=":material/close:",
-                key="cancel",
+                key=f"cancel {run.name}",
                 on_click=actions.act,
                 args=("stop", run.name),
                 disabled=not allowed,
@@ -141,7 +142,7 @@ def _head(run: Run, status: Status) -> None:
             st.button(
                 "Clone",
                 icon=":material/content_copy:",
-                key="clone run",
+                key=f"clone {run.name}",
                 on_click=actions.clone,
                 args=(run.name,),
                 help="Fills the form with what this run was asked, to be changed.",
@@ -151,7 +152,7 @@ def _head(run: Run, status: Status) -> None:
                 "Resume training",
                 icon=":material/play_arrow:",
                 type="primary",
-                key="resume",
+                key=f"resume {run.name}",
                 on_click=actions.act,
                 args=("resume", run.name),
                 disabled=not allowed,

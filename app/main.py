@@ -9,7 +9,7 @@ if (ROOT := str(Path(__file__).resolve().parents[1])) not in sys.path:
 
 import streamlit as st
 
-from app import actions, address, contents, jobs, lessons, pickers, projector
+from app import actions, address, components, contents, jobs, lessons, pickers, projector
 from app.first_start import ensure_data
 from app.notices import explained
 from reid_core.ranking.ranks import warm
@@ -27,6 +27,7 @@ with address.told(page.url_path):
     pickers.sidebar_run()
     projector.switch(page.url_path)
     st.html(HERE / "figures.css")
+    components.keys()
     pickers.missing_run()
     warm()
     with explained():

@@ -234,7 +234,7 @@ def pick_query(key: str) -> None:
     """Take what was clicked in the component of that key as the query."""
     picked = st.session_state[key]["picked"]
     if picked:
-        st.session_state["query"] = picked
+        address.choose("query", picked)
 
 
 def _step(name: str, stamp: int, which: str) -> None:
@@ -244,7 +244,7 @@ def _step(name: str, stamp: int, which: str) -> None:
         state["order"] = ORDERS[1]
     by = state.get("order") or ORDERS[0]  # only Retrieval asks for it
     labels, line = cached.labels(name, stamp), cached.order(name, stamp, by)
-    here = int(np.flatnonzero(line == labels.index(state["query"]))[0])
+    here = int(np.flatnonzero(line == labels.index(address.held("query")))[0])
     random = int(np.random.default_rng().integers(len(line)))
     there = {"Previous": here - 1, "Next": here + 1, "Random": random}.get(which, 0)
-    state["query"] = labels[line[there % len(line)]]
+    address.choose("query", labels[line[there % len(line)]])

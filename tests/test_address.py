@@ -22,10 +22,10 @@ def choose(app, key: str, value: str):
 
 
 def scores(run: str):
-    """The page Scores after two choices, and its address before each."""
+    """The page Scores after two choices, and its address and hidden field before each."""
     app, before = opened("scores", run=run), []
     for key, value in dict(protocol="cuhk03-np", far="5 %").items():
-        before.append(dict(app.query_params))
+        before.append((dict(app.query_params), app.text_input(key="echo").value))
         choose(app, key, value).run()
     assert held(app, "protocol") == ("cuhk03-np",) * 2 and held(app, "far") == ("5 %",) * 2
     return app, before
@@ -42,7 +42,9 @@ def show(app, address: dict) -> None:
 def test_a_choice_that_outruns_the_address_counts(tiny_run, steps):
     """The browser sends it with an address from before the last ones: that is no link."""
     app, before = scores(tiny_run)
-    show(app, before[-steps])
+    said, echo = before[-steps]
+    show(app, said)
+    app.text_input(key="echo").set_value(echo)
     choose(app, "far", "10 %").run()
     assert held(app, "far") == ("10 %",) * 2
     assert held(app, "protocol") == ("cuhk03-np",) * 2
@@ -53,7 +55,8 @@ def test_a_choice_that_outruns_the_address_counts(tiny_run, steps):
 def test_back_and_forward_go_through_the_choices(tiny_run):
     app, before = scores(tiny_run)
     last = dict(app.query_params)
-    for address in (*reversed(before), before[1], last):
+    first, second = (address for address, _ in before)
+    for address in (second, first, second, last):
         show(app, address)
         app.run()
         for key in ("protocol", "far"):
@@ -67,3 +70,27 @@ def test_a_link_within_a_page_wins(tiny_run):
     show(app, dict(run=tiny_run, protocol="single-gallery-shot", far="20 %"))
     choose(app, "far", "50 %").run()
     assert held(app, "far") == ("20 %",) * 2
+
+
+def test_what_the_browser_has_not_heard_of_is_no_choice(tiny_run):
+    """It sends all its widgets as it knows them: here both from before the first choice."""
+    app, before = scores(tiny_run)
+    said, echo = before[0]
+    show(app, said)
+    app.text_input(key="echo").set_value(echo)
+    choose(app, "protocol", said["protocol"][-1])
+    choose(app, "far", said["far"][-1]).run()
+    assert held(app, "protocol") == ("cuhk03-np",) * 2 and held(app, "far") == ("5 %",) * 2
+
+
+def test_a_button_goes_on_from_what_the_one_before_led_to(tiny_run):
+    app = opened("retrieval", run=tiny_run)
+    queries = app.selectbox(key="query").options
+    here = queries.index(app.session_state["query"])
+    shown, echo = dict(app.query_params), app.text_input(key="echo").value
+    app.button(key="next").click().run()
+    show(app, shown)
+    app.text_input(key="echo").set_value(echo)
+    app.selectbox(key="query").set_value(queries[here])
+    app.button(key="next").click().run()
+    assert held(app, "query") == (queries[here + 2],) * 2

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -205,6 +206,56 @@ window.WebSocket = class extends Wire {
 """
 
 
+def chosen(page) -> set[str]:
+    """The query as the selector, the address, the strip and the gallery name it."""
+    said = (
+        page.locator(".st-key-query input").input_value()
+        or page.locator(".st-key-query").inner_text()
+    )
+    strip = page.locator(".item.chosen").first.get_attribute("title").split(", ")[1]
+    return {
+        said.strip(),
+        asked(page, "query"),
+        strip,
+        page.locator("aside.query .name").inner_text(),
+    }
+
+
+@pytest.mark.parametrize("late, gap", [(0, 0), (400, 150)])
+def test_keys_that_come_before_the_answer(lab, browser, late, gap):
+    """Each acts on what the one before has led to, and all parts of the page show the same query."""
+    with visitor(browser, 1440) as page:
+        page.add_init_script(SLOW_WIRE)
+        opened(page, f"{lab.address}errors?run=ohformer-demo")
+        hears_keys(page)
+        names = [asked(page, "query")]
+        for _ in range(2):
+            page.keyboard.press("j")
+            settled(page)
+            names.append(asked(page, "query"))
+        page.goto(f"{lab.address}errors?run=ohformer-demo&query={names[0]}")
+        settled(page)
+        hears_keys(page)
+        page.evaluate(f"window.late = {late}")
+        page.keyboard.type("1jjxk2nof it", delay=gap)
+        page.keyboard.press("Escape")
+        page.keyboard.press("j")
+        until = time.monotonic() + 60
+        while time.monotonic() < until and not any(
+            note.text for note in notes.read(lab.run("ohformer-demo")).queries.values()
+        ):
+            page.wait_for_timeout(100)
+        page.wait_for_function(f"location.href.includes({names[2]!r})")
+        page.evaluate("window.late = 0")
+        settled(page)
+        assert chosen(page) == {names[2]}
+    kept = notes.read(lab.run("ohformer-demo"))
+    first, second, third = (kept.of(f"query/{name}") for name in names)
+    assert first == Note(tags=(kept.tags[0],)) and third == Note(reviewed=True)
+    assert second == Note(tags=(kept.tags[1],), text="of it")
+    (lab.runs / "ohformer-demo" / "notes.json").unlink()
+
+
 @pytest.mark.parametrize("by_mouse", [False, True])
 def test_a_note_waits_for_a_slow_server(lab, browser, by_mouse):
     """What is typed before the next query has come is that query's note, and is not lost."""
@@ -229,6 +280,34 @@ def test_a_note_waits_for_a_slow_server(lab, browser, by_mouse):
     assert [note.text for name, note in kept.queries.items()] == ["xk of 12"]
     assert kept.of(f"query/{after}").text == "xk of 12"
     (lab.runs / "transreid-demo" / "notes.json").unlink()
+
+
+def test_a_note_is_saved_once_and_stays_where_it_was_written(lab, browser):
+    with visitor(browser, 1440) as page:
+        opened(page, f"{lab.address}errors?run=vit-bot-demo")
+        hears_keys(page)
+        first, field = asked(page, "query"), page.get_by_placeholder("N to write")
+        page.keyboard.press("j")
+        settled(page)
+        second = asked(page, "query")
+        page.keyboard.type("nhello")
+        field.filter(has_text="hello").wait_for()
+        page.keyboard.press("Control+Enter")
+        settled(page)
+        assert field.input_value() == "hello"
+        field.click()
+        page.keyboard.press("End")
+        page.keyboard.type(" there")
+        page.go_back()  # leaves it unsaved
+        page.wait_for_function(f"location.href.includes({first!r})")
+        settled(page)
+        assert field.input_value() == ""
+        field.click()
+        page.keyboard.press("Escape")
+        settled(page)
+    kept = notes.read(lab.run("vit-bot-demo")).queries
+    assert kept == {f"query/{second}": Note(text="hello")}
+    (lab.runs / "vit-bot-demo" / "notes.json").unlink()
 
 
 def tally(page) -> int:

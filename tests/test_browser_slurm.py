@@ -89,7 +89,7 @@ def test_a_training_on_slurm(lab, browser):
             words = r"Waits: pending on Slurm, job \d+ \(\w+\)\."
             other.get_by_text(re.compile(words)).wait_for()
             other.wait_for_url(re.compile("run=waits"))  # written when the page is through
-            other.locator(".st-key-cancel button").first.click()
+            other.locator(".st-key-cancel-waits button").first.click()
             other.get_by_role("button", name="Resume training").wait_for()
         assert lab.run("waits").status().state == "stopped"
 

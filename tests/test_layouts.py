@@ -674,6 +674,24 @@ def test_numbers_too_large_to_be_joined(tiny_data, tmp_path):
     ]
 
 
+def test_one_set_under_two_names_is_not_joined(tiny_data, tmp_path):
+    """Two links to one folder, or links within it, are the same images."""
+    build("market1501", tiny_data, tmp_path / "real")
+    (home,) = (tmp_path / "real").iterdir()
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    (disk / "market1501").symlink_to(home)
+    (disk / "folder").symlink_to(home)
+    with pytest.raises(BadInput, match="both train on"):
+        open_dataset("market1501+folder", disk)
+
+
+def test_a_table_of_ones_own_may_lie_above_a_folder_of_that_name(make):
+    home = make("folder")
+    (home / "folder").mkdir()
+    assert open_dataset("folder", home).root == home and examine(home, "folder").code == 0
+
+
 def test_an_older_matlab_file_is_told(make):
     home = make("cuhk03-mat")
     (home / "cuhk03_release" / "cuhk-03.mat").write_bytes(b"MATLAB 5.0 MAT-file" + b"\0" * 500)

@@ -261,7 +261,7 @@ def test_without_data_set_the_map_has_no_pictures(mapped, monkeypatch, tmp_path)
 
 def test_a_run_without_embeddings(tiny_run, runs):
     (runs / tiny_run / "embeddings.npz").unlink()
-    assert not opened().get("bidi_component")
+    assert {n.proto.component_name for n in opened().get("bidi_component")} == {"keys"}
 
 
 def test_wrong_queries_stand_on_their_tip(mapped):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY
-from test_app import captions, drawn, imported, nothing_cached, opened, said  # noqa: F401
+from test_app import captions, components, drawn, imported, nothing_cached, opened, said  # noqa: F401
 from test_neighbours import made
 
 from app import (
@@ -49,7 +49,7 @@ def test_wavelets_of_a_query(tiny_run):
     app = opened("frequency", run=tiny_run)
     assert app.title[0].value == "Frequency"
     assert not app.error
-    assert app.get("bidi_component")
+    assert components(app)
     assert "PHA keeps the 40%" in captions(app)
     assert "was not trained so" in captions(app)
     app.selectbox(key="wavelet").select("db2").run()

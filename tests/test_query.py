@@ -2,6 +2,7 @@
 
 import io
 import json
+import struct
 from dataclasses import replace
 
 import numpy as np
@@ -217,6 +218,16 @@ def turned(image: Image.Image, kind: str = "PNG") -> bytes:
     return packed.getvalue()
 
 
+def careless(image: Image.Image) -> bytes:
+    """Turned, by a program that wrote other tags wrongly: words for a number."""
+    words = struct.pack("<HHI", ExifTags.Base.ImageWidth, 2, 4) + b"wide"
+    held = struct.pack("<HHIHH", ExifTags.Base.Orientation, 3, 1, 6, 0)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + words + held + bytes(4)
+    packed = io.BytesIO()
+    image.transpose(Image.Transpose.ROTATE_90).save(packed, "PNG", exif=exif)
+    return packed.getvalue()
+
+
 def deep(image: Image.Image) -> bytes:
     """Grey, of sixteen bits."""
     packed = io.BytesIO()
@@ -224,7 +235,7 @@ def deep(image: Image.Image) -> bytes:
     return packed.getvalue()
 
 
-@pytest.mark.parametrize("odd, plain", [(turned, "RGB"), (deep, "L")])
+@pytest.mark.parametrize("odd, plain", [(turned, "RGB"), (careless, "RGB"), (deep, "L")])
 def test_an_odd_picture_is_one_to_page_and_command(odd, plain, tiny_data, tmp_path):
     """A turned one is upright, and one of sixteen bits is divided, whoever reads it."""
     with Image.open(next((tiny_data / "query").glob("*.jpg"))) as image:

@@ -211,3 +211,18 @@ def test_approximate_search_says_what_it_missed():
     assert np.mean(all_.lists == exact) > 0.99
     shares = [len(set(a) & set(b)) / 20 for a, b in zip(exact, some.lists, strict=True)]
     assert some.recall == pytest.approx(np.mean(shares))
+
+
+def test_junk_takes_no_place_in_an_approximate_list():
+    """It is never ranked: with it among the nearest a list would end before its number of images."""
+    pytest.importorskip("faiss")
+    draw = np.random.default_rng(1)
+    vectors, is_query = draw.normal(size=(400, 8)).astype("f4"), np.arange(400) < 20
+    labels = draw.integers(1, 9, 400)
+    labels[100:300] = -1
+    found = Embeddings(vectors, labels.astype(str), labels, labels, labels, is_query)
+    lists = approximate(found, count=90, probes=1000).lists
+    assert set(labels[found.gallery_rows][lists.ravel()]) <= set(range(1, 9))
+    away = distances(found.directions[:20], found.directions[20:])
+    away[:, labels[20:] == -1] = np.inf
+    assert np.mean(lists == np.argsort(away, axis=1, kind="stable")[:, :90]) > 0.99

@@ -111,6 +111,8 @@ def test_another_sweep_of_that_name_is_refused_and_more_of_it_is_not(runs):
     with pytest.raises(BadInput, match="sweep 's' has other epochs; give"):
         planned("s", **ASKED, **more, settings=TINY | dict(epochs=7))
     assert len(planned("s", **ASKED, **more, settings=TINY)) == 2
+    with pytest.raises(BadInput, match=r"has '5e-1' as '0\.5'; write it so"):
+        planned("s", **ASKED, key="erase", values=["5e-1"], seeds=[0], settings=TINY)
 
 
 def test_mean_and_spread_over_the_seeds_that_have_come_so_far(runs):

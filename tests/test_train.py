@@ -445,6 +445,10 @@ def test_a_damaged_state_gives_way_to_the_one_before(runs):
     shutil.rmtree(run.folder / "state")
     train.train(run)
     assert "no state is left of the 3 epochs in its history" in run.log_tail()
+    before = (run.folder / "history-before.jsonl").read_text().splitlines()
+    for lines in (before, run.history()):
+        assert len(lines) == 3
+    assert json.loads(before[0])["seconds"] != run.history()[0]["seconds"]
     assert torch.equal(next(iter(weights(run).values())), next(iter(weights(whole).values())))
 
 

@@ -33,7 +33,7 @@ _ranked_gallery = _component("ranked_gallery")
 _query_strip = _component("query_strip")
 _pictures = _component("pictures", "saving", "palettes", "colour_bars", "tiles", "pictured")
 _downloads = _component("downloads", "saving")
-_focus = _component("focus")
+_keys = _component("keys")
 _embedding_map = _component(
     "embedding_map",
     "saving",
@@ -107,10 +107,11 @@ def downloads(chart: str, title: str) -> None:
     _downloads(data=dict(place=place, title=title, file=file_name(chart)), key=f"{chart} downloads")
 
 
-def focus(container: str, letter: str) -> None:
-    """Let a letter, or the button beside it, put the cursor into the text field of the container of a
-    key; Escape leaves it. Nothing typed in between is lost, or taken for another shortcut."""
-    _focus(data=dict(place=f"st-key-{container}", key=letter), key=f"{container} focus")
+def keys() -> None:
+    """What the keys of all pages need, once: none is lost or acts on what the one before it is about to
+    change, and N, or the button beside it, puts the cursor into the text field of the container
+    `note`; Escape leaves it."""
+    _keys(data=dict(place="st-key-note", letter="n"), key="keys")
 
 
 def embedding_map(

@@ -101,7 +101,9 @@ def located(name: str, data: str | Path | None = None) -> Path:
             f"no folder {root}: put {family.title} there, or name its folder where the command asks for one "
             f"(--data DIR), or the one above it in $REID_DATA{make}"
         )
-    root = root / name if os.path.isdir(root / name) else root
+    below = root / name
+    if os.path.isdir(below) and not (name == OWN and _lies_in(root, name)):
+        root = below
     found, own, others = [], [], []
     for here in survey(DATASETS, root):
         if any(each.name == name for each in here):
@@ -119,6 +121,10 @@ def located(name: str, data: str | Path | None = None) -> Path:
     if alike and not found and (home := next(filter(has_folders, walk(root, was_drawn)), None)):
         return home  # its images have other names: its reader says so
     raise not_found(DATASETS, name, root, [each for each in found if each.name != OWN])
+
+
+def _lies_in(root: Path, name: str) -> bool:
+    return any(each.name == name and each.home == root for each in next(survey(DATASETS, root), []))
 
 
 def prepare(

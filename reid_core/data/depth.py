@@ -3,6 +3,7 @@ clip instead of dividing."""
 
 import struct
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,12 @@ def plain(image: Image.Image) -> Image.Image:
     file, and ValueError for numbers whose white nobody knows."""
     deep = image.mode == "I" and image.format in ("PNG", "PPM")  # which have no more
     sixteen = image.mode.startswith("I;16") or deep
+    image.load()
+    orientation(
+        image
+    )  # which reads its EXIF; what else that says, or says badly, is of no use here
+    for key in ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"):
+        image.info.pop(key, None)
     image = ImageOps.exif_transpose(image)
     if image.mode in ("F", "I") and not sixteen:
         raise ValueError("its pixels are 32-bit numbers: save it with 8 bits a channel")
@@ -29,10 +36,18 @@ def plain(image: Image.Image) -> Image.Image:
     return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
+def orientation(image: Image.Image) -> int | None:
+    """How a camera says that it was held, EXIF's 1 to 8; None where it can't be read."""
+    with suppress(*DAMAGED):
+        return image.getexif().get(ExifTags.Base.Orientation)
+    return None
+
+
 def turned(image: Image.Image) -> bool:
     """Whether its height and width in the file are its width and height upright."""
-    said = image.getexif().get(ExifTags.Base.Orientation)
-    return said in (5, 6, 7, 8) and image.format != "TIFF"  # whose size is that upright already
+    return (
+        orientation(image) in (5, 6, 7, 8) and image.format != "TIFF"
+    )  # whose size is that upright already
 
 
 def regular(path: str | Path) -> Path:

@@ -6,8 +6,9 @@ of the first stay what they are, and each can be told back (`divmod`). Unknown o
 Views are kept where a set names its views as the first does, and unknown otherwise.
 """
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
+from functools import cache
 
 import numpy as np
 
@@ -21,18 +22,19 @@ IDENTITIES, CAMERAS = 10**9, 1000
 def join(names: Sequence[str], families: Sequence[Family], parts: Sequence[Dataset]) -> Dataset:
     """The joined set. Raises BadInput for numbers too large to be told apart, and for images that two
     of them train on."""
-    first = parts[0]
+    first, real = parts[0], cache(os.path.realpath)  # folders may be links
     splits: list[Split] = []
-    whose: dict[Path, str] = {}
+    whose: dict[tuple[str, str], str] = {}
     for number, (name, family, part) in enumerate(zip(names, families, parts, strict=True)):
         train = part.train
-        if twice := [path for path in train.paths if path in whose]:
+        places = [(real(path.parent), path.name) for path in train.paths]
+        if twice := [place for place in places if place in whose]:
             raise BadInput(
                 f"{whose[twice[0]]} and {name} both train on {number_of(twice, 'image')} of "
-                f"{part.root}, {twice[0].name} the first: each would be two persons; join sets that "
+                f"{part.root}, {twice[0][1]} the first: each would be two persons; join sets that "
                 "share none"
             )
-        whose |= dict.fromkeys(train.paths, name)
+        whose |= dict.fromkeys(places, name)
         identities = _moved(train.identities, number, IDENTITIES, name, "identity")
         cameras = _moved(train.cameras, number, CAMERAS, name, "camera")
         views = train.views

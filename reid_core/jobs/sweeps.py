@@ -104,6 +104,10 @@ def _refuse_other(name: str, key: str, found: list[Member]) -> None:
         raise BadInput(
             f"sweep {name!r} has other {', '.join(sorted(other))}; give this one another name"
         )
+    spelled = {runs[0].experiment.values[key]: value for value, runs in there.runs.items() if key}
+    for each in found:
+        if (known := spelled.get(key and each.experiment.values[key], each.value)) != each.value:
+            raise BadInput(f"sweep {name!r} has {each.value!r} as {known!r}; write it so")
 
 
 def sweeps() -> dict[str, Sweep]:

@@ -18,8 +18,9 @@ BLOCK = 4096
 
 @dataclass(frozen=True)
 class Approximate:
-    """lists (Q, count) positions in the gallery, nearest first, -1 where faiss found fewer; recall:
-    the share of the exact nearest `count` that is among them, over up to 256 queries."""
+    """lists (Q, count) positions in the gallery, nearest first, without junk (identity -1), which takes
+    no place; -1 where faiss found fewer. recall: the share of the exact nearest `count` that is among
+    them, over up to 256 queries."""
 
     lists: np.ndarray
     recall: float
@@ -34,6 +35,8 @@ def approximate(embeddings: Embeddings, count: int = COUNT, probes: int = PROBES
     import faiss
 
     queries, gallery = embeddings.query_rows, embeddings.gallery_rows
+    judged = np.flatnonzero(embeddings.identities[gallery] != -1)
+    gallery = gallery[judged]
     check_sides(queries, gallery)
     width = embeddings.vectors.shape[1]
     cells = int(np.clip(4 * len(gallery) ** 0.5, 1, max(1, len(gallery) // 39)))  # faiss's least
@@ -52,7 +55,7 @@ def approximate(embeddings: Embeddings, count: int = COUNT, probes: int = PROBES
     some = np.sort(draw.choice(len(queries), min(len(queries), ASKED), replace=False))
     exact = _nearest(embeddings, queries[some], gallery, count)
     shares = [np.isin(*pair).mean() for pair in zip(exact, lists[some], strict=True)]
-    return Approximate(lists, float(np.mean(shares)))
+    return Approximate(np.where(lists < 0, -1, judged[lists]), float(np.mean(shares)))
 
 
 def _units(embeddings: Embeddings, rows: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
 """What was kept: a run is the folder checkpoints/<name>/.
 
     experiment.json        all that was asked, with versions, seed and git revision
-    history.jsonl          one line per finished epoch
+    history.jsonl          one line per finished epoch; history-before.jsonl those of a training before
+                           this one, of which no state was left
     metrics.json           the last evaluation
     weights.safetensors    the model
     embeddings.npz         the test split as that evaluation saw it

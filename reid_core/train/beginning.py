@@ -5,8 +5,10 @@ from typing import Any
 from reid_core.distributed import world
 from reid_core.feed import Feed
 from reid_core.runs import Run
+from reid_core.train import accidents
 from reid_core.train.ending import log
 
+BEFORE = "history-before.jsonl"
 OTHER = (
     "; from here on the numbers are not, to the last bit, those of a training that never stopped"
 )
@@ -29,3 +31,18 @@ def tell(run: Run, feed: Feed, where: str, kept: dict[str, Any] | None) -> None:
     if kept and (then := kept.get("trained_on", now)) != now:
         words = "training images: others than before (%d now, %d then)%s"
         log.warning(words, now["images"], then["images"], OTHER)
+
+
+def anew(run: Run) -> None:
+    """Put away what a training has left of which there is no state any more: neither its curves nor its
+    steps without a finite loss are those of the one that begins."""
+    if run.history():
+        log.info(
+            "no state is left of the %d epochs in its history: it begins anew, and they are put into %s",
+            len(run.history()),
+            BEFORE,
+        )
+        run.write(BEFORE, (run.folder / "history.jsonl").read_bytes())
+        run.write("history.jsonl", b"")
+    if accidents.nonfinite(run):
+        run.write(accidents.NOTES, b"[]\n")

@@ -41,8 +41,8 @@ class Loop:
         self.standing = Standing.of(self.kept)
         stood = dict(epoch=self.standing.epoch - 1, epochs=self.experiment.epochs)
         run.report("running", **stood, message="reading the images")
-        if self.kept is None and (epochs := len(run.history())):
-            log.info("no state is left of the %d epochs in its history: it begins anew", epochs)
+        if self.kept is None:
+            beginning.anew(run)
         self.fabric = fabric_for(training, place, MODELS[self.experiment.model].refines)
         if place.world > 1:
             check_division(training.identities_per_batch, place.world, training.mining)
@@ -60,7 +60,8 @@ class Loop:
         self.stages = stages_of(self.experiment, self.bare, self.model, self.feed)
         self.stage: Stage | None = None
         self.optimizers: list = []
-        self.left_out = {(note["epoch"], note["step"]) for note in accidents.nonfinite(run)}
+        noted = accidents.nonfinite(run) if self.kept else []
+        self.left_out = {(note["epoch"], note["step"]) for note in noted}
         self.unchecked: list[tuple[int, Tensor]] = []  # steps, and what of each is finite
         self.saved = time.monotonic()
         self.fitted = False  # whether this process has taken a step of this stage
