@@ -54,7 +54,7 @@ function pass({ key, event }) {
     place.setSelectionRange(place.value.length, place.value.length)
   } else if (event) {
     command()
-    const to = event.target.isConnected ? event.target : document.body
+    const to = event.target.isConnected && event.target.matches("button, a") ? event.target : document.body
     for (const kind of ["keydown", "keyup"]) to.dispatchEvent(new KeyboardEvent(kind, event))
   }
 }
@@ -92,13 +92,19 @@ function follow(place) {
   place.addEventListener("focusout", () => setTimeout(() => place.isConnected && end()))
 }
 
+// Of a component's pictures: their arrows, and all that a map knows.
+function ownKeys(event, origin) {
+  if (origin === event.target) return false
+  return event.key.startsWith("Arrow") || event.composedPath().some((each) => each.classList?.contains("stage"))
+}
+
 function pressed(event) {
   if (!event.isTrusted || event.ctrlKey || event.metaKey || event.altKey) return
   const { key } = event
   const origin = event.composedPath()[0]
   if (origin === input()) {
     if (!waiting.length) return key === "Escape" && leave(origin)
-  } else if (!origin.matches("body, button, a, section")) return
+  } else if (!origin.matches?.("body, button, a, section") || ownKeys(event, origin)) return
   else if (!waiting.length) {
     if (!/^(\S|ArrowLeft|ArrowRight)$/.test(key)) return
     if (!asks(key) && rests(PATIENCE)) return command()
