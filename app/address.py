@@ -96,9 +96,7 @@ def _tell() -> None:
     if new := {key: value for key, value in waiting.items() if value is not None}:
         st.query_params.update(new)
     st.session_state[WAITING], st.session_state[GONE] = {}, set()
-    if (
-        st.session_state.get(ENDED) != turn()
-    ):  # else a part of the page that redraws itself ends early
+    if st.session_state.get(ENDED) != turn():  # not a part of the page that redraws itself
         st.session_state[ENDED] = turn()
         _ask_back()
     page, asked = st.session_state[SEEN]

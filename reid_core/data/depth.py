@@ -45,9 +45,8 @@ def orientation(image: Image.Image) -> int | None:
 
 def turned(image: Image.Image) -> bool:
     """Whether its height and width in the file are its width and height upright."""
-    return (
-        orientation(image) in (5, 6, 7, 8) and image.format != "TIFF"
-    )  # whose size is that upright already
+    upright = image.format == "TIFF"  # whose size is that upright already
+    return orientation(image) in (5, 6, 7, 8) and not upright
 
 
 def regular(path: str | Path) -> Path:

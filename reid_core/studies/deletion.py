@@ -32,9 +32,9 @@ class Options:
 def compute(run: Run, options: Options, progress) -> dict[str, np.ndarray]:
     """Images n, methods K, steps S, draws R; the first axis is 0 for deletion, 1 for insertion.
 
-    methods (K,) names, which say where each map is; altered (S + 1,) share of positions; curves (2, n, K, S + 1) and random
-    (2, n, R, S + 1) cosines with the original; areas (2, n, K) and random_areas (2, n, R) under them;
-    rows (n,) of the run's embeddings. Raises BadInput.
+    methods (K,) names, which say where each map is; altered (S + 1,) share of positions; curves
+    (2, n, K, S + 1) and random (2, n, R, S + 1) cosines with the original; areas (2, n, K) and
+    random_areas (2, n, R) under them; rows (n,) of the run's embeddings. Raises BadInput.
     """
     experiment, model, found = run.experiment, run.model(), run.embeddings()
     root = open_dataset(experiment.dataset, experiment.data).root

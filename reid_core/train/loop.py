@@ -41,8 +41,6 @@ class Loop:
         self.standing = Standing.of(self.kept)
         stood = dict(epoch=self.standing.epoch - 1, epochs=self.experiment.epochs)
         run.report("running", **stood, message="reading the images")
-        if self.kept is None:
-            beginning.anew(run)
         self.fabric = fabric_for(training, place, MODELS[self.experiment.model].refines)
         if place.world > 1:
             check_division(training.identities_per_batch, place.world, training.mining)
@@ -66,6 +64,8 @@ class Loop:
         self.saved = time.monotonic()
         self.fitted = False  # whether this process has taken a step of this stage
         precision = precision_of(self.fabric)
+        if self.kept is None:  # not before all that it needs is there
+            beginning.anew(run)
         beginning.tell(run, self.feed, f"{self.fabric.device}, {precision}", self.kept)
 
     def run_to_its_end(self) -> None:
