@@ -686,6 +686,32 @@ def test_one_set_under_two_names_is_not_joined(tiny_data, tmp_path):
         open_dataset("market1501+folder", disk)
 
 
+def test_a_set_that_trains_on_the_firsts_test_images_is_not_joined(tiny_data, tmp_path):
+    """Also where the images are reached through a link."""
+    build("market1501", tiny_data, tmp_path / "disk")
+    build("msmt17-v1", tiny_data, tmp_path / "disk")
+    (gallery,) = tmp_path.rglob("bounding_box_test")
+    mine = tmp_path / "disk" / "mine"
+    mine.mkdir()
+    (mine / "images").symlink_to(gallery)
+    names = sorted(path.name for path in gallery.glob("0*.jpg") if not path.name.startswith("0000"))
+    rows = [f"images/{name},{name[:4]},train" for name in names[:3]]
+    rows += [
+        f"images/{name},1,{split}"
+        for name, split in zip(names[3:5], ("query", "gallery"), strict=True)
+    ]
+    (mine / "table.csv").write_text("\n".join(["path,identity,split", *rows]))
+    with pytest.raises(
+        BadInput, match=r"folder trains on 3 images .* that market1501 is tested on"
+    ):
+        open_dataset("market1501+folder", tmp_path / "disk")
+    told = examine(tmp_path / "disk", "market1501+folder")
+    assert told.code == 1
+    (found,) = [each for each in told.findings if "is tested on" in each.message]
+    assert (found.kind, found.remedy) == ("duplicate", "join sets that share no image")
+    assert len(open_dataset("msmt17-v1+folder", tmp_path / "disk").train) > 3
+
+
 def test_a_table_of_ones_own_may_lie_above_a_folder_of_that_name(make):
     home = make("folder")
     (home / "folder").mkdir()

@@ -449,6 +449,8 @@ def test_a_damaged_state_gives_way_to_the_one_before(runs):
     for lines in (before, run.history()):
         assert len(lines) == 3
     assert json.loads(before[0])["seconds"] != run.history()[0]["seconds"]
+    for name in ("tensorboard", "tensorboard-before"):
+        assert any((run.folder / name).iterdir())
     assert torch.equal(next(iter(weights(run).values())), next(iter(weights(whole).values())))
 
 

@@ -20,21 +20,31 @@ IDENTITIES, CAMERAS = 10**9, 1000
 
 
 def join(names: Sequence[str], families: Sequence[Family], parts: Sequence[Dataset]) -> Dataset:
-    """The joined set. Raises BadInput for numbers too large to be told apart, and for images that two
-    of them train on."""
-    first, real = parts[0], cache(os.path.realpath)  # folders may be links
+    """The joined set. Raises BadInput for numbers too large to be told apart, for images that two of
+    them train on, and for images that one trains on and the first is tested on."""
+    first, folder = parts[0], cache(os.path.realpath)  # folders may be links
     splits: list[Split] = []
     whose: dict[tuple[str, str], str] = {}
+
+    def places(split: Split) -> list[tuple[str, str]]:
+        return [(folder(path.parent), path.name) for path in split.paths]
+
+    tested = {*places(first.query), *places(first.gallery)}
     for number, (name, family, part) in enumerate(zip(names, families, parts, strict=True)):
         train = part.train
-        places = [(real(path.parent), path.name) for path in train.paths]
-        if twice := [place for place in places if place in whose]:
+        here = places(train)
+        if twice := [place for place in here if place in whose]:
             raise BadInput(
                 f"{whose[twice[0]]} and {name} both train on {number_of(twice, 'image')} of "
                 f"{part.root}, {twice[0][1]} the first: each would be two persons; join sets that "
                 "share none"
             )
-        whose |= dict.fromkeys(places, name)
+        if number and (leaked := tested.intersection(here)):
+            raise BadInput(
+                f"{name} trains on {number_of(leaked, 'image')} of {part.root} that {names[0]} is tested "
+                f"on, {min(leaked)[1]} the first: its numbers would be too good; join sets that share none"
+            )
+        whose |= dict.fromkeys(here, name)
         identities = _moved(train.identities, number, IDENTITIES, name, "identity")
         cameras = _moved(train.cameras, number, CAMERAS, name, "camera")
         views = train.views

@@ -1,5 +1,6 @@
 """What the log says of a training as it begins, or goes on."""
 
+from shutil import rmtree
 from typing import Any
 
 from reid_core.distributed import world
@@ -37,12 +38,13 @@ def anew(run: Run) -> None:
     """Put away what a training has left of which there is no state any more: neither its curves nor its
     steps without a finite loss are those of the one that begins."""
     if run.history():
-        log.info(
-            "no state is left of the %d epochs in its history: it begins anew, and they are put into %s",
-            len(run.history()),
-            BEFORE,
-        )
+        words = "no state is left of the %d epochs in its history: it begins anew, and they are put into %s"
+        log.info(words, len(run.history()), BEFORE)
         run.write(BEFORE, (run.folder / "history.jsonl").read_bytes())
         run.write("history.jsonl", b"")
+        board = run.folder / "tensorboard"
+        if board.is_dir():
+            rmtree(older := run.folder / f"{board.name}-before", ignore_errors=True)
+            board.rename(older)
     if accidents.nonfinite(run):
         run.write(accidents.NOTES, b"[]\n")
