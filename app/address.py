@@ -22,6 +22,10 @@ TIED = " in the address"  # after a widget's key: what was written of it last
 RECENT = 8  # runs of the script whose addresses the browser may still show
 
 
+class Ended(BaseException):
+    """A page ends early. No error, and nobody who looks for errors should meet it, as Streamlit's own."""
+
+
 @contextmanager
 def told(page: str) -> Iterator[None]:
     """A run of the script for a page; main.py puts all of it in here.
@@ -40,7 +44,11 @@ def told(page: str) -> Iterator[None]:
         state[WAITING] = {}
         state[GONE] = before[1].keys() - now[1].keys() if before and before[0] == page else set()
     state[SEEN], state[TURN] = now, turn() + 1
-    yield
+    try:
+        yield
+    except Ended:  # told here, since a hidden field that the page draws would be another one
+        _tell()
+        st.stop()
     _tell()
 
 
@@ -65,6 +73,9 @@ def _catch_up() -> None:
     for key in meant.keys() & state.keys():
         if key in heard and state[key] == heard[key] != meant[key]:
             state[key] = meant[key]
+        else:  # the visitor's own: the browser knows it from now on, and what was there may be chosen again
+            for each in state[HEARD].values():
+                each[key] = state[key]
 
 
 def page() -> str:
@@ -85,7 +96,9 @@ def mounted() -> list[tuple[str, int]]:
 
 def stop() -> NoReturn:
     """Streamlit's stop, for a page that ends early; after it nothing could be told."""
-    _tell()
+    if st.session_state.get(ENDED) != turn():
+        raise Ended
+    _tell()  # a part of the page redraws itself
     st.stop()
 
 
@@ -93,7 +106,9 @@ def _tell() -> None:
     waiting = st.session_state.get(WAITING, {})
     for key in [key for key, value in waiting.items() if value is None]:
         st.query_params.pop(key, None)
-    if new := {key: value for key, value in waiting.items() if value is not None}:
+    new = {key: value for key, value in waiting.items() if value is not None}
+    late = st.session_state.get(LATE) is not None and st.session_state.get(ENDED) != turn()
+    if new or late:  # the browser, which sent an older address, is about to hear of a newer one
         st.query_params.update(new)
     st.session_state[WAITING], st.session_state[GONE] = {}, set()
     if st.session_state.get(ENDED) != turn():  # not a part of the page that redraws itself

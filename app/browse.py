@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import charts_data, components, figures, pickers, projector
+from app import address, charts_data, components, figures, pickers, projector
 from app.cached import data as kept
 from app.doctor import Place
 from app.figures import Said
@@ -151,5 +151,5 @@ def _tile(place: Place, split: Split, row: int) -> dict:
 
 
 def _step(names: list[str], step: int) -> None:
-    state = st.session_state
-    state["identity"] = names[(names.index(state["identity"]) + step) % len(names)]
+    at = names.index(address.held("identity"))
+    address.choose("identity", names[(at + step) % len(names)])

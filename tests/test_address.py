@@ -73,14 +73,34 @@ def test_a_link_within_a_page_wins(tiny_run):
 
 
 def test_what_the_browser_has_not_heard_of_is_no_choice(tiny_run):
-    """It sends all its widgets as it knows them: here both from before the first choice."""
-    app, before = scores(tiny_run)
-    said, echo = before[0]
-    show(app, said)
+    """It sends all its widgets as it knows them: here one from before a button set it."""
+    app = opened("retrieval", run=tiny_run)
+    queries = app.selectbox(key="query").options
+    here = queries.index(app.session_state["query"])
+    shown, echo = dict(app.query_params), app.text_input(key="echo").value
+    app.button(key="next").click().run()
+    show(app, shown)
     app.text_input(key="echo").set_value(echo)
-    choose(app, "protocol", said["protocol"][-1])
-    choose(app, "far", said["far"][-1]).run()
-    assert held(app, "protocol") == ("cuhk03-np",) * 2 and held(app, "far") == ("5 %",) * 2
+    app.selectbox(key="query").set_value(queries[here]).run()
+    assert held(app, "query") == (queries[here + 1],) * 2
+
+
+def test_what_was_there_before_may_be_chosen_again_at_once(tiny_run):
+    """The browser, which chose in between, has not heard of the answer, but knows what it chose."""
+    app = opened("scores", run=tiny_run)
+    shown, echo = dict(app.query_params), app.text_input(key="echo").value
+    for value in ("cuhk03-np", "market", "cuhk03-np", "market"):
+        show(app, shown)
+        app.text_input(key="echo").set_value(echo)
+        choose(app, "protocol", value).run()
+        assert held(app, "protocol") == (value,) * 2
+
+
+def test_a_page_that_ends_early_asks_back_with_the_same_field(tiny_run):
+    """Else what the browser sends in it would be lost, and a late address taken for a link."""
+    whole, early = opened("scores", run=tiny_run), opened("neighbours", run=tiny_run)
+    assert not early.main.get("button_group")  # it has only words for this run
+    assert early.text_input(key="echo").id == whole.text_input(key="echo").id
 
 
 def test_a_button_goes_on_from_what_the_one_before_led_to(tiny_run):

@@ -1,6 +1,7 @@
 """Every protocol against loops written from its definition, without looking at ours."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -97,6 +98,21 @@ def test_market_and_rga_equal_a_loop(seed, queries, gallery, cameras, values, me
     assert legacy.mAP == pytest.approx(np.mean([under_lines(each) for each in valid]), abs=1e-9)
     np.testing.assert_array_equal(legacy.cmc, scored.cmc)
     np.testing.assert_array_equal(score(e, "cuhk03-np", measure).scores, scored.scores)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e-6, 1e-3, 1e6])
+def test_how_long_vectors_are_changes_no_rank(scale):
+    e = drawn(5, 20, 200, 3, 1000, 16)
+    e.vectors[:] += np.random.default_rng(5).normal(size=e.vectors.shape)
+    e.identities[-1] = -1
+    away = np.array(list(Measure(UNNORMALISED).rows(e)))
+    small = replace(e, vectors=e.vectors * np.float32(scale))
+    small.vectors[-1] *= 1e4  # one long vector, of nobody
+    before = score(e, "market", Measure(UNNORMALISED))
+    found = score(small, "market", Measure(UNNORMALISED))
+    assert (found.mAP, found.mINP) == (before.mAP, before.mINP)
+    rows = np.array(list(Measure(UNNORMALISED).rows(small)))[:, :-1]
+    np.testing.assert_allclose(rows / scale, away[:, :-1], rtol=1e-6)
 
 
 def test_rga_is_the_area_that_scikit_learn_gives_without_ties():

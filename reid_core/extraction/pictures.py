@@ -5,6 +5,7 @@ N images.
 """
 
 import os
+from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -129,30 +130,47 @@ def _named(files: list[Path], root: Path) -> Pictures:
 
 
 def _recognised(named: Pictures, root: Path) -> Pictures | None:
-    """The same as a data set's test split tells it, where exactly one lies in the folder."""
+    """The same as a data set's test split tells it, where exactly one lies in the folder. What the split
+    has twice, as query and gallery image, is there twice."""
     splits = []
     for found in find(root):
         try:
             test = pictures_of(open_dataset(found.name, found.home))
         except BadInput:
             continue  # not whole: the names may tell
-        if test.paths not in [each.paths for each in splits]:
+        if len(test) and test.paths not in [each.paths for each in splits]:
             splits.append(test)
     if len(splits) != 1:
         return None
     (test,) = splits
-    row_of = {path: row for row, path in enumerate(test.paths)}
-    rows = np.array([row_of.get(path, -1) for path in named.paths])
-    inside = rows >= 0
-    if inside.sum() < len(test):  # its images lie elsewhere
-        return None
+    folder = cache(os.path.realpath)
+
+    def place(path: Path) -> tuple[str, str]:
+        return folder(path.parent), path.name  # a folder may have several names, by links
+
+    tested = defaultdict(list)
+    for row, path in enumerate(test.paths):
+        tested[place(path)].append(row)
+    listed = {place(path): (row, path) for row, path in enumerate(named.paths)}
+    for key, (row, *_) in tested.items():  # a table may name images of other kinds
+        if key not in listed:
+            if not test.paths[row].is_relative_to(root):  # they lie elsewhere
+                return None
+            listed[key] = -1, test.paths[row]
+    rows = [
+        (path, row, other) for key, (row, path) in listed.items() for other in tested.get(key, [-1])
+    ]
+    paths, mine, theirs = zip(*sorted(rows), strict=True)
+    mine, theirs = np.array(mine), np.array(theirs)
+    inside = theirs >= 0
     known = {
-        name: np.where(inside, values[rows], False if name == "is_query" else -1)
+        name: np.where(inside, values[theirs], False if name == "is_query" else -1)
         for name, values in test.labels().items()
     }
-    known["cameras"] = np.where(inside, known["cameras"], named.cameras)
-    known["views"] = np.where(inside, known["views"], named.views)
-    return replace(named, **known, aside=int((~inside).sum()))
+    for name in ("cameras", "views"):
+        known[name] = np.where(inside, known[name], getattr(named, name)[mine])
+    names = np.array([_below(path, root) for path in paths])
+    return Pictures(paths, names, **known, aside=int((~inside).sum()))
 
 
 def _below(path: Path, root: Path) -> str:

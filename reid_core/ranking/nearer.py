@@ -47,6 +47,17 @@ def with_room(work: Callable[[str], T], device: str) -> T:
     return work("cpu")
 
 
+def power(length: float) -> float:
+    """The power of two from there on: numbers that are divided by it lose nothing."""
+    return float(2.0 ** np.ceil(np.log2(max(length, SHORTEST))))
+
+
+def scale_of(lengths: np.ndarray) -> float:
+    """What vectors of these lengths (N,) are divided by before their distances are rounded, so that it
+    takes as little from small ones. The median, since one long vector says nothing of the others."""
+    return power(float(np.median(lengths)))
+
+
 @dataclass(frozen=True)
 class Rows:
     """Rows (N,) of vectors (M, D), which may be mapped from a file; lengths (N,) are theirs."""
@@ -111,14 +122,15 @@ class Pairs:
 
 
 def in_float64(
-    queries: Rows, gallery: Rows, pairs: Pairs, normalise: bool = True, device: str = "cpu"
+    queries: Rows, gallery: Rows, pairs: Pairs, scale: float | None = None, device: str = "cpu"
 ) -> np.ndarray:
-    """(H,) ranks of the true matches, ascending for each query, on a device."""
+    """(H,) ranks of the true matches, ascending for each query, on a device. scale: what the vectors
+    are divided by, where not by their lengths."""
     held = max(1, SORTED["cpu" if device == "cpu" else "cuda"] // len(gallery))
     ranks = [np.empty(0, int)]
     for start in range(0, len(queries), held):
         stop = min(start + held, len(queries))
-        keys = _keys(queries[np.arange(start, stop)], gallery, normalise, device)  # (q, G)
+        keys = _keys(queries[np.arange(start, stop)], gallery, scale, device)  # (q, G)
         those = slice(*pairs.ends[[start, stop]])
         valid = ~pairs.ignored[those]  # chosen by here, since a GPU would have to be waited for
         pair = pairs.asked[those] - start, pairs.places[those]
@@ -142,20 +154,20 @@ def in_float64(
     return np.concatenate(ranks)
 
 
-def _keys(queries: Rows, gallery: Rows, normalise: bool, device: str) -> torch.Tensor:
+def _keys(queries: Rows, gallery: Rows, scale: float | None, device: str) -> torch.Tensor:
     """(Q, G) int64 in the order of distance, then of place: `evaluate.distances`, then the place."""
 
     def on_device(rows: Rows, vectors: np.ndarray, where: slice) -> torch.Tensor:
         vectors = torch.from_numpy(vectors).to(device).double()
         lengths = torch.from_numpy(rows.lengths[where, None]).to(device)
-        return vectors / lengths if normalise else vectors
+        return vectors / (lengths if scale is None else scale)
 
     asked = on_device(queries, queries.block(), slice(None))
     keys = torch.empty(len(queries), len(gallery), dtype=torch.int64, device=device)
     for where, vectors in gallery.blocks(BLOCK[1]):
         images = on_device(gallery, vectors, where)
         square = -2 * asked @ images.T
-        square += 2 if normalise else (asked**2).sum(1, keepdim=True) + (images**2).sum(1)
+        square += 2 if scale is None else (asked**2).sum(1, keepdim=True) + (images**2).sum(1)
         square = (square * 1e10).round_().div_(1e10).clamp_(
             min=0
         ) + 0.0  # no -0, whose bits are not 0's

@@ -21,6 +21,7 @@ from reid_core.ranking.nearer import (
     Rows,
     in_float64,
     ranking_device,
+    scale_of,
     some,
     with_room,
 )
@@ -109,6 +110,7 @@ def true_ranks(
     quick = worth and device == "cpu" and compiled()
     asked, images = _rows(queries, query_rows, quick), _rows(gallery, gallery_rows, quick)
     refuse_no_numbers(asked.lengths, images.lengths)
+    scale = None if normalise else scale_of(np.concatenate([asked.lengths, images.lengths]))
     keep = np.flatnonzero(gallery_identities != -1)
     images = images if len(keep) == len(images) else images[keep]
     same = _Same(query_identities, gallery_identities[keep], query_cameras, gallery_cameras[keep])
@@ -119,7 +121,7 @@ def true_ranks(
         if worth and not crowded:
             ranks = with_room(partial(_quickest, *given, block), device)
         else:
-            ranks = with_room(partial(in_float64, *given, normalise), device)
+            ranks = with_room(partial(in_float64, *given, scale), device)
         found.append((those, pairs.counts, ranks.astype(np.int32)))
     return _together(len(asked), found)
 

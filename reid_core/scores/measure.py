@@ -13,6 +13,7 @@ from reid_core.errors import BadInput
 from reid_core.evaluate import Embeddings, check_sides, directions, distances
 from reid_core.knobs import unknown
 from reid_core.ranking.listed import from_lists, from_rows
+from reid_core.ranking.nearer import power, scale_of
 from reid_core.ranking.ranks import Hits, true_ranks
 
 EUCLIDEAN, COSINE, UNNORMALISED = "euclidean", "cosine", "euclidean-unnormalised"
@@ -104,11 +105,7 @@ class Measure:
         """A power of two that no distance reaches."""
         if self.metric != UNNORMALISED:
             return 4.0  # the largest Euclidean and cosine distances are 2
-        longest = max(
-            float(np.linalg.norm(embeddings.vectors[at : at + CHUNK].astype(float), axis=1).max())
-            for at in range(0, len(embeddings.vectors), CHUNK)
-        )
-        return 2.0 ** np.ceil(np.log2(max(2 * longest, 1e-6)) + 1e-6)
+        return power(2.000001 * float(_lengths(embeddings.vectors).max()))
 
     def _rows_of(self, embeddings: Embeddings) -> Rows:
         if self._code is None or self._code[0] is not embeddings:
@@ -126,20 +123,29 @@ class Measure:
             return lambda rows: code.distances(embeddings, rows, weight)
         if self.metric == UNNORMALISED:
             _refuse_no_numbers(embeddings.vectors)
-            return lambda rows: _chunked(embeddings, rows, _plain)
+            scale = scale_of(_lengths(embeddings.vectors))
+            return lambda rows: np.float32(scale) * _chunked(embeddings, rows, _plain, scale)
         if self.metric == COSINE:
             return lambda rows: _chunked(embeddings, rows, _cosine)
         return lambda rows: _chunked(embeddings, rows, _euclidean)
 
 
-def _chunked(embeddings: Embeddings, rows: np.ndarray, of: Callable) -> np.ndarray:
-    """Distances (q, G), the gallery read in parts where it lies in a file."""
+def _lengths(vectors: np.ndarray) -> np.ndarray:
+    parts = (vectors[at : at + CHUNK] for at in range(0, len(vectors), CHUNK))
+    return np.concatenate([np.linalg.norm(each.astype(float), axis=1) for each in parts])
+
+
+def _chunked(
+    embeddings: Embeddings, rows: np.ndarray, of: Callable, scale: float = 1.0
+) -> np.ndarray:
+    """Distances (q, G), the gallery read in parts where it lies in a file. scale: what vectors
+    that are not of length 1 are divided by."""
     queries = np.asarray(embeddings.vectors[rows])
     gallery = part(embeddings.vectors, embeddings.gallery_rows)
     if of is not _plain and not isinstance(embeddings.vectors, np.memmap):
         units = embeddings.directions
         return of(units[rows], part(units, embeddings.gallery_rows))
-    unit = (lambda vectors: vectors.astype(float)) if of is _plain else directions
+    unit = (lambda vectors: vectors.astype(float) / scale) if of is _plain else directions
     parts = range(0, len(gallery), CHUNK)
     return np.hstack(
         [of(unit(queries), unit(np.asarray(gallery[at : at + CHUNK]))) for at in parts]
