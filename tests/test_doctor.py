@@ -4,6 +4,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -397,7 +398,7 @@ def test_cuhk03_without_its_protocol(tmp_path, tiny_data):
             "file,id,cam,subset\n",
             "lacks path, identity, split (its columns are file, id",
         ),
-        ("people.csv", "", "is empty"),
+        ("people.csv", "", "has no header in its first line"),
         ("people.xlsx", "PK", "is no CSV"),
     ],
 )
@@ -636,6 +637,37 @@ def test_a_joined_set_that_trains_on_what_the_first_is_tested_on(tmp_path, tiny_
         assert not of(examine(tmp_path, name), "leakage")
 
 
+def test_joined_sets_that_train_on_the_same_bytes(tmp_path, tiny_data):
+    """Under other names, too: one picture, two people."""
+    one = layouts.build("msmt17-v1", tiny_data, tmp_path / "one")
+    other = layouts.build("veri776", tiny_data, tmp_path / "other")
+    data, more = DATASETS["msmt17-v1"].read(one), DATASETS["veri776"].read(other)
+    noise = np.random.default_rng(0).integers(0, 256, (64, 32, 3), np.uint8)
+    Image.fromarray(noise).save(data.train.paths[1])
+    shutil.copy(data.train.paths[1], more.train.paths[3])
+    found = [each for each in of(examine(tmp_path, "msmt17-v1+veri776"), "label-conflict")]
+    cases = [case for each in found if "two of the joined" in each.message for case in each.cases]
+    mine = [case for case in cases if case.file.endswith(data.train.paths[1].name)]
+    assert len(mine) == 1 and mine[0].other.startswith("veri776: ")
+    assert mine[0].other.endswith(more.train.paths[3].name) and mine[0].identity is None
+    assert not of(examine(tmp_path, "msmt17-v1"), "label-conflict")
+
+
+def test_what_one_of_joined_sets_lacks_another_may_have(tmp_path, tiny_data):
+    """Trained on the other, tested on one's own: a training takes it, so the doctor does."""
+    layouts.build("veri776", tiny_data, tmp_path / "veri")
+    mine = layouts.build("folder", tiny_data, tmp_path / "mine")
+    (table,) = mine.glob("*.csv")
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join(line for line in lines if ",train" not in line))
+    assert len(open_dataset("folder+veri776", tmp_path).train)
+    report = examine(tmp_path, "folder+veri776")
+    assert report.code == 0 and [each.split for each in of(report, "empty-split")] == ["train"]
+    assert examine(tmp_path, "folder").code == 1
+    table.write_text("\n".join(line for line in lines if ",train" in line or "path" in line))
+    assert examine(tmp_path, "veri776+folder").code == 0
+
+
 def test_what_is_asked_for_can_be_read_as_what_lies_there(tiny_data, tmp_path):
     shutil.copytree(tiny_data, tmp_path / "drawn")
     layouts.build("veri776", tiny_data, tmp_path)
@@ -747,6 +779,7 @@ def test_cameras_unknown_throughout(tmp_path, tiny_data):
     report = examine(tmp_path)
     (found,) = of(report, "unknown-camera")
     assert report.code == 0 and found.split == "train+query+gallery"
+    assert re.match(r"(\d+) of \1 images of people", found.message)  # distractors are none
     assert not of(report, "no-match") and not of(report, "one-camera")
 
 

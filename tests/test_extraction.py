@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,11 +20,13 @@ from test_models import SMALL, build
 from reid_core.__main__ import main
 from reid_core.data import open_dataset
 from reid_core.data.images import Images, read
+from reid_core.data.market import parse_name
 from reid_core.embed import batch_of, embed_images, embed_test, embedded
 from reid_core.errors import BadInput
 from reid_core.evaluate import directions
 from reid_core.experiment import Experiment, knobs
 from reid_core.extraction import stream as streaming
+from reid_core.extraction.pictures import pictures_at
 from reid_core.extraction.stream import AHEAD, Embedded, decoded
 from reid_core.extraction.unfinished import Unfinished
 from reid_core.runs import open_run
@@ -449,3 +452,37 @@ def test_a_full_disk_names_the_file(tmp_path):
                 if fails_at_end:
                     kept.file = types.SimpleNamespace(close=full)
                 full()
+
+
+def with_table(home: Path, rows: list[str], columns: str = "path,identity,split,camera") -> Path:
+    (home / "table.csv").write_text("\n".join([columns, *rows]))
+    return home
+
+
+def test_a_table_tells_images_of_every_kind_and_those_it_has_twice(tiny_data, tmp_path):
+    """One image is query and gallery image, one is of a kind that nobody would look for, and the names
+    say other cameras."""
+    names = sorted(path.name for path in (tiny_data / "bounding_box_test").glob("0*.jpg"))[:4]
+    for name in names:
+        shutil.copy(tiny_data / "bounding_box_test" / name, tmp_path)
+    Image.open(tmp_path / names[3]).save(tmp_path / "other.ppm")
+    rows = [f"{names[0]},5,query,7", *(f"{name},5,gallery,7" for name in names[:3])]
+    found = pictures_at(with_table(tmp_path, [*rows, "other.ppm,6,gallery,7"]))
+    expected = [(names[0], 5, 7, False), (names[0], 5, 7, True)]
+    expected += [(name, 5, 7, False) for name in names[1:3]]
+    outside = parse_name(names[3])[1]
+    expected += [(names[3], -1, outside, False), ("other.ppm", 6, 7, False)]
+    told = zip(found.names, found.identities, found.cameras, found.is_query, strict=True)
+    assert sorted((str(n), int(i), int(c), bool(q)) for n, i, c, q in told) == expected
+    assert found.aside == 1
+
+
+def test_a_table_without_a_test_split_tells_nothing_of_its_images(tiny_data, tmp_path):
+    names = sorted(path.name for path in (tiny_data / "bounding_box_test").glob("0*.jpg"))[:4]
+    for name in names:
+        shutil.copy(tiny_data / "bounding_box_test" / name, tmp_path)
+    found = pictures_at(
+        with_table(tmp_path, [f"{name},{at // 2},train,7" for at, name in enumerate(names)])
+    )
+    assert found.names.tolist() == names and not found.is_query.any()
+    assert found.cameras.tolist() == [parse_name(name)[1] for name in names]

@@ -702,14 +702,20 @@ def test_a_set_that_trains_on_the_firsts_test_images_is_not_joined(tiny_data, tm
     ]
     (mine / "table.csv").write_text("\n".join(["path,identity,split", *rows]))
     with pytest.raises(
-        BadInput, match=r"folder trains on 3 images .* that market1501 is tested on"
+        BadInput, match=r"folder trains on 3 images .* that are queries or gallery of market1501"
     ):
         open_dataset("market1501+folder", tmp_path / "disk")
     told = examine(tmp_path / "disk", "market1501+folder")
     assert told.code == 1
-    (found,) = [each for each in told.findings if "is tested on" in each.message]
+    (found,) = [each for each in told.findings if "queries or gallery" in each.message]
     assert (found.kind, found.remedy) == ("duplicate", "join sets that share no image")
     assert len(open_dataset("msmt17-v1+folder", tmp_path / "disk").train) > 3
+    (mine / "images").unlink()
+    (mine / "images").mkdir()
+    for name in names[:5]:
+        (mine / "images" / name).symlink_to(gallery / name)
+    with pytest.raises(BadInput, match=r"folder trains on 3 images"):
+        open_dataset("market1501+folder", tmp_path / "disk")
 
 
 def test_a_table_of_ones_own_may_lie_above_a_folder_of_that_name(make):

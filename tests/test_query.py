@@ -102,6 +102,13 @@ def test_no_match_at_a_threshold_of_ones_own(tiny_run, tiny_data, capsys):
     assert ": match" in out and "pairs of two identities" in out
 
 
+@pytest.mark.parametrize("given", ("-1", "inf", "nan"))
+def test_a_threshold_is_a_distance(tiny_run, tiny_data, capsys, given):
+    image = next((tiny_data / "query").iterdir())
+    assert main(["query", tiny_run, "--images", str(image), "--threshold", given]) == 2
+    assert "expected a distance, 0 or more" in capsys.readouterr().err
+
+
 def test_a_gallery_of_ones_own(tiny_run, tiny_data, tmp_path, capsys):
     """A picture is not an answer to itself, and an unknown person is not junk."""
     images = sorted((tiny_data / "query").iterdir())[:3]

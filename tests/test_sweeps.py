@@ -73,6 +73,8 @@ def test_a_sweep_on_the_command_line(runs, capsys):
         (dict(key="seed", values=["1"]), "--seeds"),
         (dict(key="erase", values=["0.5", "2"]), "erase: expected"),
         (dict(key="erase", values=["0.5", "0.50"]), "are one value"),
+        (dict(key="margin", values=["0.3", "soft", "0.30"]), "are one value"),
+        (dict(key="steps", values=["4,7", "4, 7"]), "are one value"),
         (dict(key="erase"), "at least one value"),
         (dict(key="erase", values=["0"], settings={"erase": 1}), "is swept over"),
         (dict(seeds=[1, 1]), "each once"),

@@ -435,6 +435,11 @@ def test_a_damaged_state_gives_way_to_the_one_before(runs):
     assert weights(run).keys() == weights(whole).keys()
     for name, weight in weights(whole).items():
         assert torch.equal(weight, weights(run)[name]), name
+    history, said = run.folder / "history.jsonl", run.history()
+    history.write_bytes(history.read_bytes()[:-9])
+    with pytest.raises(BadInput, match=r"damaged history\.jsonl"):  # before it trains any further
+        train.train(run)
+    history.write_text("".join(json.dumps(line) + "\n" for line in said))
     for name in ("last.pt", "before.pt"):
         (run.folder / "state" / name).write_bytes(b"PK nothing")
     with pytest.raises(BadInput, match=r"damaged state/last\.pt and state/before\.pt: start"):

@@ -89,7 +89,7 @@ def asked_threshold(asked: argparse.Namespace, run) -> tuple[Any, dict | None]:
     from reid_core.scores.threshold import Threshold, measured
 
     if asked.threshold is not None:
-        if not asked.threshold >= 0:
+        if not 0 <= asked.threshold < float("inf"):
             raise BadInput(f"--threshold {asked.threshold}: expected a distance, 0 or more")
         return Threshold(asked.threshold), dict(distance=asked.threshold, measured_on=None)
     if not run.has_embeddings:

@@ -9,6 +9,7 @@ Views are kept where a set names its views as the first does, and unknown otherw
 import os
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
@@ -26,8 +27,12 @@ def join(names: Sequence[str], families: Sequence[Family], parts: Sequence[Datas
     splits: list[Split] = []
     whose: dict[tuple[str, str], str] = {}
 
+    def place(path: Path) -> tuple[str, str]:
+        path = Path(os.path.realpath(path)) if os.path.islink(path) else path
+        return folder(path.parent), path.name
+
     def places(split: Split) -> list[tuple[str, str]]:
-        return [(folder(path.parent), path.name) for path in split.paths]
+        return [place(path) for path in split.paths]
 
     tested = {*places(first.query), *places(first.gallery)}
     for number, (name, family, part) in enumerate(zip(names, families, parts, strict=True)):
@@ -41,8 +46,9 @@ def join(names: Sequence[str], families: Sequence[Family], parts: Sequence[Datas
             )
         if number and (leaked := tested.intersection(here)):
             raise BadInput(
-                f"{name} trains on {number_of(leaked, 'image')} of {part.root} that {names[0]} is tested "
-                f"on, {min(leaked)[1]} the first: its numbers would be too good; join sets that share none"
+                f"{name} trains on {number_of(leaked, 'image')} of {part.root} that are queries or gallery of "
+                f"{names[0]}, {min(leaked)[1]} the first: what is trained on says nothing of new people; join "
+                "sets that share none"
             )
         whose |= dict.fromkeys(here, name)
         identities = _moved(train.identities, number, IDENTITIES, name, "identity")

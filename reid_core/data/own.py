@@ -90,7 +90,11 @@ def _lacking(sheet: Path, header: Sequence[str]) -> str:
     if _no_text(header):
         return "is no text in UTF-8"
     lacks = f"lacks {', '.join(column for column in COLUMNS if column not in header)}"
-    return f"{lacks} (its columns are {', '.join(header)})" if any(header) else "is empty"
+    return (
+        f"{lacks} (its columns are {', '.join(header)})"
+        if any(header)
+        else "has no header in its first line"
+    )
 
 
 def recognise(folder: Path) -> str | None:

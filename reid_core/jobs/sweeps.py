@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,7 +76,7 @@ def planned(
             experiment = Experiment.create(
                 model=model, settings=(settings or {}) | own | dict(seed=seed), **asked
             )
-            parsed = experiment.values[key] if key else ""
+            parsed = _meant(experiment.values[key]) if key else ""
             if seen.setdefault((parsed, experiment.training.seed), value) != value:
                 raise BadInput(
                     f"sweep over {key}: {value!r} and {seen[parsed, seed]!r} are one value"
@@ -104,10 +105,22 @@ def _refuse_other(name: str, key: str, found: list[Member]) -> None:
         raise BadInput(
             f"sweep {name!r} has other {', '.join(sorted(other))}; give this one another name"
         )
-    spelled = {runs[0].experiment.values[key]: value for value, runs in there.runs.items() if key}
+    spelled = {
+        _meant(runs[0].experiment.values[key]): value for value, runs in there.runs.items() if key
+    }
     for each in found:
-        if (known := spelled.get(key and each.experiment.values[key], each.value)) != each.value:
+        meant = _meant(each.experiment.values[key]) if key else ""
+        if (known := spelled.get(meant, each.value)) != each.value:
             raise BadInput(f"sweep {name!r} has {each.value!r} as {known!r}; write it so")
+
+
+def _meant(value: Any) -> Any:
+    """A knob's value, such that two spellings of one are equal: a text may hold numbers."""
+    if not isinstance(value, str):
+        return value
+    with suppress(ValueError):
+        return tuple(float(part) for part in value.replace(",", " ").split())
+    return value
 
 
 def sweeps() -> dict[str, Sweep]:

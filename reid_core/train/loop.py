@@ -37,6 +37,7 @@ class Loop:
         self.run, self.progress, self.experiment = run, progress, run.experiment
         training = self.experiment.training
         run.sweep()
+        run.history()  # raises for a damaged one now, not after an epoch
         self.kept = run.load_state()
         self.standing = Standing.of(self.kept)
         stood = dict(epoch=self.standing.epoch - 1, epochs=self.experiment.epochs)
@@ -59,7 +60,7 @@ class Loop:
         self.stage: Stage | None = None
         self.optimizers: list = []
         noted = accidents.nonfinite(run) if self.kept else []
-        self.left_out = {(note["epoch"], note["step"]) for note in noted}
+        self.left_out = {(note["epoch"], note["step"]): note.get("reason", "") for note in noted}
         self.unchecked: list[tuple[int, Tensor]] = []  # steps, and what of each is finite
         self.saved = time.monotonic()
         self.fitted = False  # whether this process has taken a step of this stage
@@ -109,7 +110,8 @@ class Loop:
         self.progress.pause()
         for step in range(standing.step, len(plan)):
             if (epoch, step) in self.left_out:
-                log.info("epoch %d: step %d is left out, its loss was not finite", epoch, step + 1)
+                reason = self.left_out[epoch, step]
+                log.info("epoch %d: step %d is left out: %s", epoch, step + 1, reason)
                 standing.step = step + 1
                 continue
             self._step(step, plan)
@@ -117,7 +119,9 @@ class Loop:
         standing.seconds += self.progress.pause()  # in which a GPU computed what it was asked for
         taken = [rows for step, rows in enumerate(plan) if (epoch, step) not in self.left_out]
         if not taken:
-            raise BadInput(f"the loss of every step of epoch {epoch} was NaN or infinite")
+            raise BadInput(
+                f"every step of epoch {epoch} gave NaN or infinity: start anew with a lower learning_rate"
+            )
         entry = standing.entry(rate, taken)
         if epoch % stage.training.evaluate_every == 0 or epoch == self.experiment.epochs:
             self._save()  # an evaluation that dies loses no epoch

@@ -76,6 +76,19 @@ def examine_leakage(seen: Seen) -> Iterator[Finding]:
     )
 
 
+def examine_shared(seen: Seen) -> Iterator[Finding]:
+    """Findings on pictures that two of several joined data sets train on; identities are theirs here."""
+    pairs = identical(seen.digests)
+    first, second = seen.identities[pairs].T
+    yield from _told(
+        seen,
+        pairs[first != second],
+        "label-conflict",
+        "the same picture is trained on in two of the joined data sets, as two people",
+        "remove it from one of them, or join other sets",
+    )
+
+
 def _tested(seen: Seen, pairs: np.ndarray) -> np.ndarray:
     """(P,) bool: one of the pair is trained on, the other is not."""
     return (seen.split[pairs] == TRAIN).sum(axis=1) == 1

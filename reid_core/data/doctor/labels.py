@@ -77,12 +77,12 @@ def _unknown(dataset) -> Iterator[Finding]:
         split = getattr(dataset, name)
         unknown = int(((split.cameras == UNKNOWN) & (split.identities != DISTRACTOR)).sum())
         where += [name] if unknown else []
-        count, total = count + unknown, total + len(split)
+        count, total = count + unknown, total + int((split.identities != DISTRACTOR).sum())
     if count:
         yield Finding(
             "unknown-camera",
             WARNING,
-            f"{count:,} of {total:,} images have no known camera: no match of theirs is left out as "
+            f"{count:,} of {total:,} images of people have no known camera: no match of theirs is left out as "
             "taken by the query's own camera, and a model that is told of cameras is told nothing",
             "name the cameras (_c1, or the table's column camera), or read the scores as those of a "
             "test without cameras",

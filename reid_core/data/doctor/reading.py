@@ -60,7 +60,7 @@ def unjoined(names: list[str], parts: list[Dataset]) -> list[Finding]:
         kind, remedy = "label-conflict", "join sets that share no image"
         if "too large to be joined" in str(problem):
             kind, remedy = "layout", "number its identities and cameras anew, from 1"
-        if "is tested on" in str(problem):
+        if "queries or gallery of" in str(problem):
             kind = "duplicate"
         return [Finding(kind, ERROR, str(problem), remedy, "train", "+".join(names))]
     return []
