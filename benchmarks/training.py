@@ -82,9 +82,8 @@ def measured(name: str, asked: argparse.Namespace) -> list[dict]:
     """A model's rows: passes and steps, then input and epochs."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    set_start_method(
-        None, force=True
-    )  # as in any process: the official loader's workers are forked
+    # The official loader's workers begin as in any process, not as this one did.
+    set_start_method(None, force=True)
     loop = ours.began(ours.experiment(name, asked.batch, asked.device, "fp32"))
     wanted, there = max(INPUTS, asked.batches), ours.fewest_batches(loop, 2 + asked.rounds)
     if there < wanted:

@@ -645,7 +645,7 @@ def test_joined_sets_that_train_on_the_same_bytes(tmp_path, tiny_data):
     noise = np.random.default_rng(0).integers(0, 256, (64, 32, 3), np.uint8)
     Image.fromarray(noise).save(data.train.paths[1])
     shutil.copy(data.train.paths[1], more.train.paths[3])
-    found = [each for each in of(examine(tmp_path, "msmt17-v1+veri776"), "label-conflict")]
+    found = of(examine(tmp_path, "msmt17-v1+veri776"), "label-conflict")
     cases = [case for each in found if "two of the joined" in each.message for case in each.cases]
     mine = [case for case in cases if case.file.endswith(data.train.paths[1].name)]
     assert len(mine) == 1 and mine[0].other.startswith("veri776: ")

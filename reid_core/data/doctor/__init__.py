@@ -8,13 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from reid_core.data import DATASETS, Dataset, Found, find, names_of
-from reid_core.data.doctor import folders, reading
-from reid_core.data.doctor.duplicates import (
-    Seen,
-    examine_duplicates,
-    examine_leakage,
-    examine_shared,
-)
+from reid_core.data.doctor import folders, reading, together
+from reid_core.data.doctor.duplicates import Seen, examine_duplicates, examine_leakage
 from reid_core.data.doctor.findings import (
     ERROR,
     KINDS,
@@ -110,12 +105,12 @@ def _examine(
     by_name = {found.name: (data, rows[found]) for found, data in opened}
     if len(asked) > 1 and all(name in by_name for name in asked):
         refused = reading.unjoined(asked, [by_name[name][0] for name in asked])
-        findings += refused or _trained_twice({name: by_name[name] for name in asked}, seen)
-        findings = _as_joined(
-            findings, asked[0], any(by_name[name][0].train.paths for name in asked)
-        )
+        findings += refused or together.trained_twice({n: by_name[n] for n in asked}, seen)
+        trains = any(by_name[name][0].train.paths for name in asked)
+        findings = together.as_joined(findings, asked[0], trains)
     if len(asked) > 1 and asked[0] in by_name:
-        findings += _shared({name: by_name[name] for name in asked if name in by_name}, seen)
+        there = {name: by_name[name] for name in asked if name in by_name}
+        findings += together.tested_too(there, seen)
     read = dict(opened)
     recognised = [_recognised(each, read.get(each), seen, rows.get(each)) for each in wanted]
     return tuple(recognised), findings
@@ -149,57 +144,6 @@ def _of(found: Found, data: Dataset, seen: Scan, rows: list[np.ndarray]) -> Iter
     pictures = Seen.of(seen, names, rows, **joined)
     yield from examine_leakage(pictures)
     yield from examine_duplicates(pictures)
-
-
-def _shared(joined: dict[str, tuple[Dataset, list[np.ndarray]]], seen: Scan) -> Iterator[Finding]:
-    """What the test split of the first of joined data sets has in common with what the others train on."""
-    (first, (tested, rows)), *others = joined.items()
-    parts = [[(name, data, own[0]) for name, (data, own) in others]]
-    parts += [[(first, tested, own)] for own in rows[1:]]
-    names = [
-        [f"{name}: {called(seen.paths[row], data.root)}" for name, data, own in part for row in own]
-        for part in parts
-    ]
-    rows = [np.concatenate([np.array([], int), *(own for _, _, own in part)]) for part in parts]
-    nobody = np.zeros(sum(map(len, rows)), int)  # each data set numbers its people anew
-    for told in examine_leakage(Seen.of(seen, names, rows, nobody, nobody)):
-        message = (
-            f"{told.message}; joined, all are trained on and {first}'s test split is evaluated"
-        )
-        cases = tuple(replace(case, identity=None) for case in told.cases)
-        yield replace(told, message=message, dataset="+".join(joined), cases=cases)
-
-
-def _trained_twice(
-    joined: dict[str, tuple[Dataset, list[np.ndarray]]], seen: Scan
-) -> Iterator[Finding]:
-    """What two of joined data sets both train on, by its bytes."""
-    parts = [(name, data, own[0]) for name, (data, own) in joined.items()]
-    names = [
-        f"{name}: {called(seen.paths[row], data.root)}" for name, data, own in parts for row in own
-    ]
-    which = np.repeat(range(len(parts)), [len(own) for _, _, own in parts])
-    nothing = np.array([], int)
-    rows = [np.concatenate([own for _, _, own in parts]), nothing, nothing]
-    for told in examine_shared(Seen.of(seen, [names, [], []], rows, which, which)):
-        cases = tuple(replace(case, identity=None, note="") for case in told.cases)
-        yield replace(told, dataset="+".join(joined), cases=cases)
-
-
-def _as_joined(findings: list[Finding], first: str, trains: bool) -> list[Finding]:
-    """Of joined data sets, one may have no training images where another has, and the test splits of
-    all but the first are not looked at: neither prevents a training."""
-    return [
-        replace(each, severity=WARNING)
-        if (each.kind == "empty-split" and each.split == "train" and trains)
-        or (
-            each.kind in ("empty-split", "no-match")
-            and each.split != "train"
-            and each.dataset != first
-        )
-        else each
-        for each in findings
-    ]
 
 
 def _counts(found: Found, data: Dataset) -> Iterator[Finding]:
