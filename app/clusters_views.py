@@ -64,9 +64,14 @@ def settings(run: Run, found: Embeddings) -> tuple[dict[str, Any], str]:
         help="From the picked query to the first ten images of its ranked list, without what the "
         "protocol ignores.",
     )  # fmt: skip
-    with bar.popover("Settings", icon=":material/tune:"):
-        metric = _segments(st, "metric", list(projection.METRICS), "Metric")
-        st.caption("Cosine ranks neighbours exactly as the ranked lists do.")
+    # Not in a popover: what lies in one is not in the browser while it is closed, misses what the page
+    # sets meanwhile (a link, Back) and sends what it held before.
+    folded = st.expander("Settings", icon=":material/tune:")
+    with folded, st.grid("auto", min_column_width=190, gap="medium"):
+        metric = _segments(
+            st, "metric", list(projection.METRICS), "Metric",
+            help="Cosine ranks neighbours exactly as the ranked lists do.",
+        )  # fmt: skip
         near = _slider("neighbors", NEIGHBOURS, "15", "n_neighbors", "UMAP; t-SNE's perplexity.")
         apart = _slider("apart", APART, "0.1", "min_dist", "UMAP: how close points may lie.")
         seed = st.number_input("Seed", 0, 999, 0, key="seed", bind="query-params")

@@ -126,14 +126,16 @@ def _tags(run: Run, case: Case, kept: Notes, has: tuple[str, ...]) -> None:
                 on_click=_kept,
                 args=(lambda label=label: _turn(run, case, label),),
             )
-        with st.popover("", icon=":material/add:", help="A tag of your own, for this run."):
-            st.text_input(
-                "New tag",
-                key="new tag",
-                max_chars=notes.LONGEST,
-                on_change=_kept,
-                args=(lambda: _new_tag(run),),
-            )
+        st.text_input(
+            "New tag",
+            key="new tag",
+            placeholder="New tag",
+            label_visibility="collapsed",
+            width=projector.wide(130),
+            max_chars=notes.LONGEST,
+            on_change=_kept,
+            args=(lambda: _new_tag(run),),
+        )
 
 
 def _new_tag(run: Run) -> None:

@@ -12,6 +12,7 @@ from reid_core.commands import (
     evaluate,
     export,
     ledger,
+    places,
     query,
     queue,
     runs,
@@ -40,7 +41,7 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: list[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):  # a file's name need not be text in the terminal's code
         sys.stdout.reconfigure(errors="backslashreplace")
-    asked = parser().parse_args(arguments)
+    asked = parser().parse_args(places.joined(sys.argv[1:] if arguments is None else arguments))
     try:
         code = asked.act(asked) or 0
         sys.stdout.flush()

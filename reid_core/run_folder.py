@@ -120,6 +120,12 @@ class RunFolder:
             return replace(status, state="stopping")
         return status
 
+    @property
+    def forsaken(self) -> bool:
+        """Whether the process is gone that last said where the training stands."""
+        status = self.raw_status()
+        return bool(status and status.pid is not None and not _alive(status, self._sign()))
+
     def vouch(self) -> None:
         """A sign of life, whatever the training is at."""
         with suppress(OSError):

@@ -216,6 +216,21 @@ def test_one_press_of_back_undoes_one_choice(ready, browser):
         assert page.get_by_role("radio", name="File name").get_attribute("aria-checked") == "true"
 
 
+def test_one_press_of_back_leaves_a_page(ready, browser):
+    """Though the page that the menu led to has completed its address."""
+    with visitor(browser) as page:
+        opened(page, ready.address + "retrieval?run=first")
+        before, steps = page.url, page.evaluate("history.length")
+        page.get_by_test_id("stSidebarNav").get_by_text("Ledger", exact=True).click()
+        page.wait_for_function("location.href.includes('ledger?run=first')")
+        settled(page)
+        assert page.evaluate("history.length") == steps + 1
+        page.go_back()
+        page.wait_for_url(before)
+        settled(page)
+        assert page.url == before
+
+
 def test_a_link_from_home_keeps_its_run(ready, browser):
     with visitor(browser) as page:
         opened(page, ready.address)

@@ -387,6 +387,36 @@ def test_a_lasso_by_hand_selects_the_same_after_a_reload(lab, browser):
         still_selected(page, count)
 
 
+def test_folded_settings_show_what_the_address_says(lab, browser):
+    """Opened late, and after a press of the back button that they did not see: and one changes alone."""
+
+    def unfold() -> None:
+        page.get_by_test_id("stExpander").get_by_text("Settings", exact=True).click()
+
+    with visitor(browser) as page:
+        first = f"{lab.address}clusters?run=resnet-bot-demo&map=PCA&metric=euclidean&neighbors=30"
+        opened(page, first)
+        settled(page)
+        page.get_by_text("Lines", exact=True).click()
+        page.wait_for_function("location.href.includes('edges=true')")
+        settled(page)
+        unfold()
+        neighbours = page.get_by_role("slider").first
+        assert neighbours.get_attribute("aria-valuetext") == "30"
+        neighbours.press("ArrowRight")
+        page.wait_for_function("location.href.includes('neighbors=50')")
+        settled(page)
+        assert asked(page, "metric") == "euclidean" and asked(page, "apart") == "0.1"
+        unfold()
+        page.go_back()
+        page.wait_for_function("location.href.includes('neighbors=30')")
+        settled(page)
+        page.get_by_text("Lines", exact=True).click()
+        page.wait_for_function("!location.href.includes('edges=true')")
+        settled(page)
+        assert asked(page, "neighbors") == "30"
+
+
 def test_a_link_to_a_step_alone_sets_its_view(lab, browser):
     """And its words go when the reader goes on by hand."""
     with visitor(browser, 1440) as page:

@@ -118,6 +118,8 @@ def test_identities_must_divide_among_the_processes():
         check_division(8, 3, "global")
     with pytest.raises(BadInput, match="give 100, say, or 8 processes"):
         check_division(8, 100, "global")
+    with pytest.raises(BadInput, match="or 8 processes"):  # at once
+        check_division(8, 10**15, "global")
     with pytest.raises(BadInput, match="no negatives"):
         check_division(4, 4, "local")
     check_division(4, 4, "global"), check_division(8, 4, "local"), check_division(5, 1, "local")

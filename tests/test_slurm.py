@@ -4,7 +4,9 @@ played by a script; test_slurm_real.py has a real one."""
 import json
 import os
 import signal
+import socket
 import stat
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,8 +14,9 @@ from pathlib import Path
 import pytest
 from conftest import TINY
 
-from reid_core import jobs
+from reid_core import jobs, run_folder
 from reid_core.__main__ import main
+from reid_core.alive import birth
 from reid_core.commands import places
 from reid_core.errors import BadInput
 from reid_core.jobs import queue, where
@@ -262,14 +265,16 @@ def test_a_job_that_could_not_say_how_it_ended(slurm, state, reason, words):
     run = sent()
     trained(run)
     folder = run.folder / script.LOGS
-    (folder / "7_0_log.err").write_text("submitit INFO\nsrun: error: node1: task 0: Killed\n")
+    (folder / "7_0_log.err").write_text(
+        "submitit INFO\nsrun: error: node1: task 0: Killed\nsrun: Force Terminated StepId=7.0\n"
+    )
     slurm.job(state, reason)
     where.look()
     status = run.status()
     assert (status.state, status.epoch, status.step) == ("interrupted", 2, 3)
     assert words in status.message and run.resumable
     assert ("Killed" in status.message) == (state == "FAILED")
-    tail = run.log_tail(2)
+    tail = run.log_tail(3)
     assert "node1: task 0: Killed" in tail and words in tail
     jobs.resume("one")  # where it was sent last
     assert run.status().queued and queue.job_of(run)["number"] == "7"
@@ -330,6 +335,24 @@ def test_queued_again_by_slurm_itself(slurm):
     run.report("interrupted", message=task.ENDED, epoch=2, epochs=5)
     where.look()
     assert run.status().queued and place_words(run) == "pending on Slurm, job 7 (BeginTime)"
+
+
+def test_who_sends_it_is_killed(slurm, monkeypatch):
+    """The run is shown as lost and can be resumed; a job that gets there nevertheless is not wanted."""
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    gone = dict(pid=child.pid, born=birth(child.pid), host=socket.gethostname())
+    child.wait()
+    run = sent()
+    for who, state in ((run_folder.this_process(), "queued"), (gone, "interrupted")):
+        queue.keep_job(run, where="slurm")
+        run.report("queued", **who, epoch=2, epochs=5)
+        where.look()
+        assert (run.status().state, run.status().epoch) == (state, 2)
+    assert "never got to Slurm" in run.status().message and run.resumable
+    assert not task._wanted(run, "6")
+    jobs.resume("one")
+    assert run.status().queued and queue.job_of(run)["number"] == "7"
+    assert not task._wanted(run, "6") and task._wanted(run, "7")
 
 
 def test_silent_for_long_but_there(slurm):
@@ -606,8 +629,10 @@ def test_sent_from_the_command_line(slurm, monkeypatch, capsys):
     run = open_run("one")
     assert run.status().queued and run.experiment.training.devices == 1
     assert main(["queue", "--cancel", "one"]) == 0
-    assert main(["queue", "--resume", "one", "--on", "slurm", "--partition", "debug"]) == 0
-    assert "#SBATCH --partition=debug" in slurm.script
+    more = ["--partition", "debug", "--extra", "--constraint=a100 --exclude=node7"]
+    assert main(["queue", "--resume", "one", "--on", "slurm", *more]) == 0
+    lines = {"#SBATCH --partition=debug", "#SBATCH --constraint=a100", "#SBATCH --exclude=node7"}
+    assert lines <= set(slurm.script)
     capsys.readouterr()
     assert main(["queue", "--json"]) == 0
     row = json.loads(capsys.readouterr().out)["runs"][0]

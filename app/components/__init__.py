@@ -33,7 +33,7 @@ _ranked_gallery = _component("ranked_gallery")
 _query_strip = _component("query_strip")
 _pictures = _component("pictures", "saving", "palettes", "colour_bars", "tiles", "pictured")
 _downloads = _component("downloads", "saving")
-_keys = _component("keys")
+_keys = _component("keys", "steps")
 _embedding_map = _component(
     "embedding_map",
     "saving",
@@ -110,7 +110,7 @@ def downloads(chart: str, title: str) -> None:
 def keys() -> None:
     """What the keys of all pages need, once: none is lost or acts on what the one before it is about to
     change, and N, or the button beside it, puts the cursor into the text field of the container
-    `note`; Escape leaves it."""
+    `note`; Escape leaves it. With it comes what keeps the back button's steps few (steps.js)."""
     _keys(data=dict(place="st-key-note", letter="n"), key="keys")
 
 

@@ -1,6 +1,7 @@
 """--on and what the places that train want to know, for the commands that send trainings there."""
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from reid_core.errors import BadInput
@@ -40,6 +41,17 @@ def add(command: argparse.ArgumentParser, usual: str) -> None:
         "the job may queue again when it is over, and how many seconds before it is told; account, "
         "quality of service, other options of sbatch."
     )
+
+
+def joined(arguments: Sequence[str]) -> list[str]:
+    """--extra with its value, which begins with dashes: the parser would take it for an option of ours."""
+    found: list[str] = []
+    for each in arguments:
+        if found and found[-1] == "--extra":
+            found[-1] += f"={each}"
+        else:
+            found.append(each)
+    return found
 
 
 def asked_place(asked: argparse.Namespace) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def check_division(p: int, processes: int, mining: str) -> None:
     """P identities of a batch must divide among the processes. Raises BadInput."""
     if p % processes:
         near = max(processes, p - p % processes)
-        fewer = next(n for n in range(processes, 0, -1) if p % n == 0)
+        fewer = next(n for n in range(min(processes, p), 0, -1) if p % n == 0)
         raise BadInput(
             f"identities_per_batch: {p} identities can't be divided among {processes} processes; "
             f"give {near}, say, or {fewer} processes (devices x nodes)"

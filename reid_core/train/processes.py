@@ -148,7 +148,9 @@ class Watch:
             if reason := self.look():
                 return reason
             time.sleep(0.1)
-        return f"another process of the training was lost: {words}"
+        # Without the place in the library's source, and without its good wishes.
+        said = re.sub(r"^\[\S+:\d+\] ", "", words).partition(". ")[0]
+        return f"another process of the training was lost: {said}"
 
     def look(self) -> str:
         """Why the training can't go on, as far as one knows; else nothing."""

@@ -7,7 +7,7 @@ from reid_core.errors import BadInput
 from reid_core.jobs import queue
 from reid_core.jobs.slurm import says
 from reid_core.jobs.slurm.script import Options, parameters_of, processes_of, submitted
-from reid_core.run_folder import QUEUED, RunFolder
+from reid_core.run_folder import QUEUED, RunFolder, this_process
 from reid_core.runs import Run
 
 
@@ -34,7 +34,8 @@ def submit(run: Run, asked: dict[str, Any]) -> None:
         kept = dict(where="slurm", asked=asked, device=training.device, environment=environment)
         queue.keep_job(run, **kept)  # before its job may begin; without a number it waits for that
         run.ask_stop(False)
-        run.report(QUEUED, **queue.progress(status))
+        # With the process that sends it: should that end before it has a number, somebody can see so.
+        run.report(QUEUED, **this_process(), **queue.progress(status))
     try:
         number = submitted(run, parameters)
     except BaseException:

@@ -55,6 +55,9 @@ def look() -> None:
     global _silence
     with _looking:
         sent = _sent()
+        for run in sent.pop("", []):
+            with suppress(OSError, ValueError, TypeError):
+                _note_lost(run)
         if not sent:
             return
         try:
@@ -63,22 +66,35 @@ def look() -> None:
         except BadInput as error:
             _silence = str(error)
             return
-        for number, run in sent.items():
+        for number, runs in sent.items():
             job = found.get(number) or says.accounted(number)
             _said[number] = job
-            with suppress(OSError, ValueError, TypeError):  # a folder that is gone or damaged
-                _note(run, job)
+            for run in runs:
+                with suppress(OSError, ValueError, TypeError):  # a folder that is gone or damaged
+                    _note(run, job)
 
 
-def _sent() -> dict[str, RunFolder]:
-    """By the number of its job, every run whose job has not ended yet as far as one knows."""
+def _sent() -> dict[str, list[RunFolder]]:
+    """By the number of its job, "" for none yet, every run whose job has not ended yet as far as one
+    knows."""
     home, found = runs_folder(), {}
     for path in sorted(home.iterdir()) if home.is_dir() else ():
         run = RunFolder(path.name, path)
         job = queue.job_of(run)
-        if job.get("where") == "slurm" and job.get("number") and not job.get("over"):
-            found[job["number"]] = run
+        if job.get("where") == "slurm" and not job.get("over"):
+            found.setdefault(job.get("number", ""), []).append(run)
     return found
+
+
+def _note_lost(run: RunFolder) -> None:
+    """One that is on its way to Slurm, if who sent it is gone."""
+    with queue.changing():
+        kept, status = queue.job_of(run), run.raw_status()
+        if kept.get("number") or status is None or not (status.queued and run.forsaken):
+            return
+        queue.keep_job(run, **kept | dict(over="not sent"))  # should it get there yet: not wanted
+        words = "it never got to Slurm: the process that sent it is gone; resume it"
+        run.report("interrupted", message=words, **queue.progress(status))
 
 
 def _note(run: RunFolder, job: Job) -> None:
@@ -109,7 +125,8 @@ def _end(run: RunFolder, kept: dict[str, Any], job: Job) -> None:
         return
     saved = "" if silent else "; its state is saved"
     last = _last_words(run, job.number) if silent else []
-    hint = f": {last[-1]}" if last and job.state in ("FAILED", "COMPLETED", "") else ""
+    told = [line for line in last if "Terminat" not in line]  # srun's own end of the others
+    hint = f": {told[-1]}" if told and job.state in ("FAILED", "COMPLETED", "") else ""
     run.report("interrupted", message=f"{job.end}{saved}{hint}", **queue.progress(status))
     stamp = time.strftime("%Y-%m-%d %H:%M:%S")
     with (run.folder / "log.txt").open("a", encoding="utf-8") as file:
