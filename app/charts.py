@@ -1,5 +1,6 @@
 """Arrays in, figures out. Text and background follow Streamlit's light or dark theme."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,6 +27,13 @@ DASHES = ("solid", "dash", "dot")  # where one chart has more lines than there a
 def colour(model: str) -> str:
     """A model's colour on every page."""
     return COLOURS.get(model, QUIET)
+
+
+def fine(value: float, digits: int = 4) -> str:
+    """A number with so many decimals; one that they would leave nothing of, by its power of ten."""
+    if value == 0 or abs(value) >= max(0.001, 0.5 * 10**-digits) or not np.isfinite(value):
+        return f"{value:.{digits}f}"
+    return re.sub("e-0?", "e-", f"{value:.1e}")
 
 
 def cmc(shares: np.ndarray, line: str) -> go.Figure:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import plotly.graph_objects as go
 
-from app.charts import COLOURS, QUIET, blank, numbered
+from app.charts import COLOURS, QUIET, blank, fine, numbered
 
 SHADES = "Cividis"  # made for colour blindness, and even in grey
 CROWDED = 0.15  # of the ruler: where all images lie below it, they can't be told apart
@@ -32,11 +32,16 @@ def matrix(
     figure = blank(axes[1], axes[0])
     small = max(values.shape) <= NUMBERS
     digits = 3 if values.max() > 0.1 else 4
-    said = lambda x: f"{x:.{digits}f}".removeprefix("0") if small else ""  # noqa: E731
+    said = lambda x: fine(x, digits).removeprefix("0") if small else ""  # noqa: E731
     maps = numbered(values, said, SHADES, (0, limit), size=11)
-    maps[0].update(
+    # Plotly leaves out the colour bar of a map without cells.
+    max(maps, key=lambda each: np.isfinite(each.z).sum()).update(
         showscale=True,
-        colorbar=dict(title=dict(text=unit, side="right"), thickness=12, tickformat="~g"),
+        colorbar=dict(
+            title=dict(text=unit, side="right"),
+            thickness=12,
+            tickformat="~g" if limit >= 0.001 else ".1~e",
+        ),
     )
     figure.add_traces(maps)
     _to_select(figure, texts, 30 if small else 12)
@@ -144,7 +149,7 @@ def _images(figure: go.Figure, line: Line, place: int, queries: Sequence[int], c
         selected=dict(marker=dict(opacity=1)),
         unselected=dict(marker=dict(opacity=0.6)),
         customdata=[[int(query)] for query in queries],
-        hovertemplate="%{x:.4f}<extra>" + line.name + ", click to open</extra>",
+        hovertemplate="%{x:.4~g}<extra>" + line.name + ", click to open</extra>",
         name="an image",
         showlegend=place == 0,
     )
@@ -187,7 +192,7 @@ def _sign(figure, x, y, name: str, symbol: str, colour: str, size: int, bands=No
         name=name,
         error_x=error,
         marker=dict(symbol=symbol, color=colour, size=size, line=dict(color=colour, width=2.5)),
-        hovertemplate="%{x:.4f}<extra>" + name + "</extra>",
+        hovertemplate="%{x:.4~g}<extra>" + name + "</extra>",
     )
 
 
@@ -224,7 +229,7 @@ def histogram(
             mode="lines",
             name=name if value <= top else f"{name}: {value:.3f}, beyond the axis",
             line=dict(color=line, dash=dash, width=2.5),
-            hovertemplate=f"{name}: {value:.4f}<extra></extra>",
+            hovertemplate=f"{name}: {fine(value)}<extra></extra>",
         )
     figure.update_xaxes(range=[-0.01 * top, 1.02 * top])
     figure.update_yaxes(tickformat=".0%")

@@ -7,6 +7,7 @@ import numpy as np
 import streamlit as st
 
 from app import cached, figures, pictures
+from app.charts import fine
 from app.figures import Said
 from app.lessons import Step
 from app.mechanisms import at, here, kept, places, take
@@ -111,7 +112,7 @@ def _maps(picture: Picture, pair: Pair, head: str, drawn: tuple, cell: tuple[int
         WEIGHTED if weighted else MAPS,
         key=key,
         alt=f"First-order and order {pair.order} attention of row {cell[0] + 1}, column {cell[1] + 1} on "
-        f"{picture.label}, layer {pair.layer}: JS {apart:.4f} nats",
+        f"{picture.label}, layer {pair.layer}: JS {fine(apart)} nats",
         columns=len(tiles),
         on_pick=partial(take, key, "cell"),
     )
@@ -145,7 +146,7 @@ def _tiles(picture: Picture, pair: Pair, drawn: tuple, cell: tuple[int, int]) ->
         draw(
             f"order {pair.order}",
             drawn=rows[1],
-            note=f"JS {js[here]:.4f} nats from the first",
+            note=f"JS {fine(js[here])} nats from the first",
             scale=[0, most],
         ),
         draw(
@@ -159,7 +160,7 @@ def _tiles(picture: Picture, pair: Pair, drawn: tuple, cell: tuple[int, int]) ->
             "JS of every cell's row",
             drawn=js.reshape(grid),
             scale="own",
-            note=f"mean {js.mean():.4f}, most {js.max():.4f} nats",
+            note=f"mean {fine(js.mean())}, most {fine(js.max())} nats",
         ),
     ]
 

@@ -163,7 +163,7 @@ def _said(run: Run, picture: Picture, target: str, traced: attention.Pulled, cha
     words = [
         f"The class token's row over the patches of {picture.label}, by three methods, through the "
         f"{len(chain)} layers `{chain[0]}` to `{chain[-1]}` of {run.name}. The gradient is that of {goal}, "
-        f"here {traced.score:.4g}."
+        f"here {traced.score:.6g}."
     ]
     if any(seen.tokens[name].groups for name in seen.seen):
         words.append(

@@ -12,6 +12,7 @@ import pandas as pd
 import streamlit as st
 
 from app import cached, charts, charts_orders, figures
+from app.charts import fine
 from app.charts_orders import Line
 from app.figures import Said
 from app.order_steps import SET_DRAWS
@@ -76,10 +77,10 @@ def heat_map(lab, here, whole, rows, columns, chosen, axes, about, down, across)
     js = shown.js * lab.factor
     texts = np.empty(js.shape, object)
     for place in np.ndindex(js.shape):
-        sides = " and ".join(f"{side[place] * lab.factor:.4f}" for side in shown.uniform)
+        sides = " and ".join(f"{fine(side[place] * lab.factor)}" for side in shown.uniform)
         texts[place] = (
-            f"{rows[place[0]]} / {columns[place[1]]}: {js[place]:.4f} {lab.unit}<br>shuffled tokens "
-            f"{shown.shuffled[place] * lab.factor:.4f}<br>to uniform {sides}"
+            f"{rows[place[0]]} / {columns[place[1]]}: {fine(js[place])} {lab.unit}<br>shuffled tokens "
+            f"{fine(shown.shuffled[place] * lab.factor)}<br>to uniform {sides}"
         )
     figure = charts_orders.matrix(
         js, rows, columns, texts, axes=axes, unit=lab.unit, chosen=chosen,
@@ -87,9 +88,9 @@ def heat_map(lab, here, whole, rows, columns, chosen, axes, about, down, across)
     )  # fmt: skip
     count = "one picture" if shown is here else f"mean of {len(lab.found['query'])} queries"
     baseline = (
-        f" Chosen cell: {js[chosen]:.4f} {lab.unit}; shuffled tokens "
-        f"{shown.shuffled[chosen] * lab.factor:.4f} (mean of {shown.draws}), to uniform "
-        + " and ".join(f"{side[chosen] * lab.factor:.4f}" for side in shown.uniform)
+        f" Chosen cell: {fine(js[chosen])} {lab.unit}; shuffled tokens "
+        f"{fine(shown.shuffled[chosen] * lab.factor)} (mean of {shown.draws}), to uniform "
+        + " and ".join(f"{fine(side[chosen] * lab.factor)}" for side in shown.uniform)
     )
     code = (orders.between, orders.between_shuffled, orders.to_uniform)
     table = pd.DataFrame(js, index=list(rows), columns=list(columns)).reset_index(

@@ -10,6 +10,7 @@ import numpy as np
 import streamlit as st
 
 from app import figures, pickers, projector
+from app.charts import fine
 from app.order_figures import Lab
 from reid_core.models.base import Tokens
 
@@ -60,10 +61,10 @@ def _tiles(
     one, two = rows
     row_js, mean = js[token] * lab.factor, js.mean() * lab.factor
     return [
-        dict(label="Where they differ", map=grid(js * lab.factor), scale="own", note=f"JS of each row, mean {mean:.4f} {lab.unit}"),
+        dict(label="Where they differ", map=grid(js * lab.factor), scale="own", note=f"JS of each row, mean {fine(mean)} {lab.unit}"),
         dict(label=labels[0], map=grid(one), scale="shared", note=f"from {name}{kept(one)}"),
         dict(label=labels[1], map=grid(two), scale="shared", note=f"from {name}{kept(two)}"),
-        dict(label="Second minus first", map=grid(two - one), palette="diverging", scale="own", note=f"JS of this row {row_js:.4f} {lab.unit}"),
+        dict(label="Second minus first", map=grid(two - one), palette="diverging", scale="own", note=f"JS of this row {fine(row_js)} {lab.unit}"),
     ]  # fmt: skip
 
 

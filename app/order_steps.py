@@ -4,6 +4,7 @@ import numpy as np
 import streamlit as st
 
 from app import address, pickers
+from app.charts import fine
 from app.lessons import Step
 from reid_core.analysis.orders import BOUND, UNITS
 from reid_core.studies.orders import ROWS, Options
@@ -54,8 +55,8 @@ def _orders(found, labels, unit) -> Step:
         said = (
             f"Layer {layer}, head {head + 1}: {_said(value, unit)} between order 1 and order {order} on "
             f"{label}, the largest of {js.size} maps measured ({len(js)} queries), where their mean is "
-            f"{js.mean():.4f}. With shuffled tokens the same two maps are {chance:.3f} apart "
-            f"(mean of {len(draws)} shuffles, from {draws.min():.2f} to {draws.max():.2f}): "
+            f"{fine(js.mean())}. With shuffled tokens the same two maps are {fine(chance, 3)} apart "
+            f"(mean of {len(draws)} shuffles, from {fine(draws.min(), 2)} to {fine(draws.max(), 2)}): "
             + (
                 f"about {_times(chance / value)} times as far."
                 if chance > value
@@ -79,8 +80,8 @@ def _layers(found, labels, unit, most: bool) -> Step:
     said = (
         f"Layers {numbers[0]} and {numbers[1]} are {_said(mean[a, b], unit)} apart in the mean over "
         f"{len(values)} queries, the {'most' if most else 'least'} of all pairs of layers; shuffled "
-        f"tokens give {chance:.2f}. {labels[found['query'][image]]} is the query where they differ "
-        f"{'most' if most else 'least'}, {values[image]:.4f}: compare the two rows of one position."
+        f"tokens give {fine(chance, 2)}. {labels[found['query'][image]]} is the query where they differ "
+        f"{'most' if most else 'least'}, {fine(values[image])}: compare the two rows of one position."
     )
     keys = dict(layer=str(numbers[0]), against=str(numbers[1]), query=labels[found["query"][image]])
     title = "Layers furthest apart" if most else "Layers most alike"
@@ -97,7 +98,7 @@ def _heads(found, labels, unit) -> Step:
     said = (
         f"In layer {layer}, heads {a + 1} and {b + 1} are {_said(mean[place, a, b], unit)} apart in the mean "
         f"over {len(values)} queries, the most of any two heads of a layer; shuffled tokens give "
-        f"{chance:.2f}. On {labels[found['query'][image]]} it is {values[image]:.4f}: the two rows of "
+        f"{fine(chance, 2)}. On {labels[found['query'][image]]} it is {fine(values[image])}: the two rows of "
         "one position lie on other parts of the image."
     )
     keys = dict(layer=str(layer), one=str(a + 1), other=str(b + 1))
@@ -109,8 +110,8 @@ def _heads(found, labels, unit) -> Step:
 def _modes(found, unit) -> Step:
     first, high = found["diversity"].mean(axis=(0, 1))
     said = (
-        f"This run's orders are {_said(found['js'].mean(), unit)} apart, and its heads differ by {high:.4f} "
-        f"in the high order against {first:.4f} in the first. The other sharing modes stand beside it: "
+        f"This run's orders are {_said(found['js'].mean(), unit)} apart, and its heads differ by {fine(high)} "
+        f"in the high order against {fine(first)} in the first. The other sharing modes stand beside it: "
         "see where a map of its own moves JS, and whether mAP follows within its interval."
     )
     return Step("What sharing changes", said, dict(between=MODES))
@@ -121,4 +122,4 @@ def _times(ratio: float) -> str:
 
 
 def _said(value: float, unit: str) -> str:
-    return f"{value:.4f} {unit} ({value / (BOUND * UNITS[unit]):.1%} of the bound)"
+    return f"{fine(value)} {unit} ({value / (BOUND * UNITS[unit]):.1%} of the bound)"

@@ -5,7 +5,7 @@ import pandas as pd
 import streamlit as st
 
 from app import cached, charts_sharing, figures, studies
-from app.charts import COLOURS
+from app.charts import COLOURS, fine
 from app.charts_sharing import Measure
 from app.figures import Said
 from app.notices import explained
@@ -162,7 +162,7 @@ def _written(frame: pd.DataFrame, unit: str) -> pd.DataFrame:
         return [
             "none"
             if np.isnan(row[name])
-            else f"{row[name]:.4f} ({row[f'{name} low']:.4f} to {row[f'{name} high']:.4f})"
+            else f"{fine(row[name])} ({fine(row[f'{name} low'])} to {fine(row[f'{name} high'])})"
             for _, row in kept.iterrows()
         ]
 

@@ -10,7 +10,7 @@ import torch
 from conftest import TINY
 from streamlit.testing.v1 import AppTest
 
-from app import charts_orders, order_figures, order_maps, order_steps
+from app import charts, charts_orders, order_figures, order_maps, order_steps
 from reid_core.analysis import orders
 from reid_core.data import open_dataset
 from reid_core.embed import embed_test
@@ -104,11 +104,14 @@ def test_the_number_in_the_caption_is_that_of_the_maps(tiny_run):
     )
     layers = orders.over_heads(list(orders.comparable(seen).values()))
     slow = orders.between(layers)[0, 0, 1].mean()
-    assert f"Chosen cell: {slow:.4f} nats" in said(app)
+    assert f"Chosen cell: {charts.fine(float(slow))} nats" in said(app)
     token = int(orders.between(layers)[0, 0, 1, 1:].argmax()) + 1
     drawn = np.array(maps(app)["tiles"][1]["map"]).ravel()
     assert np.allclose(drawn, layers[0, 0, token, 1:], rtol=1e-3, atol=1e-6)
-    assert f"{orders.between(layers)[0, 0, 1, token]:.4f}" in maps(app)["tiles"][3]["note"]
+    assert (
+        f"{charts.fine(float(orders.between(layers)[0, 0, 1, token]))}"
+        in maps(app)["tiles"][3]["note"]
+    )
 
 
 def test_orders_open_on_the_largest_gap_and_steps_set_the_widgets(runs):
@@ -123,25 +126,25 @@ def test_orders_open_on_the_largest_gap_and_steps_set_the_widgets(runs):
         app.selectbox(key="query").options.index(app.selectbox(key="query").value)
         == found["query"].tolist()[image]
     )
-    assert f"Chosen cell: {found['js'][image, place, head]:.4f} nats" in said(app)
+    assert f"Chosen cell: {charts.fine(found['js'][image, place, head])} nats" in said(app)
     draws = found["shuffled"][
         :, image, place, head
     ]  # the step's words and the caption's, one array
     assert (
-        f"shuffled tokens {draws.mean():.4f} (mean of the {len(draws)} shuffles of this picture in the study"
+        f"shuffled tokens {charts.fine(draws.mean())} (mean of the {len(draws)} shuffles of this picture in the study"
         in said(app)
     )
     first = order_steps.steps(found, app.selectbox(key="query").options, "nats")[0]
-    assert f"{draws.mean():.3f} apart (mean of {len(draws)} shuffles" in first.text
+    assert f"{charts.fine(draws.mean(), 3)} apart (mean of {len(draws)} shuffles" in first.text
     app.button(key="divergence step 2").click().run()
     assert app.session_state["between"] == "Heads" and not app.exception
     assert app.selectbox(key="one").value != app.selectbox(key="other").value
     text = " ".join(each.value for each in app.markdown)
     apart = found["between_heads"][..., 1].mean(axis=0).max()
-    assert f"{apart:.4f} nats ({apart / np.log(2):.1%} of the bound)" in text
+    assert f"{charts.fine(apart)} nats ({apart / np.log(2):.1%} of the bound)" in text
     app.segmented_control(key="unit").set_value("bits").run()  # the step stays, and says the same
     text = " ".join(each.value for each in app.markdown)
-    assert f"{apart / np.log(2):.4f} bits ({apart / np.log(2):.1%} of the bound)" in text
+    assert f"{charts.fine(apart / np.log(2))} bits ({apart / np.log(2):.1%} of the bound)" in text
     assert "nats (" not in text
 
 
@@ -309,6 +312,27 @@ def test_a_histogram_ends_with_its_rows_and_tells_what_lies_beyond():
         counts, orders.BOUND, marks, unit="nats", colour="#000", full=True
     )
     assert full.layout.xaxis.range[1] > orders.BOUND and full.data[2].name == "shuffled"
+
+
+@pytest.mark.parametrize(
+    "value, digits, said",
+    [
+        *((0, 4, "0.0000"), (0.0123, 4, "0.0123"), (3.12e-6, 4, "3.1e-6"), (-2e-12, 4, "-2.0e-12")),
+        *((0.002, 3, "0.002"), (0.0008, 3, "8.0e-4"), (0.004, 2, "4.0e-3"), (0.01, 2, "0.01")),
+        (np.nan, 4, "nan"),
+    ],
+)
+def test_a_small_number_is_no_zero(value, digits, said):
+    assert charts.fine(value, digits) == said
+
+
+@pytest.mark.parametrize("shares", [(1, 0.7), (0, 0.2), (0.1, 0.9)])  # bright, dark, either
+def test_cells_of_one_brightness_have_a_colour_bar(shares):
+    values = np.array([shares]) * 3e-6
+    about = dict(axes=("a", "b"), limit=3e-6, chosen=None, unit="bits")
+    figure = charts_orders.matrix(values, "a", "ab", np.full((1, 2), ""), **about)
+    [bar] = (each for each in figure.data[:2] if each.showscale)
+    assert np.isfinite(bar.z).any() and (bar.zmin, bar.zmax) == (0, 3e-6)
 
 
 @pytest.mark.parametrize("count, numbers", [(4, True), (12, False)])
