@@ -205,7 +205,14 @@ def test_one_press_of_back_undoes_one_choice(ready, browser):
             page.get_by_role("radio", name=choice, exact=True).click()
             page.wait_for_function(f"location.href.includes('{key}={choice.replace(' ', '+')}')")
             settled(page)
-        assert page.evaluate("history.length") == steps + 2
+        page.get_by_text("Ghosts", exact=True).click()
+        page.wait_for_function("location.href.includes('ghosts=true')")
+        settled(page)
+        assert page.evaluate("history.length") == steps + 3
+        page.go_back()
+        page.wait_for_function("!location.href.includes('ghosts')")
+        settled(page)
+        assert not page.get_by_role("switch", name="Ghosts").is_checked()
         page.go_back()
         page.wait_for_function("location.href.includes('ranks=20')")
         settled(page)
