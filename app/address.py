@@ -88,10 +88,19 @@ def turn() -> int:
     return st.session_state.get(TURN, 0)
 
 
-def mounted() -> list[tuple[str, int]]:
-    """The page and the runs of the script whose widgets the browser still has: the last one that ended,
-    be it early, and those since, which were interrupted."""
-    return [(page(), each) for each in range(st.session_state.get(ENDED, 0), turn())]
+def stands(key: str) -> bool:
+    """Whether the browser is sure to have a widget, with what it holds. Call it in each run that draws it.
+
+    So it is where every run that ended, be it early, has drawn it since one that the browser has heard
+    of: another page or run took it out of the browser, where it would come back as its first choice. And
+    what an interrupted run said may never get there: the next one's words take their place.
+    """
+    state = st.session_state
+    on, first, last = state.get(f"{key} on", (None, 0, 0))
+    unbroken = on == page() and last >= state.get(ENDED, 0)
+    state[f"{key} on"] = page(), first if unbroken else turn(), turn()
+    alone = state.get(ENDED) == turn()  # the browser asked for a part of the page
+    return unbroken and (alone or first <= state.get(KNEW, 0))
 
 
 def stop() -> NoReturn:

@@ -126,6 +126,10 @@ def _tags(run: Run, case: Case, kept: Notes, has: tuple[str, ...]) -> None:
                 on_click=_kept,
                 args=(lambda label=label: _turn(run, case, label),),
             )
+    # A form empties its field at once: what is typed next is another tag. Not in the row, where a new
+    # button before it would make another field of it, without the cursor.
+    form = st.form("a tag of one's own", clear_on_submit=True, border=False, width="content")
+    with form, st.container(horizontal=True, gap="xsmall"):
         st.text_input(
             "New tag",
             key="new tag",
@@ -133,14 +137,19 @@ def _tags(run: Run, case: Case, kept: Notes, has: tuple[str, ...]) -> None:
             label_visibility="collapsed",
             width=projector.wide(130),
             max_chars=notes.LONGEST,
-            on_change=_kept,
+        )
+        st.form_submit_button(
+            "",
+            key="add tag",
+            icon=":material/add:",
+            help="A tag of your own, for this run.",
+            on_click=_kept,
             args=(lambda: _new_tag(run),),
         )
 
 
 def _new_tag(run: Run) -> None:
     label = st.session_state["new tag"]
-    st.session_state["new tag"] = ""
     if label.strip():
         notes.add_tag(run, label)
 

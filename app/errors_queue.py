@@ -59,14 +59,19 @@ def frame(case: Case, kept: Notes, order: np.ndarray) -> pd.DataFrame:
             "identity": found.identities[rows],
             "camera": found.cameras[rows],
             "AP": lists.average_precision[order],
-            "first hit": lists.first_hit[order],
-            "first wrong identity": np.where(wrong >= 0, found.identities[wrong], -1),
+            "first hit": _known(lists.first_hit[order], lists.first_hit[order] > 0),
+            "first wrong identity": _known(found.identities[wrong], wrong >= 0),
             "tags": [", ".join(case.held(query)) for query in order],
             "reviewed": [note.reviewed for note in noted],
             "own tags": [", ".join(note.tags) for note in noted],
             "note": [note.text for note in noted],
         }
     )
+
+
+def _known(values: np.ndarray, known: np.ndarray) -> pd.Series:
+    """Whole numbers, and nothing where there is none."""
+    return pd.Series(values, dtype="Int64").where(known)
 
 
 def evidence(case: Case, kept: Notes) -> pd.DataFrame:

@@ -130,8 +130,8 @@ def _list(case: Case, source, before: RankedList, after: RankedList, label: str,
         for tile, place in zip(tiles, places, strict=True):
             tile["note"] = moved(int(was[after.rows[place]]), int(after.ranks[place]))
     query = galleries.query(source, case.found, after, label, row)
-    if after is not before:
-        query["facts"] += [["AP before", f"{before.average_precision:.3f}"]]
+    if after is not before and len(before.hits):
+        query["facts"] += [["AP before", galleries.precision(before.average_precision)]]
     ranked_gallery(query, tiles, key="reranked")
 
 

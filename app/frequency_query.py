@@ -118,28 +118,33 @@ def _pictures(image, seen, band: str, place: int, below: np.ndarray) -> None:
 def _curve(run: Run, band: str, place: int, precision, below, whole: float, refined: bool) -> None:
     kept = below if band == filters.LOW else 1 - below
     colour = charts.colour(run.experiment.model)
+    lines = [Line("energy kept", charts.QUIET, FINE, kept, quiet=True)]
+    if matched := not np.isnan(whole):
+        lines.append(Line("average precision", colour, FINE, precision))
+    here = f"AP {precision[place]:.2f}" if matched else "no true match"
     figure = charts_frequency.lines(
-        [
-            Line("energy kept", charts.QUIET, FINE, kept, quiet=True),
-            Line("average precision", colour, FINE, precision),
-        ],
+        lines,
         "cut-off, as a fraction of Nyquist's frequency",
         "AP, and share of the energy",
     )
     figure.update_yaxes(range=[0, 1.05])
-    charts_frequency.mark(figure, FINE[place], f"AP {precision[place]:.2f}")
+    charts_frequency.mark(figure, FINE[place], here)
     others = ", with all queries in the refined set," if refined else ""
     figures.chart(
         figure,
         Said(
-            f"Average precision of this query at each cut-off; unfiltered{others} it is {whole:.2f}. "
-            "Dotted: how much of the image's energy, its mean colour apart, is left.",
+            (
+                f"Average precision of this query at each cut-off; unfiltered{others} it is {whole:.2f}. "
+                if matched
+                else "The gallery has no true match for this query, and so its list no average precision. "
+            )
+            + "Dotted: how much of the image's energy, its mean colour apart, is left.",
             r"$AP = \frac{1}{m}\sum_{i=1}^{m} \frac{i}{\mathrm{rank}_i}$",
             "Energy by Parseval's theorem; AP by Market-1501's protocol.",
             (swept, precisions, filters.energy_below),
         ),
         key="query curve",
-        alt=f"Average precision over the cut-off; {precision[place]:.2f} at {FINE[place]:g}",
+        alt=f"Average precision over the cut-off; {here} at {FINE[place]:g}",
         table=pd.DataFrame(
             dict(cutoff=FINE, average_precision=precision, energy_kept=kept, band=band)
         ),

@@ -131,7 +131,9 @@ def _table(picture: Picture, answers: dict, names: list[str]) -> pd.DataFrame:
 def _curves(run: Run, picture: Picture, answers: dict, asked: Asked) -> None:
     """Cosine and, where the identity is known, average precision over the coefficient."""
     measures = {"cosine with the true one": lambda each: each.cosine}
-    if picture.identity is not None:
+    if picture.identity is not None and any(
+        len(each.ranking.hits) for found in answers.values() for each in found
+    ):
         measures["average precision"] = lambda each: each.ranking.average_precision
     values = {
         title: np.array([[measure(each) for each in found] for found in answers.values()])

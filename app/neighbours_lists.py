@@ -22,10 +22,9 @@ def lists(chosen: Chosen) -> None:
     source = cached.folder(cached.experiment(chosen.run.name, chosen.stamp))
     label = cached.labels(chosen.run.name, chosen.stamp)[chosen.query]
     before, after = chosen.before, chosen.after
-    st.subheader(
-        f"The ranked list: AP {before.average_precision:.3f} → {after.average_precision:.3f}",
-        anchor=False,
-    )
+    said = "AP {} → {}" if len(before.hits) else "the gallery has no true match"
+    both = (galleries.precision(each.average_precision) for each in (before, after))
+    st.subheader(f"The ranked list: {said.format(*both)}", anchor=False)
     pairs = [("Encoder alone", before, after, "now"), ("Refined", after, before, "was")]
     for name, ranking, other, word in pairs:
         there = _by_row(other, other.ranks)
@@ -92,8 +91,10 @@ def spread(chosen: Chosen, seen: analysis.Attention) -> None:
     count, least = len(whole), seen.landmarks.shape[1]
     others = common if chosen.own is None else common[1:]
     which = "these" if chosen.own is None else "the draws other than the run's own"
+    matched = not np.isnan(mine).any()
+    own = f"AP of this query: {mine.min():.3f} to {mine.max():.3f}. " if matched else ""
     st.markdown(
-        f"{count} draws of {least} landmarks. AP of this query: {mine.min():.3f} to {mine.max():.3f}. "
+        f"{count} draws of {least} landmarks. {own}"
         f"mAP: {whole.min():.4f} to {whole.max():.4f}; the encoder alone has "
         f"{np.nanmean(arrays['before']):.4f}. Of the ten nearest in the stored list, {which} "
         f"keep {others[:, chosen.query].mean():.0%} for this query, and {others.mean():.1%} on average "
@@ -104,7 +105,8 @@ def spread(chosen: Chosen, seen: analysis.Attention) -> None:
         _spread_weights(chosen, seen, arrays["weights"])
     with right:
         before = arrays["before"]
-        lines = {"this query": (mine, before[chosen.query]), "mAP": (whole, np.nanmean(before))}
+        lines = {"this query": (mine, before[chosen.query])} if matched else {}
+        lines["mAP"] = (whole, np.nanmean(before))
         said = Said(
             "Average precision with each draw; dotted: the encoder alone."
             + ("" if chosen.own is None else " The first draw is the run's own."),

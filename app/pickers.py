@@ -49,11 +49,8 @@ def _tied(key: str, options: list[str], default: str, unlike: str = "") -> str:
             state[key] = last
         else:
             preset(key, default)
-    elif state.get(f"{key} on") not in address.mounted():
-        # Another page's widget of that key would start anew; and one that a run which ended early did
-        # not draw is gone from the browser, where it comes back as its first choice.
-        state[key] = state[key]
-    state[f"{key} on"] = address.page(), address.turn()
+    if not address.stands(key):
+        state[key] = state[key]  # the browser is told once more
     address.tie(key, state[key])
     return asked if linked_anew and asked not in options else ""
 

@@ -27,6 +27,7 @@ from reid_core.runs import Run
 OPSET = 20  # 19 brought the deformable convolution
 TOLERANCE = 1e-4
 LIMIT = 2 * 2**30  # bytes of one ONNX file
+OF_SETS = ("model", "paper", "run", "imported", "neck", "protocol", "licence")
 
 
 class Unequal(Exception):
@@ -70,7 +71,7 @@ def export(run: Run, out: Path, neck: str | None = None) -> list[Exported]:
     graphs = [(out, ImageGraph(model, run), alone)]
     if run.refined:
         second = out.with_name(f"{out.stem}.refine{out.suffix or '.onnx'}")
-        graphs.append((second, SetGraph(model), about))
+        graphs.append((second, SetGraph(model), {k: about[k] for k in OF_SETS} | of_set(model)))
     beside = [path.with_name(f".{path.name}.{os.getpid()}") for path, _, _ in graphs]
     try:  # all of them are compared before the first is where it was asked for
         with _quiet():
@@ -267,6 +268,18 @@ def metadata(run: Run, model: ReIDModel) -> dict[str, str]:
         "licences of their own.",
     )
     return {key: v if isinstance(v, str) else json.dumps(v) for key, v in about.items()}
+
+
+def of_set(model: ReIDModel) -> dict[str, str]:
+    """The same of the second graph's inputs."""
+    seed, rows = max(model.options.landmark_seed, 0), model.options.landmarks
+    layers = model.options.layers
+    return dict(
+        features="(N, D) the encoder's embeddings of the whole set, queries and gallery",
+        landmarks=f"({layers}, {rows}) rows of images. The run's own numbers need those that it draws: with "
+        f"draw = torch.Generator().manual_seed({seed}), torch.randperm(N, generator=draw)[:{rows}] for one "
+        "layer after the other. Without this input: the first rows, and so other numbers.",
+    )
 
 
 @contextmanager

@@ -114,3 +114,15 @@ def test_a_button_goes_on_from_what_the_one_before_led_to(tiny_run):
     app, queries, here = unheard(tiny_run)
     app.button(key="next").click().run()
     assert held(app, "query") == (queries[here + 2],) * 2
+
+
+def test_what_the_browser_may_not_know_is_told_again(tiny_run):
+    """What the first run has set may never get there, if another one follows it at once: a widget would
+    begin with its first choice."""
+    told = lambda: app.sidebar.selectbox(key="run").proto.set_value  # noqa: E731
+    app = opened("home", run=tiny_run)
+    assert told()
+    app.text_input(key="echo").set_value("").run()  # asked for before the first run was heard of
+    assert told()
+    app.run()
+    assert not told()  # the browser knows it, and may choose

@@ -14,7 +14,7 @@ from conftest import TINY
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from app import actions, cards, charts, figures, forms, galleries, own, uploads
+from app import actions, cached, cards, charts, figures, forms, galleries, own, uploads
 from app.notices import plain
 from reid_core import jobs, train
 from reid_core.embed import embed_images, refine
@@ -49,6 +49,14 @@ def opened(page: str, **address: str) -> AppTest:
         app.switch_page(f"../pages/{page}.py").run()
     assert not app.exception
     return app
+
+
+def unmatched(run: Run) -> str:
+    """Leave a run's first query without a true match; returns its label."""
+    found = run.embeddings()
+    found.identities[found.query_rows[0]] = 9999
+    run.keep_embeddings(found)
+    return cached.labels(run.name, run.stamp())[0]
 
 
 def components(app: AppTest) -> list:

@@ -65,6 +65,9 @@ def test_every_model(runs, tmp_path, case, capsys):
     assert written.split() == [str(path) for path in paths]
     assert sorted(tmp_path.glob("f*")) == paths  # no weights beside them
     assert told.count("in onnxruntime") == told.count("\n") == len(paths)
+    for path in paths[1:]:
+        told = session(path).get_modelmeta().custom_metadata_map
+        assert "manual_seed(0), torch.randperm(N" in told["landmarks"] and "size" not in told
     onnx.checker.check_model(out)
     graph, model = session(out), run.model()
     names = [each.name for each in graph.get_inputs()]
@@ -96,6 +99,7 @@ def test_cameras_and_views(runs, tmp_path, sie):
     assert (properties["size"], properties["neck"]) == ("64x32", "after")
     assert json.loads(properties["views"]) == [0, 1]
     assert json.loads(properties["cameras"]) == ([2, 3, 5] if sie == "both" else [])
+    assert "landmarks" not in properties
     assert json.loads(properties["mean"]) == [0.5, 0.5, 0.5] and properties["licence"]
 
 

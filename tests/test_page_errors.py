@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from plotly.colors import sample_colorscale
-from test_app import captions, drawn, nothing_cached, opened, said  # noqa: F401
+from test_app import captions, drawn, nothing_cached, opened, said, unmatched  # noqa: F401
 
 from app import cached, charts, charts_errors, charts_runs, errors, errors_queue, errors_rerank
 from app.errors import Case
@@ -119,7 +119,8 @@ def test_reviewing_tagging_and_writing_are_kept(tiny_run):
     note = notes.read(run).of(name)
     assert note == notes.Note(True, (notes.TAGS[1],), "behind the bin")
     app.button(key="own 2").click().run()
-    app.text_input(key="new tag").set_value("twins").run()
+    app.text_input(key="new tag").set_value("twins")
+    app.button(key="add tag").click().run()
     assert notes.read(run).of(name).tags == () and "twins" in notes.read(run).tags
     assert app.button(key="own 4").label == "twins"
     assert not app.exception
@@ -137,6 +138,14 @@ def test_the_file_holds_every_number(tiny_run):
     for name, tag in here.tags.items():
         assert table[name].sum() == tag.holds.sum()
         assert {f"{name}: {number}" for number in tag.numbers} <= set(table)
+
+
+def test_a_query_without_a_true_match_has_no_hit(tiny_run):
+    run = open_run(tiny_run)
+    unmatched(run)
+    table = errors_queue.evidence(case(tiny_run), notes.read(run)).set_index("query")
+    row = table.loc[run.embeddings().names[run.embeddings().query_rows[0]]]
+    assert row[["AP", "first hit"]].isna().all() and table["first hit"].min() >= 1
 
 
 def test_evidence_is_said_of_every_query(tiny_run):

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY
-from test_app import captions, components, drawn, imported, nothing_cached, opened, said  # noqa: F401
+from test_app import (  # noqa: F401
+    captions,
+    components,
+    drawn,
+    imported,
+    nothing_cached,
+    opened,
+    said,
+    unmatched,
+)
 from test_neighbours import made
 
 from app import (
@@ -90,6 +99,15 @@ def test_one_query_follows_the_cut_off(tiny_run):
     assert "mid-gray" in captions(app) and "no colour" not in captions(app)
     assert "colours that change faster than the cut-off stay" in captions(app)
     assert app.query_params["cutoff"] in ("0.025", ["0.025"])
+
+
+def test_a_query_without_a_true_match_has_no_curve(tiny_run):
+    app = opened("frequency", run=tiny_run, part="One query", query=unmatched(open_run(tiny_run)))
+    assert "has no true match for this query" in captions(app) and "nan" not in captions(app)
+    charts = [json.loads(each.proto.spec) for each in app.get("plotly_chart")]
+    names = [line.get("name") for each in charts for line in each["data"]]
+    assert "energy kept" in names and "average precision" not in names
+    assert any("no true match" in str(each["layout"].get("annotations")) for each in charts)
 
 
 @pytest.mark.parametrize("part", ["Through depth", "Attention"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
-from test_app import MAIN, captions, said
+from test_app import MAIN, captions, said, unmatched
 from test_neighbours import made
 
 from app import cached, charts_graph, charts_neighbours, neighbours
@@ -103,6 +103,16 @@ def test_both_lists_have_the_metrics_ap(refined):
     for each, name in zip(lists, ("AP, encoder alone", "AP, refined"), strict=True):
         assert dict(each["query"]["facts"])["AP"] == metrics(app)[name]
     assert "now" in lists[0]["tiles"][0]["distance"] and "was" in lists[1]["tiles"][0]["distance"]
+
+
+def test_a_query_without_a_true_match_has_no_precision(refined):
+    app = opened(query=unmatched(refined))
+    told = metrics(app)
+    assert [told["AP, encoder alone"], told["AP, refined"]] == ["none", "none"]
+    assert "The ranked list: the gallery has no true match" in [
+        each.value for each in app.subheader
+    ]
+    assert "nan" not in said(app) and "AP of this query" not in said(app)
 
 
 def test_both_ranks_stand_first_in_the_table(refined):

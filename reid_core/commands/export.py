@@ -15,7 +15,8 @@ def add(commands) -> None:
         "onnxruntime, at two batch sizes. Inputs: image (B, 3, H, W), normalised; where the model is "
         "told of them, camera and view (B,), rows of the ids in the file's metadata, -1 for unknown. "
         "A model that refines gives two files: its encoder's, and F.refine.onnx over the features of "
-        "a set.",
+        "a set; for the run's own numbers it wants the landmarks that the run draws, too: its metadata "
+        "says how, and without them it takes the first images.",
     )
     command.add_argument("run", metavar="RUN")
     command.add_argument("--out", required=True, type=given_path, metavar="F.onnx")
