@@ -99,15 +99,20 @@ def stands(key: str) -> bool:
     on, first, last = state.get(f"{key} on", (None, 0, 0))
     unbroken = on == page() and last >= state.get(ENDED, 0)
     state[f"{key} on"] = page(), first if unbroken else turn(), turn()
-    alone = state.get(ENDED) == turn()  # the browser asked for a part of the page
-    return unbroken and (alone or first <= state.get(KNEW, 0))
+    # A part of the page redraws itself because the browser, which has it, asked for that.
+    return unbroken and (_of_a_part() or first <= state.get(KNEW, 0))
+
+
+def _of_a_part() -> bool:
+    """Whether only a part of the page redraws itself: its run of the whole script has ended."""
+    return st.session_state.get(ENDED) == turn()
 
 
 def stop() -> NoReturn:
     """Streamlit's stop, for a page that ends early; after it nothing could be told."""
-    if st.session_state.get(ENDED) != turn():
+    if not _of_a_part():
         raise Ended
-    _tell()  # a part of the page redraws itself
+    _tell()
     st.stop()
 
 
@@ -116,11 +121,11 @@ def _tell() -> None:
     for key in [key for key, value in waiting.items() if value is None]:
         st.query_params.pop(key, None)
     new = {key: value for key, value in waiting.items() if value is not None}
-    late = st.session_state.get(LATE) is not None and st.session_state.get(ENDED) != turn()
+    late = st.session_state.get(LATE) is not None and not _of_a_part()
     if new or late:  # the browser, which sent an older address, is about to hear of a newer one
         st.query_params.update(new)
     st.session_state[WAITING], st.session_state[GONE] = {}, set()
-    if st.session_state.get(ENDED) != turn():  # not a part of the page that redraws itself
+    if not _of_a_part():
         st.session_state[ENDED] = turn()
         _ask_back()
     page, asked = st.session_state[SEEN]

@@ -131,7 +131,7 @@ def _list(case: Case, source, before: RankedList, after: RankedList, label: str,
             tile["note"] = moved(int(was[after.rows[place]]), int(after.ranks[place]))
     query = galleries.query(source, case.found, after, label, row)
     if after is not before and len(before.hits):
-        query["facts"] += [["AP before", galleries.precision(before.average_precision)]]
+        query["facts"] += [["AP before", f"{before.average_precision:.3f}"]]
     ranked_gallery(query, tiles, key="reranked")
 
 

@@ -105,11 +105,6 @@ def upload(picture: Upload, image: Image.Image) -> dict[str, Any]:
     return dict(src=src, title=picture.name, facts=facts, caption="Your picture")
 
 
-def precision(value: float) -> str:
-    """A list's average precision as text; a query without a true match has none."""
-    return "none" if np.isnan(value) else f"{value:.3f}"
-
-
 def scores(ranking: RankedList) -> list[list[str]]:
     """A ranked list's own scores, as name and text."""
     if not len(ranking.hits):

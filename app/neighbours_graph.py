@@ -125,9 +125,13 @@ def _facts(chosen: Chosen, told: analysis.Listened, nodes: list[Node], itself: f
     # Rounded as they are shown, so that they and their difference add up.
     before, after = (round(each.average_precision, 3) for each in (chosen.before, chosen.after))
     one, two = st.columns(2)
-    moved = None if np.isnan(before) else f"{after - before:+.3f}"
-    one.metric("AP, encoder alone", galleries.precision(before))
-    two.metric("AP, refined", galleries.precision(after), moved)
+    matched = len(chosen.before.hits) > 0
+    one.metric("AP, encoder alone", f"{before:.3f}" if matched else "none")
+    two.metric(
+        "AP, refined",
+        f"{after:.3f}" if matched else "none",
+        f"{after - before:+.3f}" if matched else None,
+    )
     if chosen.row != chosen.query_row:
         st.markdown(f"In the middle: `{chosen.name}`, a neighbour. The weights are its own.")
         st.button("Back to the query", icon=":material/undo:", on_click=back, key="back")

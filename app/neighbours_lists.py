@@ -22,9 +22,9 @@ def lists(chosen: Chosen) -> None:
     source = cached.folder(cached.experiment(chosen.run.name, chosen.stamp))
     label = cached.labels(chosen.run.name, chosen.stamp)[chosen.query]
     before, after = chosen.before, chosen.after
-    said = "AP {} → {}" if len(before.hits) else "the gallery has no true match"
-    both = (galleries.precision(each.average_precision) for each in (before, after))
-    st.subheader(f"The ranked list: {said.format(*both)}", anchor=False)
+    said = f"AP {before.average_precision:.3f} → {after.average_precision:.3f}"
+    said = said if len(before.hits) else "the gallery has no true match"
+    st.subheader(f"The ranked list: {said}", anchor=False)
     pairs = [("Encoder alone", before, after, "now"), ("Refined", after, before, "was")]
     for name, ranking, other, word in pairs:
         there = _by_row(other, other.ranks)

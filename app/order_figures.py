@@ -77,7 +77,7 @@ def heat_map(lab, here, whole, rows, columns, chosen, axes, about, down, across)
     js = shown.js * lab.factor
     texts = np.empty(js.shape, object)
     for place in np.ndindex(js.shape):
-        sides = " and ".join(f"{fine(side[place] * lab.factor)}" for side in shown.uniform)
+        sides = " and ".join(fine(side[place] * lab.factor) for side in shown.uniform)
         texts[place] = (
             f"{rows[place[0]]} / {columns[place[1]]}: {fine(js[place])} {lab.unit}<br>shuffled tokens "
             f"{fine(shown.shuffled[place] * lab.factor)}<br>to uniform {sides}"
@@ -90,7 +90,7 @@ def heat_map(lab, here, whole, rows, columns, chosen, axes, about, down, across)
     baseline = (
         f" Chosen cell: {fine(js[chosen])} {lab.unit}; shuffled tokens "
         f"{fine(shown.shuffled[chosen] * lab.factor)} (mean of {shown.draws}), to uniform "
-        + " and ".join(f"{fine(side[chosen] * lab.factor)}" for side in shown.uniform)
+        + " and ".join(fine(side[chosen] * lab.factor) for side in shown.uniform)
     )
     code = (orders.between, orders.between_shuffled, orders.to_uniform)
     table = pd.DataFrame(js, index=list(rows), columns=list(columns)).reset_index(

@@ -71,7 +71,8 @@ def export(run: Run, out: Path, neck: str | None = None) -> list[Exported]:
     graphs = [(out, ImageGraph(model, run), alone)]
     if run.refined:
         second = out.with_name(f"{out.stem}.refine{out.suffix or '.onnx'}")
-        graphs.append((second, SetGraph(model), {k: about[k] for k in OF_SETS} | of_set(model)))
+        graph = SetGraph(model)
+        graphs.append((second, graph, {k: about[k] for k in OF_SETS} | of_set(graph)))
     beside = [path.with_name(f".{path.name}.{os.getpid()}") for path, _, _ in graphs]
     try:  # all of them are compared before the first is where it was asked for
         with _quiet():
@@ -270,10 +271,9 @@ def metadata(run: Run, model: ReIDModel) -> dict[str, str]:
     return {key: v if isinstance(v, str) else json.dumps(v) for key, v in about.items()}
 
 
-def of_set(model: ReIDModel) -> dict[str, str]:
+def of_set(graph: SetGraph) -> dict[str, str]:
     """The same of the second graph's inputs."""
-    seed, rows = max(model.options.landmark_seed, 0), model.options.landmarks
-    layers = model.options.layers
+    seed, (layers, rows) = graph.seed, graph.defaults["landmarks"].shape
     return dict(
         features="(N, D) the encoder's embeddings of the whole set, queries and gallery",
         landmarks=f"({layers}, {rows}) rows of images. The run's own numbers need those that it draws: with "

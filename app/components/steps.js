@@ -19,4 +19,3 @@ if (pushState.name !== step.name) {
   const touched = (event) => (untouched &&= !event.isTrusted)
   for (const kind of ["pointerdown", "keydown"]) addEventListener(kind, touched, true)
 }
-
